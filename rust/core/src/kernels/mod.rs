@@ -1,0 +1,1 @@
+//! Loops on slices and pointers: no tensor, no graph.

@@ -1,0 +1,10 @@
+//! Tensors, kernels and reverse-mode automatic differentiation for training neural networks on CPUs.
+
+pub mod dtype;
+mod error;
+pub mod kernels;
+pub mod par;
+pub mod simd;
+
+pub use dtype::DType;
+pub use error::{Error, Kind, Result};

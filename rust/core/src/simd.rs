@@ -1,0 +1,178 @@
+//! The choice of the instruction set, made once at run time.
+//!
+//! A kernel is a value with an `#[inline(always)] fn run<I: Isa>(self)`. [`dispatch`] inlines it into
+//! functions compiled for AVX-512, AVX2 and the baseline, and calls the best that the machine has.
+//! Kernels are plain loops that the compiler vectorises; `I` tells them whether fused
+//! multiply-add is an instruction (in the baseline it would be a slow library call).
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every machine of the target architecture has.
+    Baseline,
+    /// AVX2 and FMA (x86-64-v3).
+    V3,
+    /// AVX-512 F, BW, DQ, VL, CD (x86-64-v4).
+    V4,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Baseline => "baseline",
+            Level::V3 => "v3",
+            Level::V4 => "v4",
+        })
+    }
+}
+
+/// What a kernel body may ask of the instruction set that it is compiled for.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// Its name, for kernels that have a path of their own.
+    const LEVEL: Level;
+    /// `a * b + c`, fused where that is an instruction.
+    fn fma32(a: f32, b: f32, c: f32) -> f32;
+    /// `a * b + c`, fused where that is an instruction.
+    fn fma64(a: f64, b: f64, c: f64) -> f64;
+}
+
+/// The baseline instruction set.
+#[derive(Debug, Clone, Copy)]
+pub struct Baseline;
+/// AVX2 and FMA.
+#[derive(Debug, Clone, Copy)]
+pub struct V3;
+/// AVX-512.
+#[derive(Debug, Clone, Copy)]
+pub struct V4;
+
+impl Isa for Baseline {
+    const LEVEL: Level = Level::Baseline;
+    #[inline(always)]
+    fn fma32(a: f32, b: f32, c: f32) -> f32 {
+        // aarch64 fuses in its baseline.
+        if cfg!(target_arch = "aarch64") {
+            a.mul_add(b, c)
+        } else {
+            a * b + c
+        }
+    }
+    #[inline(always)]
+    fn fma64(a: f64, b: f64, c: f64) -> f64 {
+        if cfg!(target_arch = "aarch64") {
+            a.mul_add(b, c)
+        } else {
+            a * b + c
+        }
+    }
+}
+
+macro_rules! fused {
+    ($isa:ident) => {
+        impl Isa for $isa {
+            const LEVEL: Level = Level::$isa;
+            #[inline(always)]
+            fn fma32(a: f32, b: f32, c: f32) -> f32 {
+                a.mul_add(b, c)
+            }
+            #[inline(always)]
+            fn fma64(a: f64, b: f64, c: f64) -> f64 {
+                a.mul_add(b, c)
+            }
+        }
+    };
+}
+fused!(V3);
+fused!(V4);
+
+/// A loop that is compiled once per instruction set. Mark `run` `#[inline(always)]`.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+    /// The loop.
+    fn run<I: Isa>(self) -> Self::Output;
+}
+
+/// Runs `kernel` compiled for the best instruction set of this machine.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        // SAFETY: `level` returns V4 only when the CPU reports these features.
+        #[cfg(target_arch = "x86_64")]
+        Level::V4 => unsafe { run_v4(kernel) },
+        // SAFETY: `level` returns V3 only when the CPU reports these features.
+        #[cfg(target_arch = "x86_64")]
+        Level::V3 => unsafe { run_v3(kernel) },
+        _ => kernel.run::<Baseline>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
+fn run_v4<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V4>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
+fn run_v3<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V3>()
+}
+
+/// The instruction set in use: the best that the machine has, or what `FIRESTEEL_ISA`
+/// (`baseline`, `v3`, `v4`) names if the machine has that.
+#[inline]
+pub fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let best = best_level();
+        match std::env::var("FIRESTEEL_ISA").as_deref() {
+            Ok("baseline") => Level::Baseline,
+            Ok("v3") => best.min(Level::V3),
+            _ => best,
+        }
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn best_level() -> Level {
+    macro_rules! has {
+        ($($feature:tt),+) => { $(std::arch::is_x86_feature_detected!($feature))&&+ };
+    }
+    let v3 = has!("avx2", "fma", "bmi1", "bmi2", "f16c", "lzcnt", "popcnt");
+    if v3 && has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd") {
+        Level::V4
+    } else if v3 {
+        Level::V3
+    } else {
+        Level::Baseline
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn best_level() -> Level {
+    Level::Baseline
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dot<'a>(&'a [f32], &'a [f32]);
+    impl Kernel for Dot<'_> {
+        type Output = f32;
+        #[inline(always)]
+        fn run<I: Isa>(self) -> f32 {
+            self.0.iter().zip(self.1).fold(0.0, |sum, (a, b)| I::fma32(*a, *b, sum))
+        }
+    }
+
+    #[test]
+    fn every_level_runs_the_same_body() {
+        assert_eq!(dispatch(Dot(&[1.0, 2.0], &[3.0, 4.0])), 11.0);
+        assert_eq!(Dot(&[1.0, 2.0], &[3.0, 4.0]).run::<Baseline>(), 11.0);
+    }
+}
