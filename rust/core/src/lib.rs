@@ -1,5 +1,6 @@
 //! Tensors, kernels and reverse-mode automatic differentiation for training neural networks on CPUs.
 
+pub mod alloc;
 pub mod dtype;
 mod error;
 pub mod kernels;
