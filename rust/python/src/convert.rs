@@ -31,14 +31,6 @@ impl Operand {
             Operand::Scalar(scalar) => other.scalar_beside(scalar),
         }
     }
-
-    /// The operand as a tensor of its own.
-    pub fn into_tensor(self) -> firesteel::Result<Tensor> {
-        match self {
-            Operand::Tensor(tensor) => Ok(tensor),
-            Operand::Scalar(scalar) => Ok(Tensor::constant(scalar.to_array(scalar.default_dtype())?)),
-        }
-    }
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
