@@ -1,6 +1,7 @@
 //! Loops on slices and strides: no history, no checks of what the caller has checked.
 
 pub mod copy;
+pub mod gather;
 pub mod map;
 pub mod math;
 pub mod nest;
