@@ -109,9 +109,7 @@ def main() -> None:
         accuracies.append(measure_accuracy(model, test_loader))
         print(f"epoch {epoch:2}: loss {losses[-1]:.4f}, held-out accuracy {accuracies[-1]:.2%}")
     seconds = time.perf_counter() - start
-    print(
-        f"{len(test)} held-out digits read with accuracy {accuracies[-1]:.2%} after {seconds:.1f} s of training"
-    )
+    print(f"{len(test)} held-out digits read with accuracy {accuracies[-1]:.2%} after {seconds:.1f} s")
 
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = {
