@@ -1,4 +1,4 @@
-"""Saving and loading: what comes back, what the file looks like to others, and what happens when it goes wrong."""
+"""Saving and loading: what comes back, what others see in the file, and what happens when it fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _same(a: Any, b: Any) -> bool:
         return isinstance(b, dict) and list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(_same, a, b))
-    return type(a) is type(b) and (a == b or a != a and b != b)
+    return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

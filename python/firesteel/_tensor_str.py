@@ -232,7 +232,7 @@ class _Layout:
         self._edge = edge
 
     def text(self, values: Any, shape: tuple[int, ...], indent: int) -> str:
-        """Lays out (the shown part of) a tensor of this shape whose first bracket stands in column ``indent``."""
+        """Lays out what is shown of a tensor of this shape; its first bracket stands in column ``indent``."""
         if not shape:
             return self._format(values)
         cut = self._edge is not None and shape[0] > 2 * self._edge

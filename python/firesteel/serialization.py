@@ -1,8 +1,8 @@
 """Saving and loading of models and training states as safetensors files.
 
-A file holds the tensors under dotted names (``model.0.weight`` for ``{"model": {"0.weight": ...}}``), so that a
-plain state dict keeps PyTorch's names and any safetensors reader opens it. What is not a tensor, and the order
-and nesting of everything, stands as JSON in the file's metadata. Loading runs no code from the file.
+A file holds the tensors under dotted names (``model.0.weight`` for ``{"model": {"0.weight": ...}}``), so
+that a plain state dict keeps PyTorch's names and any safetensors reader opens it. What is not a tensor, and
+the order and nesting of everything, stands as JSON in the file's metadata. Loading runs no code from files.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     once it is safely on disk.
 
     Args:
-        obj: usually a state dict or ``{"model": ..., "optimizer": ..., "epoch": 3}``. Dict keys are strings or
-            ints; values are tensors, None, bools, ints, floats, strings, or further dicts, lists and tuples.
-            Tensors are saved without their history.
+        obj: usually a state dict or ``{"model": ..., "optimizer": ..., "epoch": 3}``. Dict keys are
+            strings or ints; values are tensors, None, bools, ints, floats, strings, or further dicts, lists
+            and tuples. Tensors are saved without their history.
         f: a path, or a file object opened for writing bytes.
 
     Raises:

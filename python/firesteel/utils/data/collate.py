@@ -49,8 +49,8 @@ def default_collate(batch: Sequence[Any]) -> Any:
         columns = [default_collate(column) for column in zip(*batch, strict=True)]
         return _rebuild_sequence(first, columns)
     raise TypeError(
-        f"default_collate: cannot put samples of type {type(first).__name__} together; give tensors, numbers, "
-        "strings, tuples, lists or dicts, or pass a collate_fn"
+        f"default_collate: cannot put samples of type {type(first).__name__} together; give tensors, "
+        "numbers, strings, tuples, lists or dicts, or pass a collate_fn"
     )
 
 

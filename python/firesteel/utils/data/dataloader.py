@@ -106,7 +106,9 @@ class DataLoader(Generic[T_co]):
             batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
         self.batch_sampler = batch_sampler
         batching = batch_sampler is not None or batch_size is not None
-        self.collate_fn = collate_fn or (default_collate if batching else default_convert)
+        self.collate_fn: Callable[[Any], Any] = collate_fn or (
+            default_collate if batching else default_convert
+        )
         self._kept_iterator: Any = None
 
     def _default_sampler(self, shuffle: bool | None) -> Iterable[Any]:
@@ -154,7 +156,7 @@ class DataLoader(Generic[T_co]):
         return lambda index: convert(dataset[index])
 
     def _iterable_reader(self) -> Callable[[Any], Any]:
-        samples = iter(self.dataset)  # type: ignore[call-overload]
+        samples: Iterator[Any] = iter(self.dataset)
         collate, batch_size = self.collate_fn, self.batch_size
         shortest = batch_size if self.drop_last else 1
 
@@ -190,7 +192,7 @@ class _LoopIterator:
 
 
 def get_worker_info() -> Any:
-    """Returns ``id``, ``num_workers``, ``seed`` and ``dataset`` of the worker that calls, None outside workers.
+    """Returns the calling worker's ``id``, ``num_workers``, ``seed`` and ``dataset``; None outside workers.
 
     Example:
         >>> get_worker_info() is None
@@ -219,5 +221,6 @@ def _check_workers(
 def _check_iterable_order(shuffle: bool | None, sampler: object, batch_sampler: object) -> None:
     if shuffle or sampler is not None or batch_sampler is not None:
         raise ValueError(
-            "DataLoader: an IterableDataset decides its own order; leave out shuffle, sampler and batch_sampler"
+            "DataLoader: an IterableDataset decides its own order; "
+            "leave out shuffle, sampler and batch_sampler"
         )

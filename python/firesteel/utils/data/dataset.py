@@ -68,7 +68,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         sizes = [tensor.size(0) for tensor in tensors]
         if len(set(sizes)) != 1:
             raise ValueError(
-                f"TensorDataset: the first sizes are {sizes}; give tensors with one row per sample, so that all agree"
+                f"TensorDataset: the first sizes are {sizes}; they must agree, as each row is one sample"
             )
         self.tensors = tensors
 
@@ -130,7 +130,8 @@ class ChainDataset(IterableDataset[Any]):
             yield from dataset
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)  # type: ignore[arg-type]
+        lengths: list[int] = [len(dataset) for dataset in self.datasets]  # type: ignore[arg-type]
+        return sum(lengths)
 
 
 class Subset(Dataset[T_co]):
@@ -189,7 +190,7 @@ def random_split(
         sizes = [length for length in lengths if isinstance(length, int)]
     if sum(sizes) != total or len(sizes) != len(lengths):
         raise ValueError(
-            f"random_split: lengths {list(lengths)} must add up to the {total} samples of the dataset (or to 1)"
+            f"random_split: lengths {list(lengths)} must add up to the {total} samples of the dataset or to 1"
         )
     order = firesteel.randperm(total, generator=generator).tolist()
     ends = itertools.accumulate(sizes)
