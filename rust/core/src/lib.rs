@@ -1,10 +1,21 @@
 //! Tensors, kernels and reverse-mode automatic differentiation for training neural networks on CPUs.
 
+pub mod alloc;
+pub mod array;
+pub mod autograd;
 pub mod dtype;
 mod error;
 pub mod kernels;
+pub mod layout;
+pub mod ops;
 pub mod par;
 pub mod simd;
+pub mod storage;
+pub mod tensor;
 
+pub use array::Array;
 pub use dtype::DType;
 pub use error::{Error, Kind, Result};
+pub use layout::Layout;
+pub use ops::promote::Scalar;
+pub use tensor::Tensor;

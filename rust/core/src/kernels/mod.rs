@@ -1,3 +1,9 @@
-//! Loops on slices and pointers: no tensor, no graph.
+//! Loops on slices and strides: no history, no checks of what the caller has checked.
 
+pub mod copy;
+pub mod gather;
+pub mod map;
 pub mod math;
+pub mod nest;
+pub mod num;
+pub mod region;

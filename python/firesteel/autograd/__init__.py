@@ -1,0 +1,113 @@
+"""Gradients: `grad`, `backward`, the grad modes, and numeric checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firesteel import _core
+from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firesteel import Tensor
+
+__all__ = [
+    "backward",
+    "enable_grad",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "no_grad",
+    "set_grad_enabled",
+]
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
+
+    Args:
+        outputs: tensors to differentiate.
+        inputs: tensors to differentiate with respect to.
+        grad_outputs: a gradient to start from for each output; may be None for outputs of one element.
+        retain_graph: keep what the graph saved; default: `create_graph`.
+        create_graph: record this backward pass, for higher derivatives.
+        allow_unused: give None for an input that the outputs do not depend on, instead of raising.
+        materialize_grads: give zeros for such an input.
+
+    Returns:
+        A gradient for each input.
+
+    Raises:
+        RuntimeError: if an input was not used and that is not allowed, or the graph was freed.
+
+    Example:
+        >>> import firesteel as torch
+        >>> x = torch.tensor(3.0, requires_grad=True)
+        >>> torch.autograd.grad(x**2, x)
+        (tensor(6.),)
+    """
+    if is_grads_batched:
+        raise RuntimeError("grad: is_grads_batched is not supported; call grad once per gradient")
+    if not only_inputs:
+        raise RuntimeError("grad: only_inputs=False is not supported; use backward()")
+    inputs = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    retain = create_graph if retain_graph is None else retain_graph
+    grads = _core._grad(outputs, inputs, grad_outputs, retain, create_graph)
+    if materialize_grads:
+        return tuple(_core.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True))
+    if not allow_unused and any(g is None for g in grads):
+        index = next(i for i, g in enumerate(grads) if g is None)
+        raise RuntimeError(
+            f"grad: One of the differentiated Tensors appears to not have been used in the graph (input {index}, "
+            f"shape {tuple(inputs[index].shape)}). Set allow_unused=True if this is the desired behavior."
+        )
+    return grads
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Adds the gradients of `tensors` to `.grad` of the leaves that they depend on.
+
+    Args:
+        tensors: tensors to differentiate.
+        grad_tensors: a gradient to start from for each; may be None for tensors of one element.
+        retain_graph: keep what the graph saved; default: `create_graph`.
+        create_graph: record this backward pass, for higher derivatives.
+        inputs: the only tensors whose `.grad` is wanted; default: all leaves.
+
+    Example:
+        >>> import firesteel as torch
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> torch.autograd.backward([x.sum(), (x * x).sum()])
+        >>> x.grad
+        tensor([3., 3.])
+    """
+    retain = create_graph if retain_graph is None else retain_graph
+    _core._backward(tensors, grad_tensors, retain, create_graph, inputs)
+
+
+def __getattr__(name: str):
+    if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
+        from firesteel.autograd import gradcheck as module
+
+        function = getattr(module, name)
+        globals()[name] = function
+        return function
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,115 @@
+"""Whether operations are recorded: context managers that also decorate functions."""
+
+from __future__ import annotations
+
+import functools
+
+from firesteel import _core
+
+
+class _Mode:
+    """A grad mode for a `with` block or, as a decorator, for every call of a function."""
+
+    enabled: bool
+
+    def __enter__(self) -> None:
+        self._previous = _core._swap_grad_enabled(self.enabled)
+
+    def __exit__(self, *exc: object) -> None:
+        _core._swap_grad_enabled(self._previous)
+
+    def _fresh(self) -> _Mode:
+        return self.__class__()
+
+    def __call__(self, function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            with self._fresh():
+                return function(*args, **kwargs)
+
+        return wrapper
+
+
+class _BareDecorator(_Mode):
+    """Also decorates without parentheses: `@no_grad`."""
+
+    def __new__(cls, function=None):
+        self = object.__new__(cls)
+        return self if function is None else self(function)
+
+
+class no_grad(_BareDecorator):
+    """Operations are not recorded: their results need no memory for a backward pass.
+
+    Example:
+        >>> import firesteel as torch
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> with torch.no_grad():
+        ...     y = x * 2
+        >>> y.requires_grad
+        False
+    """
+
+    enabled = False
+
+
+class inference_mode(_Mode):
+    """As `no_grad`; `inference_mode(False)` records.
+
+    Args:
+        mode: whether this is inference.
+    """
+
+    def __new__(cls, mode=True):
+        self = object.__new__(cls)
+        if callable(mode):
+            self.enabled = False
+            return self(mode)
+        self.enabled = not mode
+        return self
+
+    def _fresh(self) -> _Mode:
+        return inference_mode(not self.enabled)
+
+
+class enable_grad(_BareDecorator):
+    """Operations are recorded, also inside a `no_grad` block.
+
+    Example:
+        >>> import firesteel as torch
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> with torch.no_grad(), torch.enable_grad():
+        ...     y = x * 2
+        >>> y.requires_grad
+        True
+    """
+
+    enabled = True
+
+
+class set_grad_enabled(_Mode):
+    """Recording on or off: at once as a function, until the block's end as a context manager.
+
+    Args:
+        mode: whether operations are recorded.
+
+    Example:
+        >>> import firesteel as torch
+        >>> with torch.set_grad_enabled(False):
+        ...     torch.is_grad_enabled()
+        False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self.enabled = bool(mode)
+        self._previous = _core._swap_grad_enabled(self.enabled)
+
+    def __enter__(self) -> None:
+        _core._swap_grad_enabled(self.enabled)
+
+    def _fresh(self) -> _Mode:
+        return set_grad_enabled(self.enabled)
+
+    def __call__(self, function):
+        _core._swap_grad_enabled(self._previous)  # as a decorator it changes only the calls
+        return super().__call__(function)

@@ -1,0 +1,54 @@
+//! The one place that every operation passes: compute, then record if a gradient may be asked for.
+
+use super::mode;
+use super::node::{Backward, Edge, Edges, Meta, Node};
+use super::op::{Op, Recorded};
+use crate::array::Array;
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::Result;
+use smallvec::smallvec;
+
+/// Runs `op` on `inputs` and records it when grad mode is on and an input requires a gradient.
+pub fn apply<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) -> Result<Tensor> {
+    let output = op.forward(inputs.map(Tensor::array))?;
+    let needs = inputs.map(Tensor::requires_grad);
+    let recording = mode::is_grad_enabled();
+    let out = if recording && needs.contains(&true) && output.dtype().is_float() {
+        let edge = record(op, inputs, needs, inputs.map(Tensor::array), &output);
+        Tensor::with_edge(output, edge)
+    } else {
+        Tensor::constant(output)
+    };
+    if O::IS_VIEW && recording {
+        out.set_view_of(inputs[0]);
+    }
+    Ok(out)
+}
+
+/// The node of an operation that has run: its edges and what it saves.
+pub(super) fn record<O: Op<N>, const N: usize>(
+    op: O,
+    inputs: [&Tensor; N],
+    needs: [bool; N],
+    arrays: [&Array; N],
+    output: &Array,
+) -> Edge {
+    let saved = op.saves(needs).keep(arrays, output);
+    let edges: Edges = inputs.map(Tensor::edge).into_iter().collect();
+    let meta = Meta { shape: Dims::from_slice(output.shape()), dtype: output.dtype() };
+    Edge { node: Node::new(Recorded::new(op, saved), edges, smallvec![meta]), output: 0 }
+}
+
+/// Records an operation of any number of inputs and outputs that has run: the outputs share one node.
+pub fn apply_many<O: Backward + 'static>(op: O, inputs: &[&Tensor], outputs: Vec<Array>) -> Vec<Tensor> {
+    let recorded = mode::is_grad_enabled() && inputs.iter().any(|x| x.requires_grad());
+    if !recorded || !outputs.iter().all(|out| out.dtype().is_float()) {
+        return outputs.into_iter().map(Tensor::constant).collect();
+    }
+    let edges: Edges = inputs.iter().map(|x| x.edge()).collect();
+    let meta = |out: &Array| Meta { shape: Dims::from_slice(out.shape()), dtype: out.dtype() };
+    let node = Node::new(op, edges, outputs.iter().map(meta).collect());
+    let link = |(i, out)| Tensor::with_edge(out, Edge { node: node.clone(), output: i });
+    outputs.into_iter().enumerate().map(link).collect()
+}

@@ -1,0 +1,307 @@
+//! The backward pass: newest node first, because creation order is a topological order.
+
+use super::mode::GradMode;
+use super::node::{lock, next_id, Edge, NodeRef};
+use crate::array::Array;
+use crate::tensor::Tensor;
+use crate::{bail, ensure, Error, Result};
+use std::collections::{BinaryHeap, HashMap};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::sync::OnceLock;
+
+/// How a backward pass treats the graph.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Keep what was saved, so that the graph can be walked again.
+    pub retain_graph: bool,
+    /// Record the backward pass itself, for higher derivatives.
+    pub create_graph: bool,
+}
+
+/// Adds the gradient of `roots` to `.grad` of the leaves that they depend on, or only of `inputs`.
+///
+/// `grads` holds the gradient to start from for each root; `None` stands for 1 and needs a root of
+/// one element.
+pub fn backward(
+    roots: &[Tensor],
+    grads: &[Option<Tensor>],
+    inputs: Option<&[Tensor]>,
+    options: Options,
+) -> Result<()> {
+    let Some(inputs) = inputs else {
+        Run::start(roots, grads, options, None)?.sweep()?;
+        return Ok(());
+    };
+    let mut run = Run::start(roots, grads, options, Some(inputs))?;
+    run.sweep()?;
+    let captured = run.take_captured(inputs);
+    for (input, grad) in inputs.iter().zip(captured) {
+        if let Some(grad) = grad {
+            input.accumulate_grad(grad)?;
+        }
+    }
+    Ok(())
+}
+
+/// The gradients of `outputs` with respect to `inputs`; `None` where an input was not used.
+pub fn grad(
+    outputs: &[Tensor],
+    grad_outputs: &[Option<Tensor>],
+    inputs: &[Tensor],
+    options: Options,
+) -> Result<Vec<Option<Tensor>>> {
+    let mut run = Run::start(outputs, grad_outputs, options, Some(inputs))?;
+    run.sweep()?;
+    Ok(run.take_captured(inputs))
+}
+
+type InterruptCheck = fn() -> Result<()>;
+static INTERRUPT_CHECK: OnceLock<InterruptCheck> = OnceLock::new();
+/// Elements of work between two looks at the interrupt flag: about 50 ms at the slowest.
+const WORK_PER_CHECK: usize = 1 << 16;
+
+/// Sets what the engine calls now and then to learn of an interrupt (Ctrl-C).
+pub fn set_interrupt_check(check: InterruptCheck) {
+    let _ = INTERRUPT_CHECK.set(check);
+}
+
+/// One walk through the graph.
+struct Run {
+    id: u64,
+    options: Options,
+    ready: BinaryHeap<Ready>,
+    /// With inputs given: which nodes lead to one (true for an input's own node).
+    wanted: Option<HashMap<u64, bool>>,
+    captured: HashMap<(u64, usize), Tensor>,
+}
+
+/// Orders nodes by creation, newest first.
+struct Ready(NodeRef);
+
+impl PartialEq for Ready {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+impl Eq for Ready {}
+impl PartialOrd for Ready {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Ready {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id().cmp(&other.0.id())
+    }
+}
+
+impl Run {
+    fn start(
+        roots: &[Tensor],
+        grads: &[Option<Tensor>],
+        options: Options,
+        inputs: Option<&[Tensor]>,
+    ) -> Result<Self> {
+        let mut starts = Vec::with_capacity(roots.len());
+        for (i, root) in roots.iter().enumerate() {
+            starts.push(start_of(root, grads.get(i).and_then(Option::as_ref))?);
+        }
+        let wanted = match inputs {
+            Some(inputs) => Some(nodes_towards(starts.iter().map(|(edge, _)| edge), inputs)?),
+            None => None,
+        };
+        let mut run =
+            Self { id: next_id(), options, ready: BinaryHeap::new(), wanted, captured: HashMap::new() };
+        for (edge, grad) in starts {
+            run.deliver(&edge, grad)?;
+        }
+        Ok(run)
+    }
+
+    fn sweep(&mut self) -> Result<()> {
+        let _mode = GradMode::set(self.options.create_graph);
+        let result = self.walk();
+        if result.is_err() {
+            // What is left of a failed run must not be found by another.
+            for Ready(node) in self.ready.drain() {
+                node.take_pending(self.id);
+            }
+        }
+        result
+    }
+
+    fn walk(&mut self) -> Result<()> {
+        let mut work = 0;
+        while let Some(Ready(node)) = self.ready.pop() {
+            let mut grads = node.take_pending(self.id);
+            node.run_hooks(&mut grads)?;
+            if let Some(wanted) = &self.wanted {
+                if wanted.get(&node.id()) == Some(&true) {
+                    for (output, grad) in grads.iter().enumerate() {
+                        if let Some(grad) = grad {
+                            self.captured.insert((node.id(), output), grad.clone());
+                        }
+                    }
+                    if node.op().leaf().is_some() {
+                        continue;
+                    }
+                }
+            }
+            work += 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
+            let results = call_rule(&node, grads)?;
+            if !self.options.retain_graph {
+                node.op().free();
+            }
+            for (edge, grad) in node.edges().iter().zip(results) {
+                if let (Some(edge), Some(grad)) = (edge, grad) {
+                    self.deliver(edge, grad)?;
+                }
+            }
+            if work > WORK_PER_CHECK {
+                work = 0;
+                if let Some(check) = INTERRUPT_CHECK.get() {
+                    check()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.
+    fn deliver(&mut self, edge: &Edge, grad: Tensor) -> Result<()> {
+        if self.wanted.as_ref().is_some_and(|w| !w.contains_key(&edge.node.id())) {
+            return Ok(());
+        }
+        let grad = fit(edge, grad)?;
+        if edge.node.receive(self.id, edge.output, grad, add)? {
+            self.ready.push(Ready(edge.node.clone()));
+        }
+        Ok(())
+    }
+
+    fn take_captured(&mut self, inputs: &[Tensor]) -> Vec<Option<Tensor>> {
+        inputs
+            .iter()
+            .map(|input| {
+                let edge = input.edge()?;
+                self.captured.get(&(edge.node.id(), edge.output)).cloned()
+            })
+            .collect()
+    }
+}
+
+/// Where a root's gradient enters the graph, and that gradient.
+fn start_of(root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
+    let Some(edge) = root.edge() else {
+        bail!(
+            Autograd,
+            "backward: element 0 of tensors does not require grad and does not have a grad_fn; set \
+             requires_grad=True on an input, or compute it outside no_grad"
+        );
+    };
+    let grad = match grad {
+        Some(grad) => {
+            ensure!(
+                grad.shape() == root.shape(),
+                Autograd,
+                "backward: Mismatch in shape: the gradient has a shape of {:?} and the output has a shape of \
+                 {:?}",
+                grad.shape(),
+                root.shape()
+            );
+            grad.clone()
+        }
+        None => {
+            ensure!(
+                root.numel() == 1,
+                Autograd,
+                "backward: grad can be implicitly created only for scalar outputs, not for shape {:?}; pass \
+                 gradient=, or reduce it with .sum() or .mean()",
+                root.shape()
+            );
+            Tensor::constant(Array::full(root.shape(), 1.0, root.dtype())?)
+        }
+    };
+    Ok((edge, grad))
+}
+
+/// The nodes from which one of `inputs` can be reached; true for the nodes of `inputs` themselves.
+fn nodes_towards<'a>(roots: impl Iterator<Item = &'a Edge>, inputs: &[Tensor]) -> Result<HashMap<u64, bool>> {
+    let mut wanted: HashMap<u64, bool> = HashMap::new();
+    for input in inputs {
+        let Some(edge) = input.edge() else {
+            bail!(Autograd, "grad: One of the differentiated Tensors does not require grad");
+        };
+        wanted.insert(edge.node.id(), true);
+    }
+    let oldest = wanted.keys().copied().min().unwrap_or(0);
+    let mut reachable: HashMap<u64, NodeRef> = HashMap::new();
+    let mut stack: Vec<NodeRef> = roots.map(|edge| edge.node.clone()).collect();
+    while let Some(node) = stack.pop() {
+        if node.id() >= oldest && !reachable.contains_key(&node.id()) {
+            stack.extend(node.edges().iter().flatten().map(|edge| edge.node.clone()));
+            reachable.insert(node.id(), node);
+        }
+    }
+    let mut order: Vec<_> = reachable.keys().copied().collect();
+    order.sort_unstable();
+    for id in order {
+        let leads = |edge: &Edge| wanted.contains_key(&edge.node.id());
+        if !wanted.contains_key(&id) && reachable[&id].edges().iter().flatten().any(leads) {
+            wanted.insert(id, false);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Calls a node's gradient rule. The operators used in rules unwind with an [`Error`]: here it
+/// becomes an ordinary error again.
+fn call_rule(node: &NodeRef, grads: super::node::OutputGrads) -> Result<super::node::InputGrads> {
+    match catch_unwind(AssertUnwindSafe(|| node.op().backward(node, grads))) {
+        Ok(result) => result,
+        Err(panic) => match panic.downcast::<Error>() {
+            Ok(error) => Err(*error),
+            Err(panic) => resume_unwind(panic),
+        },
+    }
+}
+
+/// Sums a gradient over broadcast dims and converts it, so that it looks like the tensor's value.
+fn fit(edge: &Edge, grad: Tensor) -> Result<Tensor> {
+    let meta = edge.meta();
+    let grad = if grad.shape() == meta.shape.as_slice() { grad } else { grad.sum_to_size(&meta.shape)? };
+    if grad.dtype() == meta.dtype {
+        Ok(grad)
+    } else {
+        grad.to_dtype(meta.dtype)
+    }
+}
+
+/// The sum of two gradients, in the first one's memory when nobody else can see it.
+pub(crate) fn add(held: Tensor, grad: Tensor) -> Result<Tensor> {
+    if !super::mode::is_grad_enabled() && held.is_unique() {
+        held.add_(&grad)?;
+        return Ok(held);
+    }
+    held.add(&grad)
+}
+
+impl Tensor {
+    /// Adds `grad` to this leaf's `.grad`, taking its memory over when nobody else holds it.
+    pub(crate) fn accumulate_grad(&self, grad: Tensor) -> Result<()> {
+        let recording = super::mode::is_grad_enabled();
+        let held = self.grad();
+        let sum = match held {
+            Some(held) if recording => held.add(&grad)?,
+            Some(held) => {
+                held.add_(&grad)?;
+                return Ok(());
+            }
+            None if recording => grad,
+            None if grad.is_unique() && grad.array().is_contiguous() => grad.detach(),
+            None => Tensor::constant(grad.array().copied()?),
+        };
+        lock(&self.inner().meta).rare().grad = Some(sum);
+        Ok(())
+    }
+}

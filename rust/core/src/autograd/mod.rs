@@ -1,0 +1,13 @@
+//! The graph and the backward pass. Reading order: `op`, `apply`, `node`, `engine`.
+
+pub(crate) mod apply;
+pub mod engine;
+pub(crate) mod inplace;
+pub mod mode;
+pub mod node;
+pub mod op;
+
+pub use engine::{backward, grad, set_interrupt_check, Options};
+pub use mode::{is_grad_enabled, GradMode};
+pub use node::{Edge, Hook, HookHandle, NodeRef};
+pub use op::{Grads, Kept, Op, Saved, Saves};

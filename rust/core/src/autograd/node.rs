@@ -1,0 +1,261 @@
+//! The graph: nodes, edges, and how they are freed without recursion.
+
+use crate::dtype::DType;
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::Result;
+use smallvec::SmallVec;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// Gradients of a node's outputs; `None` where none arrived.
+pub type OutputGrads = SmallVec<[Option<Tensor>; 1]>;
+/// Gradients of a node's inputs, in the order of its edges.
+pub type InputGrads = SmallVec<[Option<Tensor>; 2]>;
+/// A node's inputs; `None` where no gradient is asked for.
+pub type Edges = SmallVec<[Option<Edge>; 2]>;
+
+/// What the engine asks of a node, whatever its operation.
+pub trait Backward: fmt::Debug + Send + Sync {
+    /// PyTorch's name of the node: `MulBackward0`.
+    fn name(&self) -> String;
+    /// A gradient per edge. `node` is the node itself, to link saved outputs to.
+    fn backward(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads>;
+    /// Frees what was saved; a later `backward` is an error if it needs that.
+    fn free(&self) {}
+    /// The leaf whose `.grad` this node fills, if it is such a node.
+    fn leaf(&self) -> Option<&Tensor> {
+        None
+    }
+}
+
+/// One recorded operation, or the place where a leaf's gradient arrives.
+pub struct Node<O: ?Sized = dyn Backward> {
+    id: u64,
+    edges: Edges,
+    outputs: SmallVec<[Meta; 1]>,
+    pending: Mutex<SmallVec<[Pending; 1]>>,
+    hooks: OnceLock<Mutex<Vec<RegisteredHook>>>,
+    op: O,
+}
+
+/// A shared node of any operation.
+pub type NodeRef = Arc<Node<dyn Backward>>;
+
+/// An output of a node: where a tensor's gradient is sent.
+#[derive(Clone)]
+pub struct Edge {
+    /// The node that made the tensor.
+    pub node: NodeRef,
+    /// Which of its outputs.
+    pub output: usize,
+}
+
+/// What the gradient of an output must look like.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// Extents of the output.
+    pub shape: Dims,
+    /// Its dtype.
+    pub dtype: DType,
+}
+
+/// Gradients that have arrived at a node in one backward run.
+#[derive(Debug)]
+struct Pending {
+    run: u64,
+    grads: OutputGrads,
+}
+
+/// Sees the gradient of a tensor and may replace it.
+pub type Hook = Arc<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>;
+
+struct RegisteredHook {
+    id: u64,
+    output: usize,
+    hook: Hook,
+}
+
+/// Names a registered hook, to remove it.
+#[derive(Clone)]
+pub struct HookHandle {
+    node: NodeRef,
+    id: u64,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A number larger than all given out before.
+pub(crate) fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Locks, also after a panic elsewhere: the data is valid after every statement that changes it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl<O> Node<O> {
+    fn with_op(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> Self {
+        Self {
+            id: next_id(),
+            edges,
+            outputs,
+            pending: Mutex::new(SmallVec::new()),
+            hooks: OnceLock::new(),
+            op,
+        }
+    }
+}
+
+impl Node {
+    /// A node newer than all others.
+    pub(crate) fn new<O: Backward + 'static>(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> NodeRef {
+        Arc::new(Node::with_op(op, edges, outputs))
+    }
+
+    /// The node of a leaf, of which the caller keeps the concrete type for a weak reference.
+    pub(crate) fn leaf<O: Backward + 'static>(op: O, outputs: SmallVec<[Meta; 1]>) -> Arc<Node<O>> {
+        Arc::new(Node::with_op(op, Edges::new(), outputs))
+    }
+
+    /// Creation number: inputs of a node always have smaller ones.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// PyTorch's name: `MulBackward0`.
+    pub fn name(&self) -> String {
+        self.op.name()
+    }
+
+    /// Where the gradients of the inputs go.
+    #[inline]
+    pub fn edges(&self) -> &[Option<Edge>] {
+        &self.edges
+    }
+
+    /// What its outputs look like.
+    pub fn outputs(&self) -> &[Meta] {
+        &self.outputs
+    }
+
+    /// The operation's side of the node.
+    #[inline]
+    pub fn op(&self) -> &dyn Backward {
+        &self.op
+    }
+
+    /// Adds a gradient of output `output` that arrived in `run`; true if it is the run's first here.
+    pub(crate) fn receive(
+        &self,
+        run: u64,
+        output: usize,
+        grad: Tensor,
+        add: impl FnOnce(Tensor, Tensor) -> Result<Tensor>,
+    ) -> Result<bool> {
+        let mut pending = lock(&self.pending);
+        if let Some(entry) = pending.iter_mut().find(|p| p.run == run) {
+            let slot = &mut entry.grads[output];
+            *slot = Some(match slot.take() {
+                Some(held) => add(held, grad)?,
+                None => grad,
+            });
+            return Ok(false);
+        }
+        let mut grads = OutputGrads::new();
+        grads.resize(self.outputs.len(), None);
+        grads[output] = Some(grad);
+        pending.push(Pending { run, grads });
+        Ok(true)
+    }
+
+    /// Takes what arrived in `run`.
+    pub(crate) fn take_pending(&self, run: u64) -> OutputGrads {
+        let mut pending = lock(&self.pending);
+        match pending.iter().position(|p| p.run == run) {
+            Some(i) => pending.swap_remove(i).grads,
+            None => OutputGrads::new(),
+        }
+    }
+
+    /// Lets the hooks see, and replace, the gradients that arrived.
+    pub(crate) fn run_hooks(&self, grads: &mut OutputGrads) -> Result<()> {
+        let Some(hooks) = self.hooks.get() else { return Ok(()) };
+        // Called without the lock: a hook may remove itself.
+        let hooks: Vec<_> = lock(hooks).iter().map(|h| (h.output, h.hook.clone())).collect();
+        for (output, hook) in hooks {
+            if let Some(grad) = &mut grads[output] {
+                if let Some(replaced) = hook(grad)? {
+                    crate::ensure!(
+                        replaced.shape() == grad.shape(),
+                        Shape,
+                        "hook: the returned gradient has shape {:?}, the tensor's is {:?}",
+                        replaced.shape(),
+                        grad.shape()
+                    );
+                    *grad = replaced;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Edge {
+    /// Calls `hook` with the complete gradient of this output in every backward run.
+    pub(crate) fn register_hook(&self, hook: Hook) -> HookHandle {
+        let id = next_id();
+        let hooks = self.node.hooks.get_or_init(Mutex::default);
+        lock(hooks).push(RegisteredHook { id, output: self.output, hook });
+        HookHandle { node: self.node.clone(), id }
+    }
+
+    /// Shape and dtype of the tensor that it stands for.
+    #[inline]
+    pub fn meta(&self) -> &Meta {
+        &self.node.outputs[self.output]
+    }
+}
+
+impl HookHandle {
+    /// Stops the hook from being called.
+    pub fn remove(&self) {
+        if let Some(hooks) = self.node.hooks.get() {
+            lock(hooks).retain(|h| h.id != self.id);
+        }
+    }
+}
+
+/// A chain of a million nodes is freed in a loop: each node hands its edges to the stack of the
+/// first before it goes.
+impl<O: ?Sized> Drop for Node<O> {
+    fn drop(&mut self) {
+        let mut stack: SmallVec<[Edge; 4]> = self.edges.drain(..).flatten().collect();
+        while let Some(mut edge) = stack.pop() {
+            if let Some(node) = Arc::get_mut(&mut edge.node) {
+                stack.extend(node.edges.drain(..).flatten());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.name())
+    }
+}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}.{}", self.node, self.output)
+    }
+}
+
+impl fmt::Debug for HookHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HookHandle({})", self.id)
+    }
+}

@@ -1,0 +1,293 @@
+//! What an operation is: its forward, what it keeps, and its gradient rule.
+
+use super::mode;
+use super::node::{lock, Backward, InputGrads, NodeRef, OutputGrads};
+use crate::array::Array;
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{bail, Result};
+use std::fmt::Debug;
+use std::sync::Mutex;
+
+/// A gradient per input; `None` where there is none.
+pub type Grads<const N: usize> = [Option<Tensor>; N];
+
+/// An operation on `N` tensors. Its fields are its attributes (dim, stride, ...).
+pub trait Op<const N: usize>: Debug + Send + Sync + 'static {
+    /// Name in graphs and messages, as users spell it: `"matmul"`.
+    const NAME: &'static str;
+    /// Whether the output shares the first input's storage.
+    const IS_VIEW: bool = false;
+
+    /// PyTorch's name of the recorded node, `MatmulBackward0` for `matmul`.
+    fn grad_fn_name(&self) -> String {
+        camel_case(Self::NAME) + "Backward0"
+    }
+
+    /// What `backward` reads, given which inputs need a gradient. All else is freed after forward.
+    fn saves(&self, needs: [bool; N]) -> Saves<N> {
+        let _ = needs;
+        Saves::nothing()
+    }
+
+    /// Computes the result; may keep intermediates (mask, argmax) in its own fields.
+    fn forward(&mut self, inputs: [&Array; N]) -> Result<Array>;
+
+    /// Computes the result into `out`, which may be one of the inputs. Checks before it writes.
+    fn forward_into(&mut self, inputs: [&Array; N], out: &Array) -> Result<()> {
+        let result = self.forward(inputs)?;
+        check_target(Self::NAME, out, result.shape(), result.dtype())?;
+        out.copy_from(&result)
+    }
+
+    /// A gradient per input, written with tensor operations so that it can be differentiated again.
+    /// It may have the broadcast shape: the engine sums it to the input's shape.
+    fn backward(&self, saved: &Saved<N>, grad: &Tensor) -> Result<Grads<N>>;
+
+    /// Frees intermediates kept in fields ([`Kept`]); called when the graph is freed.
+    fn release(&self) {}
+}
+
+/// Which of its inputs, and whether its output, an operation saves for backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saves<const N: usize> {
+    pub(crate) inputs: [bool; N],
+    pub(crate) output: bool,
+}
+
+impl<const N: usize> Saves<N> {
+    /// Nothing: the rule needs only the gradient.
+    pub fn nothing() -> Self {
+        Self { inputs: [false; N], output: false }
+    }
+
+    /// The marked inputs.
+    pub fn inputs(inputs: [bool; N]) -> Self {
+        Self { inputs, output: false }
+    }
+
+    /// The output.
+    pub fn output() -> Self {
+        Self { inputs: [false; N], output: true }
+    }
+
+    /// Every input.
+    pub fn all_inputs() -> Self {
+        Self::inputs([true; N])
+    }
+
+    /// Also the output.
+    pub fn and_output(self) -> Self {
+        Self { output: true, ..self }
+    }
+
+    /// Holds on to the marked arrays and their versions.
+    pub(crate) fn keep(self, inputs: [&Array; N], output: &Array) -> Option<SavedSet<N>> {
+        if self == Self::nothing() {
+            return None;
+        }
+        let mut kept = SavedSet { inputs: [const { None }; N], output: None };
+        for i in 0..N {
+            if self.inputs[i] {
+                kept.inputs[i] = Some(SavedArray::new(inputs[i]));
+            }
+        }
+        if self.output {
+            kept.output = Some(SavedArray::new(output));
+        }
+        Some(kept)
+    }
+}
+
+/// An array as it was when an operation saved it. It holds no history: that is in the node's edges.
+#[derive(Debug, Clone)]
+pub(crate) struct SavedArray {
+    array: Array,
+    version: u32,
+}
+
+impl SavedArray {
+    fn new(array: &Array) -> Self {
+        Self { array: array.clone(), version: array.storage().version() }
+    }
+
+    fn unchanged(&self, op: &str, role: &str) -> Result<&Array> {
+        let version = self.array.storage().version();
+        if version != self.version {
+            bail!(
+                Autograd,
+                "{op}: one of the variables needed for gradient computation has been modified by an \
+                 inplace operation: {role} of shape {:?} ({}) is at version {version}; expected version \
+                 {} instead; use an out-of-place operation, or change a .clone() of it",
+                self.array.shape(),
+                self.array.dtype(),
+                self.version
+            );
+        }
+        Ok(&self.array)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct SavedSet<const N: usize> {
+    inputs: [Option<SavedArray>; N],
+    output: Option<SavedArray>,
+}
+
+/// What a gradient rule may read: saved arrays as tensors, and what is known of the inputs.
+#[derive(Debug)]
+pub struct Saved<'a, const N: usize> {
+    name: &'static str,
+    set: Option<&'a SavedSet<N>>,
+    node: &'a NodeRef,
+}
+
+impl<const N: usize> Saved<'_, N> {
+    /// Saved input `i`; linked to its history when a graph of the backward pass is recorded.
+    pub fn input(&self, i: usize) -> Result<Tensor> {
+        let Some(saved) = self.set.and_then(|s| s.inputs[i].as_ref()) else {
+            bail!(Autograd, "{}: input {i} was not saved for backward", self.name);
+        };
+        let array = saved.unchanged(self.name, &format_args!("input {i}").to_string())?;
+        Ok(match &self.node.edges()[i] {
+            Some(edge) if mode::is_grad_enabled() => Tensor::with_edge(array.clone(), edge.clone()),
+            _ => Tensor::constant(array.clone()),
+        })
+    }
+
+    /// The saved output; linked to this node when a graph of the backward pass is recorded.
+    pub fn output(&self) -> Result<Tensor> {
+        let Some(saved) = self.set.and_then(|s| s.output.as_ref()) else {
+            bail!(Autograd, "{}: the output was not saved for backward", self.name);
+        };
+        let array = saved.unchanged(self.name, "the output")?;
+        Ok(if mode::is_grad_enabled() {
+            let edge = super::node::Edge { node: self.node.clone(), output: 0 };
+            Tensor::with_edge(array.clone(), edge)
+        } else {
+            Tensor::constant(array.clone())
+        })
+    }
+
+    /// Whether a gradient of input `i` is asked for.
+    #[inline]
+    pub fn needs(&self, i: usize) -> bool {
+        self.node.edges()[i].is_some()
+    }
+
+    /// Shape of input `i`, one that needs a gradient.
+    pub fn shape(&self, i: usize) -> Dims {
+        self.node.edges()[i].as_ref().map(|e| e.meta().shape.clone()).unwrap_or_default()
+    }
+}
+
+/// An intermediate result in an operation's field, freed with the graph.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Option<Array>>);
+
+impl Kept {
+    /// Keeps `array`.
+    pub fn set(&mut self, array: Array) {
+        self.0 = Mutex::new(Some(array));
+    }
+
+    /// What was kept; an error after the graph was freed.
+    pub fn get(&self) -> Result<Array> {
+        match &*lock(&self.0) {
+            Some(array) => Ok(array.clone()),
+            None => Err(freed_error()),
+        }
+    }
+
+    /// Frees it.
+    pub fn clear(&self) {
+        *lock(&self.0) = None;
+    }
+}
+
+/// An operation in the graph: the value itself and what it saved.
+#[derive(Debug)]
+pub(crate) struct Recorded<O, const N: usize> {
+    op: O,
+    saved: Mutex<State<N>>,
+}
+
+#[derive(Debug)]
+enum State<const N: usize> {
+    NothingSaved,
+    Kept(SavedSet<N>),
+    Freed,
+}
+
+impl<O: Op<N>, const N: usize> Recorded<O, N> {
+    pub(crate) fn new(op: O, saved: Option<SavedSet<N>>) -> Self {
+        Self { op, saved: Mutex::new(saved.map_or(State::NothingSaved, State::Kept)) }
+    }
+}
+
+impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
+    fn name(&self) -> String {
+        self.op.grad_fn_name()
+    }
+
+    fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+        let set = match &*lock(&self.saved) {
+            State::NothingSaved => None,
+            State::Kept(set) => Some(set.clone()),
+            State::Freed => return Err(freed_error()),
+        };
+        let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
+        let saved = Saved { name: O::NAME, set: set.as_ref(), node };
+        Ok(self.op.backward(&saved, &grad)?.into_iter().collect())
+    }
+
+    fn free(&self) {
+        self.op.release();
+        let mut state = lock(&self.saved);
+        if let State::Kept(_) = *state {
+            *state = State::Freed;
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn freed_error() -> crate::Error {
+    crate::Error::new(
+        crate::Kind::Autograd,
+        "Trying to backward through the graph a second time (or directly access saved tensors after \
+         they have already been freed): the first backward freed them. Specify retain_graph=True in \
+         the first .backward() or autograd.grad() call to go through the graph again",
+    )
+}
+
+/// An in-place or `out=` target takes a result of `shape` and `dtype`, or this says why not.
+pub(crate) fn check_target(op: &str, out: &Array, shape: &[usize], dtype: crate::DType) -> Result<()> {
+    if out.shape() != shape {
+        bail!(
+            Shape,
+            "{op}: output with shape {:?} doesn't match the broadcast shape {shape:?}; the result of an \
+             in-place operation must have its target's shape",
+            out.shape()
+        );
+    }
+    if dtype.category() > out.dtype().category() {
+        bail!(
+            DType,
+            "{op}: result type {} can't be cast to the desired output type {}; use the out-of-place form",
+            dtype.scalar_name(),
+            out.dtype().scalar_name()
+        );
+    }
+    Ok(())
+}
+
+/// `log_softmax` -> `LogSoftmax`.
+fn camel_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for word in name.split('_') {
+        let mut letters = word.chars();
+        out.extend(letters.next().map(|c| c.to_ascii_uppercase()));
+        out.extend(letters);
+    }
+    out
+}

@@ -1,0 +1,295 @@
+//! Element-wise functions of two tensors, broadcast and promoted. A row is an op.
+
+use super::promote::{compute_dtype, result_type};
+use crate::array::Array;
+use crate::autograd::op::check_target;
+use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
+use crate::dtype::Category;
+use crate::kernels::map::{zip, Binary, GRAIN_CHEAP, GRAIN_COSTLY};
+use crate::kernels::math::Real;
+use crate::kernels::num::Num;
+use crate::layout::broadcast_shapes;
+use crate::simd::Isa;
+use crate::tensor::Tensor;
+use crate::{bail, dispatch_compute, dispatch_float, ensure, DType, Result};
+
+/// A formula on two floats; integers are converted to float32 first.
+trait FloatFormula: Copy + Send + Sync + 'static {
+    fn call<I: Isa, R: Real<I>>(a: R, b: R) -> R;
+}
+
+/// A formula on two numbers.
+trait NumFormula: Copy + Send + Sync + 'static {
+    fn call<T: Num>(a: T, b: T) -> T;
+}
+
+#[derive(Clone, Copy)]
+struct OnFloat<F>(F);
+impl<F: FloatFormula> Binary<f32, f32> for OnFloat<F> {
+    const GRAIN: usize = GRAIN_COSTLY;
+    #[inline(always)]
+    fn call<I: Isa>(self, a: f32, b: f32) -> f32 {
+        F::call::<I, f32>(a, b)
+    }
+}
+impl<F: FloatFormula> Binary<f64, f64> for OnFloat<F> {
+    const GRAIN: usize = GRAIN_COSTLY;
+    #[inline(always)]
+    fn call<I: Isa>(self, a: f64, b: f64) -> f64 {
+        F::call::<I, f64>(a, b)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct OnNum<F>(F);
+impl<T: Num, F: NumFormula> Binary<T, T> for OnNum<F> {
+    const GRAIN: usize = GRAIN_CHEAP;
+    #[inline(always)]
+    fn call<I: Isa>(self, a: T, b: T) -> T {
+        F::call(a, b)
+    }
+}
+
+/// Both operands in the compute dtype and the common shape.
+pub(super) fn operands(name: &str, a: &Array, b: &Array, dtype: DType) -> Result<(Array, Array)> {
+    let compute = compute_dtype(dtype);
+    let (a, b) = (a.to_dtype(compute)?, b.to_dtype(compute)?);
+    if a.shape() == b.shape() {
+        return Ok((a, b));
+    }
+    let shape = broadcast_shapes(name, a.shape(), b.shape())?;
+    Ok((a.broadcast_to(name, &shape)?, b.broadcast_to(name, &shape)?))
+}
+
+/// A new array for a result of the operands: in the order of dims that they share.
+pub(super) fn result_like(a: &Array, b: &Array, dtype: DType) -> Result<Array> {
+    if a.strides() == b.strides() || b.strides().iter().all(|&s| s == 0) {
+        Array::empty_like(a.layout(), dtype)
+    } else {
+        Array::empty(a.shape(), dtype)
+    }
+}
+
+type Into = fn(&Array, &Array, &Array) -> Result<()>;
+
+fn forward(name: &str, a: &Array, b: &Array, dtype: DType, into: Into) -> Result<Array> {
+    let (a, b) = operands(name, a, b, dtype)?;
+    let out = result_like(&a, &b, a.dtype())?;
+    into(&a, &b, &out)?;
+    out.to_dtype(dtype)
+}
+
+fn forward_into(name: &str, a: &Array, b: &Array, dtype: DType, out: &Array, into: Into) -> Result<()> {
+    let shape = broadcast_shapes(name, a.shape(), b.shape())?;
+    check_target(name, out, &shape, dtype)?;
+    // Written directly when each element is read before it is written: the target is `a` itself and
+    // `b` lies elsewhere.
+    let direct = dtype == out.dtype()
+        && compute_dtype(dtype) == dtype
+        && a.is_same_view(out)
+        && (b.is_same_view(out) || !std::sync::Arc::ptr_eq(b.storage(), out.storage()));
+    if direct {
+        let (a, b) = operands(name, a, b, dtype)?;
+        return into(&a, &b, out);
+    }
+    out.copy_from(&forward(name, a, b, dtype, into)?)
+}
+
+fn check_divisor(name: &str, b: &Array) -> Result<()> {
+    if b.dtype().category() == Category::Float {
+        return Ok(());
+    }
+    let zero = b.to_dtype(DType::Bool)?.contiguous()?.slice::<bool>().contains(&false);
+    ensure!(!zero, Value, "{name}: ZeroDivisionError: integer division by zero; use float operands");
+    Ok(())
+}
+
+macro_rules! formula {
+    (float, $op:ident, |$a:ident, $b:ident| $f:expr) => {
+        impl FloatFormula for $op {
+            #[inline(always)]
+            fn call<I: Isa, R: Real<I>>($a: R, $b: R) -> R {
+                $f
+            }
+        }
+    };
+    ($over:ident, $op:ident, |$a:ident, $b:ident| $f:expr) => {
+        impl NumFormula for $op {
+            #[inline(always)]
+            fn call<T: Num>($a: T, $b: T) -> T {
+                $f
+            }
+        }
+    };
+}
+
+macro_rules! result_dtype {
+    (float, $name:expr, $a:ident, $b:ident) => {
+        result_type($a, $b).to_float()
+    };
+    (number, $name:expr, $a:ident, $b:ident) => {
+        result_type($a, $b)
+    };
+    (no_bool, $name:expr, $a:ident, $b:ident) => {{
+        if $a.dtype() == DType::Bool && $b.dtype() == DType::Bool {
+            bail!(
+                DType,
+                "{}: not defined for two bool tensors; use the `^` or `logical_xor()` operator, or convert \
+                 with .int()",
+                $name
+            );
+        }
+        result_type($a, $b)
+    }};
+    (divisor, $name:expr, $a:ident, $b:ident) => {{
+        let dtype = result_type($a, $b);
+        if !dtype.is_float() {
+            check_divisor($name, $b)?;
+        }
+        dtype
+    }};
+}
+
+macro_rules! kernel {
+    (float, $op:ident) => {
+        |a: &Array, b: &Array, out: &Array| {
+            dispatch_float!(a.dtype(), $op::NAME, T => zip::<T, T, _>(a, b, out, OnFloat($op)));
+            Ok(())
+        }
+    };
+    ($over:ident, $op:ident) => {
+        |a: &Array, b: &Array, out: &Array| {
+            dispatch_compute!(a.dtype(), $op::NAME, T => zip::<T, T, _>(a, b, out, OnNum($op)));
+            Ok(())
+        }
+    };
+}
+
+macro_rules! binary_ops {
+    ($($(#[doc = $doc:literal])+ $name:ident / $inplace:ident ($op:ident, $over:ident) {
+        f: |$a:ident, $b:ident| $f:expr,
+        keep: |$na:ident, $nb:ident| $keep:expr,
+        df: |$g:ident, $saved:ident| $df:expr
+    })*) => {
+        /// Names of all rows, for the tests.
+        pub const ROWS: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[derive(Debug, Clone, Copy)]
+            struct $op;
+            formula!($over, $op, |$a, $b| $f);
+            impl Op<2> for $op {
+                const NAME: &'static str = stringify!($name);
+                fn saves(&self, [$na, $nb]: [bool; 2]) -> Saves<2> {
+                    let _ = ($na, $nb);
+                    Saves::inputs($keep)
+                }
+                fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
+                    let dtype = result_dtype!($over, Self::NAME, a, b);
+                    forward(Self::NAME, a, b, dtype, kernel!($over, $op))
+                }
+                fn forward_into(&mut self, [a, b]: [&Array; 2], out: &Array) -> Result<()> {
+                    let dtype = result_dtype!($over, Self::NAME, a, b);
+                    forward_into(Self::NAME, a, b, dtype, out, kernel!($over, $op))
+                }
+                fn backward(&self, $saved: &Saved<2>, $g: &Tensor) -> Result<Grads<2>> {
+                    let _ = $saved;
+                    Ok($df)
+                }
+            }
+            impl Tensor {
+                $(#[doc = $doc])+
+                pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
+                    apply($op, [self, other])
+                }
+                #[doc = concat!("In-place `", stringify!($name), "`.")]
+                pub fn $inplace(&self, other: &Tensor) -> Result<()> {
+                    apply_inplace($op, [self, other])
+                }
+            }
+        )*
+    };
+}
+
+/// A gradient for the inputs that need one.
+fn of<F: FnOnce() -> Result<Tensor>>(needed: bool, grad: F) -> Result<Option<Tensor>> {
+    needed.then(grad).transpose()
+}
+
+/// The gradient where `a` wins, half of it where they tie.
+fn winner(grad: &Tensor, a: &Tensor, b: &Tensor, larger: bool) -> Result<Tensor> {
+    let wins = if larger { a.gt(b)? } else { a.lt(b)? };
+    let share = wins.to_dtype(grad.dtype())? + a.eq(b)?.to_dtype(grad.dtype())? * 0.5;
+    Ok(grad * share)
+}
+
+binary_ops! {
+    /// `a + b`, element-wise and broadcast.
+    add / add_ (Add, number) {
+        f: |a, b| a.add(b), keep: |_a, _b| [false, false],
+        df: |g, saved| [saved.needs(0).then(|| g.clone()), saved.needs(1).then(|| g.clone())]
+    }
+    /// `a - b`, element-wise and broadcast.
+    sub / sub_ (Sub, no_bool) {
+        f: |a, b| a.sub(b), keep: |_a, _b| [false, false],
+        df: |g, saved| [saved.needs(0).then(|| g.clone()), saved.needs(1).then(|| -g)]
+    }
+    /// `a * b`, element-wise and broadcast.
+    mul / mul_ (Mul, number) {
+        f: |a, b| a.mul(b), keep: |a, b| [b, a],
+        df: |g, saved| [
+            of(saved.needs(0), || Ok(g * saved.input(1)?))?,
+            of(saved.needs(1), || Ok(g * saved.input(0)?))?,
+        ]
+    }
+    /// `a / b`, element-wise and broadcast; integers give floats.
+    div / div_ (Div, float) {
+        f: |a, b| a / b, keep: |_a, b| [b, true],
+        df: |g, saved| {
+            let by_a = g / saved.input(1)?;
+            let by_b = of(saved.needs(1), || Ok(-(&by_a * (saved.input(0)? / saved.input(1)?))))?;
+            [Some(by_a), by_b]
+        }
+    }
+    /// The larger of both, element-wise and broadcast; nan if either is.
+    maximum / maximum_ (Maximum, number) {
+        f: |a, b| a.maximum(b), keep: |_a, _b| [true, true],
+        df: |g, saved| [
+            of(saved.needs(0), || winner(g, &saved.input(0)?, &saved.input(1)?, true))?,
+            of(saved.needs(1), || winner(g, &saved.input(1)?, &saved.input(0)?, true))?,
+        ]
+    }
+    /// The smaller of both, element-wise and broadcast; nan if either is.
+    minimum / minimum_ (Minimum, number) {
+        f: |a, b| a.minimum(b), keep: |_a, _b| [true, true],
+        df: |g, saved| [
+            of(saved.needs(0), || winner(g, &saved.input(0)?, &saved.input(1)?, false))?,
+            of(saved.needs(1), || winner(g, &saved.input(1)?, &saved.input(0)?, false))?,
+        ]
+    }
+    /// `a / b` rounded down, element-wise and broadcast.
+    floor_divide / floor_divide_ (FloorDivide, divisor) {
+        f: |a, b| a.floor_div(b), keep: |_a, _b| [false, false],
+        df: |g, saved| [saved.needs(0).then(|| g * 0.0), saved.needs(1).then(|| g * 0.0)]
+    }
+    /// `a / b` rounded towards zero, element-wise and broadcast.
+    trunc_divide / trunc_divide_ (TruncDivide, divisor) {
+        f: |a, b| a.trunc_div(b), keep: |_a, _b| [false, false],
+        df: |g, saved| [saved.needs(0).then(|| g * 0.0), saved.needs(1).then(|| g * 0.0)]
+    }
+    /// Remainder of `a / b` with the sign of `b`, element-wise and broadcast.
+    remainder / remainder_ (Remainder, divisor) {
+        f: |a, b| a.remainder(b), keep: |_a, b| [b, b],
+        df: |g, saved| [
+            saved.needs(0).then(|| g.clone()),
+            of(saved.needs(1), || Ok(-(g * saved.input(0)?.floor_divide(&saved.input(1)?)?)))?,
+        ]
+    }
+    /// Remainder of `a / b` with the sign of `a`, element-wise and broadcast.
+    fmod / fmod_ (Fmod, divisor) {
+        f: |a, b| a.fmod(b), keep: |_a, b| [b, b],
+        df: |g, saved| [
+            saved.needs(0).then(|| g.clone()),
+            of(saved.needs(1), || Ok(-(g * saved.input(0)?.trunc_divide(&saved.input(1)?)?)))?,
+        ]
+    }
+}

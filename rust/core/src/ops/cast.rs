@@ -1,0 +1,85 @@
+//! The same values in another dtype or another memory.
+
+use crate::array::Array;
+use crate::autograd::{apply::apply, Grads, Op, Saved};
+use crate::tensor::Tensor;
+use crate::{DType, Result};
+
+/// Conversion of the elements.
+#[derive(Debug)]
+struct ToDtype(DType);
+
+impl Op<1> for ToDtype {
+    const NAME: &'static str = "to";
+
+    fn grad_fn_name(&self) -> String {
+        "ToCopyBackward0".into()
+    }
+
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        x.to_dtype(self.0)
+    }
+
+    fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        Ok([Some(grad.clone())]) // the engine converts it back
+    }
+}
+
+/// A copy with memory of its own.
+#[derive(Debug)]
+struct CloneOp;
+
+impl Op<1> for CloneOp {
+    const NAME: &'static str = "clone";
+
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        x.copied()
+    }
+
+    fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        Ok([Some(grad.clone())])
+    }
+}
+
+/// A row-major copy.
+#[derive(Debug)]
+struct Contiguous;
+
+impl Op<1> for Contiguous {
+    const NAME: &'static str = "contiguous";
+
+    fn grad_fn_name(&self) -> String {
+        "CloneBackward0".into()
+    }
+
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        x.contiguous()
+    }
+
+    fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        Ok([Some(grad.clone())])
+    }
+}
+
+impl Tensor {
+    /// This tensor if it has that dtype, else a converted copy.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
+        if self.dtype() == dtype {
+            return Ok(self.clone());
+        }
+        apply(ToDtype(dtype), [self])
+    }
+
+    /// A copy with memory of its own, through which gradients flow back.
+    pub fn copy(&self) -> Result<Tensor> {
+        apply(CloneOp, [self])
+    }
+
+    /// This tensor if its elements lie in row-major order, else a copy in which they do.
+    pub fn contiguous(&self) -> Result<Tensor> {
+        if self.array().is_contiguous() {
+            return Ok(self.clone());
+        }
+        apply(Contiguous, [self])
+    }
+}

@@ -1,0 +1,23 @@
+//! What each operation means: shapes, dtypes, forward, gradient rule.
+//!
+//! Where does a new operation go?
+//! - Made of other operations and not hot: Python, `functional.py`.
+//! - Element-wise without arguments: a row of `unary.rs`, `binary.rs` or `compare.rs`.
+//! - A loop of its own: a file here that implements [`crate::autograd::Op`].
+//! - A hot composition: the same, with fused forward and backward kernels whose rule for second
+//!   derivatives is written in primitive operations.
+
+pub mod binary;
+pub mod cast;
+pub mod compare;
+pub mod copy;
+pub mod create;
+pub mod gather;
+pub mod index;
+pub mod join;
+pub mod operators;
+pub mod promote;
+pub mod reduce;
+pub(crate) mod region;
+pub mod unary;
+pub mod view;

@@ -1,0 +1,97 @@
+//! Bytes that arrays share, with the version counter that in-place operations bump.
+
+use crate::alloc::Block;
+use crate::Result;
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A block of untyped bytes. Views share it; every in-place write counts its version up, so that
+/// the backward pass can tell whether a value it saved is still the value it saw.
+pub struct Storage {
+    ptr: *mut u8,
+    len_bytes: usize,
+    version: AtomicU32,
+    owner: Owner,
+}
+
+enum Owner {
+    Block {
+        _block: Block,
+    },
+    /// Memory of somebody else, kept alive by holding its owner.
+    Foreign {
+        _owner: Box<dyn Any + Send + Sync>,
+        writable: bool,
+    },
+}
+
+// SAFETY: the memory belongs to the owner that moves along; access is through raw pointers whose
+// users promise not to race, as NumPy's and PyTorch's users do.
+unsafe impl Send for Storage {}
+// SAFETY: as above.
+unsafe impl Sync for Storage {}
+
+impl Storage {
+    /// `len_bytes` bytes with no value yet.
+    pub fn uninit(len_bytes: usize) -> Result<Self> {
+        let block = Block::new(len_bytes)?;
+        let ptr = block.as_ptr();
+        Ok(Self { ptr, len_bytes, version: AtomicU32::new(0), owner: Owner::Block { _block: block } })
+    }
+
+    /// Shares memory that `owner` keeps alive.
+    ///
+    /// # Safety
+    /// `ptr` must be valid for reads (and writes, if `writable`) of `len_bytes` bytes, and aligned for
+    /// the element types it is used with, as long as `owner` lives.
+    pub unsafe fn foreign(
+        ptr: *mut u8,
+        len_bytes: usize,
+        writable: bool,
+        owner: impl Any + Send + Sync,
+    ) -> Self {
+        let owner = Owner::Foreign { _owner: Box::new(owner), writable };
+        Self { ptr, len_bytes, version: AtomicU32::new(0), owner }
+    }
+
+    /// Start of the bytes.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.ptr
+    }
+
+    /// Number of bytes.
+    #[inline]
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// How often it was written in place.
+    #[inline]
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Counts one in-place write.
+    #[inline]
+    pub fn bump_version(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the memory came from our allocator, so that a gradient may take it over.
+    pub(crate) fn is_owned(&self) -> bool {
+        matches!(self.owner, Owner::Block { .. })
+    }
+
+    /// Whether it may be written.
+    pub fn is_writable(&self) -> bool {
+        !matches!(self.owner, Owner::Foreign { writable: false, .. })
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({} bytes, version {})", self.len_bytes, self.version())
+    }
+}

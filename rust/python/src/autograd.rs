@@ -1,0 +1,173 @@
+//! Nodes of the graph, grad mode, and `autograd.grad`.
+
+use crate::enter::enter_long;
+use crate::tensor::PyTensor;
+use firesteel::autograd::{mode, HookHandle, NodeRef, Options};
+use firesteel::Tensor;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::Arc;
+
+/// A recorded operation.
+#[pyclass(frozen, name = "Node", module = "firesteel.autograd.graph")]
+pub struct PyNode(NodeRef);
+
+impl PyNode {
+    /// The Python object of a node.
+    pub fn new(node: NodeRef) -> Self {
+        Self(node)
+    }
+}
+
+#[pymethods]
+impl PyNode {
+    /// PyTorch's name of the operation: `MulBackward0`.
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    /// The nodes that gradients of the inputs go to, each with the index of its output.
+    #[getter]
+    fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let edges = self.0.edges().iter().map(|edge| match edge {
+            Some(edge) => (Some(PyNode::new(edge.node.clone())), edge.output),
+            None => (None, 0),
+        });
+        PyTuple::new(py, edges.collect::<Vec<_>>())
+    }
+
+    /// The leaf whose gradient this node collects; only `AccumulateGrad` has one.
+    #[getter]
+    fn variable(&self) -> PyResult<PyTensor> {
+        match self.0.op().leaf() {
+            Some(leaf) => Ok(PyTensor::new(leaf.clone())),
+            None => Err(pyo3::exceptions::PyAttributeError::new_err(format!(
+                "'{}' object has no attribute 'variable'; only AccumulateGrad has one",
+                self.0.name()
+            ))),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<{} object at {:#x}>", self.0.name(), Arc::as_ptr(&self.0).cast::<u8>() as usize)
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<PyNode>().is_ok_and(|other| Arc::ptr_eq(&self.0, &other.get().0))
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.0.id()
+    }
+}
+
+/// Removes a hook.
+#[pyclass(frozen, name = "RemovableHandle", module = "firesteel.utils.hooks")]
+pub struct PyHookHandle(HookHandle);
+
+impl PyHookHandle {
+    /// The Python object of a handle.
+    pub fn new(handle: HookHandle) -> Self {
+        Self(handle)
+    }
+}
+
+#[pymethods]
+impl PyHookHandle {
+    /// Stops the hook from being called.
+    fn remove(&self) {
+        self.0.remove();
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, _args: &Bound<'_, PyTuple>) {
+        self.0.remove();
+    }
+}
+
+/// Whether operations of this thread are recorded.
+#[pyfunction]
+fn is_grad_enabled() -> bool {
+    mode::is_grad_enabled()
+}
+
+/// Sets the mode of this thread and returns the previous one.
+#[pyfunction]
+fn _swap_grad_enabled(enabled: bool) -> bool {
+    let previous = mode::is_grad_enabled();
+    mode::set_grad_enabled(enabled);
+    previous
+}
+
+fn optional_tensors(value: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<Option<Tensor>>> {
+    let Some(value) = value else { return Ok(vec![None; count]) };
+    let items = crate::tensor::sequence_of(value);
+    if items.len() != count {
+        return Err(PyRuntimeError::new_err(format!(
+            "grad: got {count} tensors and {} gradients; there must be one gradient per output",
+            items.len()
+        )));
+    }
+    items
+        .iter()
+        .map(|item| {
+            if item.is_none() {
+                Ok(None)
+            } else {
+                Ok(Some(item.cast::<PyTensor>()?.get().tensor().clone()))
+            }
+        })
+        .collect()
+}
+
+/// Gradients of `outputs` with respect to `inputs`, None where unused.
+#[pyfunction]
+#[pyo3(signature = (outputs, inputs, grad_outputs, retain_graph, create_graph))]
+fn _grad<'py>(
+    py: Python<'py>,
+    outputs: &Bound<'py, PyAny>,
+    inputs: &Bound<'py, PyAny>,
+    grad_outputs: Option<&Bound<'py, PyAny>>,
+    retain_graph: bool,
+    create_graph: bool,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let outputs = crate::tensor::tensors_of(outputs)?;
+    let inputs = crate::tensor::tensors_of(inputs)?;
+    let grad_outputs = optional_tensors(grad_outputs, outputs.len())?;
+    let options = Options { retain_graph, create_graph };
+    let grads = enter_long(py, || firesteel::autograd::grad(&outputs, &grad_outputs, &inputs, options))?;
+    PyTuple::new(py, grads.into_iter().map(|grad| grad.map(PyTensor::new)))
+}
+
+/// Adds gradients of several roots to their leaves.
+#[pyfunction]
+#[pyo3(signature = (tensors, grad_tensors, retain_graph, create_graph, inputs))]
+fn _backward(
+    py: Python<'_>,
+    tensors: &Bound<'_, PyAny>,
+    grad_tensors: Option<&Bound<'_, PyAny>>,
+    retain_graph: bool,
+    create_graph: bool,
+    inputs: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let roots = crate::tensor::tensors_of(tensors)?;
+    let grads = optional_tensors(grad_tensors, roots.len())?;
+    let inputs = inputs.map(crate::tensor::tensors_of).transpose()?;
+    let options = Options { retain_graph, create_graph };
+    enter_long(py, || firesteel::autograd::backward(&roots, &grads, inputs.as_deref(), options))
+}
+
+/// Adds the functions and classes.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<PyNode>()?;
+    m.add_class::<PyHookHandle>()?;
+    m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_swap_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_grad, m)?)?;
+    m.add_function(wrap_pyfunction!(_backward, m)?)
+}

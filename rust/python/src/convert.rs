@@ -1,0 +1,315 @@
+//! Arguments from Python: operands, shapes, dims, and nested data.
+
+use crate::dtype::PyDType;
+use crate::error::IntoPy;
+use crate::tensor::PyTensor;
+use firesteel::{DType, Scalar, Tensor};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyTuple};
+use smallvec::SmallVec;
+
+/// Extents or dims as users write them.
+pub type Ints = SmallVec<[isize; 4]>;
+
+/// A tensor or a number.
+#[derive(Debug, Clone)]
+pub enum Operand {
+    /// A tensor.
+    Tensor(Tensor),
+    /// A Python (or NumPy) number.
+    Scalar(Scalar),
+}
+
+impl Operand {
+    /// The operand as a tensor beside `other`.
+    #[inline]
+    pub fn beside(self, other: &Tensor) -> firesteel::Result<Tensor> {
+        match self {
+            Operand::Tensor(tensor) => Ok(tensor),
+            Operand::Scalar(scalar) => other.scalar_beside(scalar),
+        }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
+    type Error = PyErr;
+    #[inline]
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(tensor) = value.cast_exact::<PyTensor>() {
+            return Ok(Operand::Tensor(tensor.get().tensor().clone()));
+        }
+        if let Some(scalar) = scalar_of(&value) {
+            return Ok(Operand::Scalar(scalar));
+        }
+        match value.cast::<PyTensor>() {
+            Ok(tensor) => Ok(Operand::Tensor(tensor.get().tensor().clone())),
+            Err(_) => Err(PyTypeError::new_err(format!(
+                "expected a Tensor or a number, not {}",
+                value.get_type().name()?
+            ))),
+        }
+    }
+}
+
+/// A number, if it is one: Python's, or one that converts like NumPy's scalars.
+#[inline]
+pub fn scalar_of(value: &Bound<'_, PyAny>) -> Option<Scalar> {
+    if let Ok(float) = value.cast_exact::<PyFloat>() {
+        return Some(Scalar::Float(float.extract().ok()?));
+    }
+    if let Ok(boolean) = value.cast::<PyBool>() {
+        return Some(Scalar::Bool(boolean.is_true()));
+    }
+    if let Ok(int) = value.cast::<PyInt>() {
+        return match int.extract::<i64>() {
+            Ok(int) => Some(Scalar::Int(int)),
+            Err(_) => int.extract::<f64>().ok().map(Scalar::Float),
+        };
+    }
+    if let Ok(float) = value.cast::<PyFloat>() {
+        return Some(Scalar::Float(float.extract().ok()?));
+    }
+    numpy_scalar(value)
+}
+
+/// NumPy's scalars have `dtype` and `item`, but no length.
+fn numpy_scalar(value: &Bound<'_, PyAny>) -> Option<Scalar> {
+    let py = value.py();
+    if value.cast::<PyTensor>().is_ok() || value.cast::<PyList>().is_ok() || value.cast::<PyTuple>().is_ok() {
+        return None;
+    }
+    let shape = value.getattr_opt(intern!(py, "shape")).ok()??;
+    if !shape.cast::<PyTuple>().is_ok_and(|shape| shape.is_empty()) {
+        return None;
+    }
+    scalar_of(&value.call_method0(intern!(py, "item")).ok()?)
+}
+
+/// A number argument, for functions that take nothing else.
+#[derive(Debug, Clone, Copy)]
+pub struct Number(pub Scalar);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Number {
+    type Error = PyErr;
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Some(scalar) = scalar_of(&value) {
+            return Ok(Number(scalar));
+        }
+        if let Ok(tensor) = value.cast::<PyTensor>() {
+            let tensor = tensor.get().tensor();
+            if tensor.numel() == 1 && !tensor.requires_grad() {
+                let array = tensor.array();
+                return Ok(Number(if tensor.dtype().is_float() {
+                    Scalar::Float(array.item_f64().py(value.py())?)
+                } else {
+                    Scalar::Int(array.item_i64().py(value.py())?)
+                }));
+            }
+        }
+        Err(PyTypeError::new_err(format!("expected a number, not {}", value.get_type().name()?)))
+    }
+}
+
+/// One integer: Python's, NumPy's, or a tensor with one element.
+pub fn int_of(value: &Bound<'_, PyAny>) -> PyResult<isize> {
+    match value.extract::<isize>() {
+        Ok(int) if value.cast::<PyFloat>().is_err() => Ok(int),
+        _ => {
+            let name = value.get_type().name()?;
+            if value.cast::<PyInt>().is_ok() {
+                return Err(PyValueError::new_err(format!(
+                    "{value} does not fit into 64 bits; use a smaller size"
+                )));
+            }
+            Err(PyTypeError::new_err(format!("expected an int or a tuple of ints, not {name}")))
+        }
+    }
+}
+
+/// `f(2, 3)` or `f((2, 3))` or `f([2, 3])`: the integers.
+#[inline]
+pub fn ints_of_args(args: &Bound<'_, PyTuple>) -> PyResult<Ints> {
+    if args.len() == 1 {
+        return ints_of(&args.get_item(0)?);
+    }
+    args.iter_borrowed().map(|item| int_of(&item)).collect()
+}
+
+/// One integer or a sequence of them.
+#[inline]
+pub fn ints_of(value: &Bound<'_, PyAny>) -> PyResult<Ints> {
+    if let Ok(tuple) = value.cast::<PyTuple>() {
+        return tuple.iter_borrowed().map(|item| int_of(&item)).collect();
+    }
+    if let Ok(list) = value.cast::<PyList>() {
+        return list.iter().map(|item| int_of(&item)).collect();
+    }
+    Ok(Ints::from_elem(int_of(value)?, 1))
+}
+
+/// A `dim=` argument: nothing, one dim or several.
+#[derive(Debug, Clone, Default)]
+pub struct DimArg(pub Option<Ints>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for DimArg {
+    type Error = PyErr;
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if value.is_none() {
+            return Ok(DimArg(None));
+        }
+        Ok(DimArg(Some(ints_of(&value)?)))
+    }
+}
+
+/// Extents of a new tensor: none may be negative.
+pub fn shape_of(op: &str, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
+    extents
+        .iter()
+        .map(|&extent| {
+            usize::try_from(extent).map_err(|_| {
+                pyo3::exceptions::PyRuntimeError::new_err(format!(
+                    "{op}: Trying to create tensor with negative dimension {extent}: {extents:?}"
+                ))
+            })
+        })
+        .collect()
+}
+
+/// Numbers in nested sequences, row by row.
+struct Nested {
+    shape: Vec<usize>,
+    values: Vec<Scalar>,
+}
+
+/// Nesting deeper than this is a sequence that contains itself.
+const MAX_DEPTH: usize = 64;
+
+impl Nested {
+    fn read(&mut self, value: &Bound<'_, PyAny>, depth: usize, first: bool) -> PyResult<()> {
+        if let Some(scalar) = scalar_of(value) {
+            if depth != self.shape.len() {
+                return Err(ragged(depth, self.shape[depth], 1));
+            }
+            self.values.push(scalar);
+            return Ok(());
+        }
+        if let Ok(tensor) = value.cast::<PyTensor>() {
+            let tensor = tensor.get().tensor();
+            if tensor.numel() == 1 && depth == self.shape.len() {
+                let value = tensor.array().item_f64().py(value.py())?;
+                self.values.push(if tensor.dtype().is_float() {
+                    Scalar::Float(value)
+                } else if tensor.dtype() == DType::Bool {
+                    Scalar::Bool(value != 0.0)
+                } else {
+                    Scalar::Int(value as i64)
+                });
+                return Ok(());
+            }
+            return Err(PyValueError::new_err(format!(
+                "tensor: only one element tensors can be converted to Python scalars, got shape {:?}; use stack",
+                tensor.shape()
+            )));
+        }
+        let is_text = value.cast::<pyo3::types::PyString>().is_ok();
+        let len = if is_text { None } else { value.len().ok() };
+        let Some(len) = len else {
+            return Err(PyTypeError::new_err(format!(
+                "new(): invalid data type '{}'; tensor() takes numbers, bools and nested sequences of them",
+                value.get_type().name()?
+            )));
+        };
+        if depth >= MAX_DEPTH {
+            return Err(PyValueError::new_err(format!(
+                "too many dimensions: data is nested deeper than {MAX_DEPTH}"
+            )));
+        }
+        if first {
+            self.shape.push(len);
+        } else if depth >= self.shape.len() {
+            return Err(ragged(depth, 1, len));
+        } else if self.shape[depth] != len {
+            return Err(ragged(depth, self.shape[depth], len));
+        }
+        for i in 0..len {
+            self.read(&value.get_item(i)?, depth + 1, first && i == 0)?;
+        }
+        Ok(())
+    }
+
+    fn dtype(&self) -> DType {
+        let category = self.values.iter().map(|v| v.category()).max();
+        match category {
+            Some(firesteel::dtype::Category::Bool) => DType::Bool,
+            Some(firesteel::dtype::Category::Int) => DType::I64,
+            _ => DType::F32,
+        }
+    }
+}
+
+fn ragged(depth: usize, expected: usize, found: usize) -> PyErr {
+    PyValueError::new_err(format!(
+        "expected sequence of length {expected} at dim {depth} (got {found}); all rows must have one length"
+    ))
+}
+
+/// A new tensor from numbers and nested sequences of them.
+pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tensor> {
+    let py = data.py();
+    if let Ok(tensor) = data.cast::<PyTensor>() {
+        let tensor = tensor.get().tensor().detach();
+        let array = match dtype {
+            Some(dtype) if dtype != tensor.dtype() => tensor.array().to_dtype(dtype),
+            _ => tensor.array().copied(),
+        };
+        return Ok(Tensor::constant(array.py(py)?));
+    }
+    if let Some(array) = crate::numpy::array_of(data)? {
+        let array = array.copied().and_then(|array| array.to_dtype(dtype.unwrap_or(array.dtype())));
+        return Ok(Tensor::constant(array.py(py)?));
+    }
+    let mut nested = Nested { shape: Vec::new(), values: Vec::new() };
+    let is_scalar = scalar_of(data).is_some();
+    nested.read(data, 0, !is_scalar)?;
+    let dtype = dtype.unwrap_or_else(|| nested.dtype());
+    let array = if dtype.is_float() {
+        let values: Vec<f64> = nested.values.iter().map(|v| v.to_f64()).collect();
+        firesteel::Array::from_slice(&values, &nested.shape)
+    } else {
+        let values = nested.values.iter().map(|v| match *v {
+            Scalar::Int(i) => i,
+            Scalar::Bool(b) => i64::from(b),
+            Scalar::Float(f) if dtype == DType::Bool => i64::from(f != 0.0),
+            Scalar::Float(f) => f as i64,
+        });
+        let values: Vec<i64> = values.collect();
+        firesteel::Array::from_slice(&values, &nested.shape)
+    };
+    Ok(Tensor::constant(array.and_then(|array| array.to_dtype(dtype)).py(py)?))
+}
+
+/// A dtype argument.
+#[derive(Debug, Clone, Copy)]
+pub struct DTypeArg(pub DType);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for DTypeArg {
+    type Error = PyErr;
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(dtype) = value.cast::<PyDType>() {
+            return Ok(DTypeArg(dtype.get().0));
+        }
+        // `dtype=float`: Python's types stand for torch's widest, as in PyTorch.
+        let py = value.py();
+        if value.is(py.get_type::<PyFloat>()) {
+            Ok(DTypeArg(DType::F64))
+        } else if value.is(py.get_type::<PyInt>()) {
+            Ok(DTypeArg(DType::I64))
+        } else if value.is(py.get_type::<PyBool>()) {
+            Ok(DTypeArg(DType::Bool))
+        } else {
+            Err(PyTypeError::new_err(format!("expected a dtype such as firesteel.float32, not {value:?}")))
+        }
+    }
+}

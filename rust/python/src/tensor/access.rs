@@ -1,0 +1,169 @@
+//! A tensor's place in the graph: gradients, history, hooks.
+
+use super::PyTensor;
+use crate::autograd::{PyHookHandle, PyNode};
+use crate::enter::{enter_long, from_py};
+use crate::error::IntoPy;
+use firesteel::autograd::Options;
+use firesteel::Tensor;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+/// A tensor or a sequence of tensors.
+pub fn tensors_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
+    if let Ok(tensor) = value.cast::<PyTensor>() {
+        return Ok(vec![tensor.get().tensor().clone()]);
+    }
+    value.try_iter()?.map(|item| Ok(item?.cast::<PyTensor>()?.get().tensor().clone())).collect()
+}
+
+#[pymethods]
+impl PyTensor {
+    /// Whether a gradient for it will be computed.
+    #[getter]
+    fn requires_grad(&self) -> bool {
+        self.tensor().requires_grad()
+    }
+
+    #[setter]
+    fn set_requires_grad(&self, py: Python<'_>, requires_grad: bool) -> PyResult<()> {
+        self.tensor().set_requires_grad(requires_grad).py(py)
+    }
+
+    /// requires_grad_(requires_grad=True) -> Tensor: asks for a gradient, or no longer does.
+    #[pyo3(signature = (requires_grad=true))]
+    fn requires_grad_(slf: Bound<'_, Self>, requires_grad: bool) -> PyResult<Bound<'_, Self>> {
+        slf.get().tensor().set_requires_grad(requires_grad).py(slf.py())?;
+        Ok(slf)
+    }
+
+    /// Whether it has no history: made by the user, or detached.
+    #[getter]
+    fn is_leaf(&self) -> bool {
+        self.tensor().is_leaf()
+    }
+
+    /// The node of the graph that made it.
+    #[getter]
+    fn grad_fn(&self) -> Option<PyNode> {
+        self.tensor().grad_fn().map(|edge| PyNode::new(edge.node))
+    }
+
+    /// Which output of its node it is.
+    #[getter]
+    fn output_nr(&self) -> usize {
+        self.tensor().grad_fn().map_or(0, |edge| edge.output)
+    }
+
+    /// The gradient that backward passes have summed up.
+    #[getter]
+    fn grad(&self) -> Option<PyTensor> {
+        self.tensor().grad().map(PyTensor::new)
+    }
+
+    #[setter]
+    fn set_grad(&self, py: Python<'_>, grad: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let grad = match grad {
+            None => None,
+            Some(grad) => Some(grad.cast::<PyTensor>().map_err(|_| {
+                PyTypeError::new_err("assigned grad expected to be a Tensor or None, but got another type")
+            })?),
+        };
+        self.tensor().set_grad(grad.map(|grad| grad.get().tensor().clone())).py(py)
+    }
+
+    #[deleter]
+    fn del_grad(&self, py: Python<'_>) -> PyResult<()> {
+        self.tensor().set_grad(None).py(py)
+    }
+
+    /// The same memory without history; assigning copies the values.
+    #[getter]
+    fn data(&self) -> PyTensor {
+        PyTensor::new(self.tensor().detach())
+    }
+
+    #[setter]
+    fn set_data(&self, py: Python<'_>, data: &Bound<'_, PyTensor>) -> PyResult<()> {
+        let (x, data) = (self.tensor(), data.get().tensor());
+        if x.shape() != data.shape() || x.dtype() != data.dtype() {
+            return Err(PyRuntimeError::new_err(format!(
+                "data: a tensor of shape {:?} ({}) takes only data of the same shape and dtype, not {:?} ({}); \
+                 make a new tensor instead",
+                x.shape(),
+                x.dtype(),
+                data.shape(),
+                data.dtype()
+            )));
+        }
+        x.array().copy_from(data.array()).py(py)
+    }
+
+    /// detach(input) -> Tensor: the same memory without history.
+    fn detach(&self) -> PyTensor {
+        PyTensor::new(self.tensor().detach())
+    }
+
+    /// backward(gradient=None, retain_graph=None, create_graph=False, inputs=None)
+    ///
+    /// Adds the gradient of this tensor to `.grad` of the leaves that it depends on, by the chain rule
+    /// from the newest operation to the oldest. `gradient` may be left out for a tensor of one element.
+    #[pyo3(signature = (gradient=None, retain_graph=None, create_graph=false, inputs=None))]
+    fn backward(
+        &self,
+        py: Python<'_>,
+        gradient: Option<&Bound<'_, PyTensor>>,
+        retain_graph: Option<bool>,
+        create_graph: bool,
+        inputs: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let options = Options { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
+        let gradient = gradient.map(|g| g.get().tensor().clone());
+        let inputs = inputs.map(tensors_of).transpose()?;
+        let root = self.tensor();
+        enter_long(py, || {
+            firesteel::autograd::backward(std::slice::from_ref(root), &[gradient], inputs.as_deref(), options)
+        })
+    }
+
+    /// register_hook(hook) -> handle
+    ///
+    /// Calls `hook(grad)` with this tensor's gradient in every backward pass; what it returns, unless
+    /// None, replaces the gradient. `handle.remove()` ends it.
+    fn register_hook(&self, py: Python<'_>, hook: Py<PyAny>) -> PyResult<PyHookHandle> {
+        let call = move |grad: &Tensor| {
+            Python::attach(|py| {
+                let result = hook.call1(py, (PyTensor::new(grad.clone()),))?;
+                if result.is_none(py) {
+                    return Ok(None);
+                }
+                Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor().clone()))
+            })
+            .map_err(from_py)
+        };
+        self.tensor().register_hook(std::sync::Arc::new(call)).py(py).map(PyHookHandle::new)
+    }
+
+    /// Keeps the gradient of a tensor that is not a leaf in `.grad`.
+    fn retain_grad(&self, py: Python<'_>) -> PyResult<()> {
+        self.tensor().retain_grad().py(py)
+    }
+
+    /// Whether `retain_grad()` was called.
+    #[getter]
+    fn retains_grad(&self) -> bool {
+        self.tensor().retains_grad()
+    }
+}
+
+/// `(a, b)` or `[a, b]`, or one item.
+pub fn sequence_of<'py>(value: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
+    if let Ok(tuple) = value.cast::<PyTuple>() {
+        return tuple.iter().collect();
+    }
+    if let Ok(list) = value.cast::<PyList>() {
+        return list.iter().collect();
+    }
+    vec![value.clone()]
+}

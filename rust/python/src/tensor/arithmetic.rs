@@ -1,0 +1,250 @@
+//! Binary operations: operators, methods, in-place twins.
+
+use super::PyTensor;
+use crate::convert::Operand;
+use crate::enter::enter;
+use firesteel::Tensor;
+use pyo3::prelude::*;
+
+type Call = fn(&Tensor, &Tensor) -> firesteel::Result<Tensor>;
+type CallInPlace = fn(&Tensor, &Tensor) -> firesteel::Result<()>;
+
+#[inline]
+fn forward(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<PyTensor> {
+    let x = x.tensor();
+    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(PyTensor::new)
+}
+
+#[inline]
+fn reflected(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<PyTensor> {
+    let x = x.tensor();
+    enter(py, x.numel(), || call(&other.beside(x)?, x)).map(PyTensor::new)
+}
+
+#[inline]
+fn in_place<'py>(
+    slf: Bound<'py, PyTensor>,
+    other: Operand,
+    call: CallInPlace,
+) -> PyResult<Bound<'py, PyTensor>> {
+    let x = slf.get().tensor();
+    enter(slf.py(), x.numel(), || call(x, &other.beside(x)?))?;
+    Ok(slf)
+}
+
+/// Methods of two tensors, or a tensor and a number, with their in-place twins.
+macro_rules! binary_methods {
+    ($($(#[doc = $doc:literal])+ $name:ident / $inplace:ident)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                $(#[doc = $doc])+
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                    forward(py, self, other, Tensor::$name)
+                }
+                #[doc = concat!("In-place `", stringify!($name), "`.")]
+                fn $inplace<'py>(slf: Bound<'py, Self>, other: Operand) -> PyResult<Bound<'py, Self>> {
+                    in_place(slf, other, Tensor::$inplace)
+                }
+            )*
+        }
+    };
+}
+
+/// Methods without an in-place twin, and aliases.
+macro_rules! methods_only {
+    ($($(#[doc = $doc:literal])* $name:ident = $call:ident)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                $(#[doc = $doc])*
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                    forward(py, self, other, Tensor::$call)
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! operators {
+    ($($name:ident $reflected:ident $inplace:ident = $call:ident / $call_inplace:ident)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                    forward(py, self, other, Tensor::$call)
+                }
+                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                    reflected(py, self, other, Tensor::$call)
+                }
+                fn $inplace(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
+                    in_place(slf, other, Tensor::$call_inplace).map(|_| ())
+                }
+            )*
+        }
+    };
+}
+
+binary_methods! {
+    /// mul(input, other) -> Tensor: `input * other`, element-wise and broadcast.
+    mul / mul_
+    /// maximum(input, other) -> Tensor: the larger of both, element-wise; nan if either is.
+    maximum / maximum_
+    /// minimum(input, other) -> Tensor: the smaller of both, element-wise; nan if either is.
+    minimum / minimum_
+    /// floor_divide(input, other) -> Tensor: the quotient rounded down.
+    floor_divide / floor_divide_
+    /// remainder(input, other) -> Tensor: remainder with the divisor's sign.
+    remainder / remainder_
+    /// fmod(input, other) -> Tensor: remainder with the dividend's sign.
+    fmod / fmod_
+}
+
+methods_only! {
+    /// multiply(input, other) -> Tensor: alias of `mul`.
+    multiply = mul
+    /// true_divide(input, other) -> Tensor: alias of `div`.
+    true_divide = div
+    /// eq(input, other) -> Tensor: whether `input == other`, element-wise.
+    eq = eq
+    /// ne(input, other) -> Tensor: whether `input != other`, element-wise.
+    ne = ne
+    /// lt(input, other) -> Tensor: whether `input < other`, element-wise.
+    lt = lt
+    /// le(input, other) -> Tensor: whether `input <= other`, element-wise.
+    le = le
+    /// gt(input, other) -> Tensor: whether `input > other`, element-wise.
+    gt = gt
+    /// ge(input, other) -> Tensor: whether `input >= other`, element-wise.
+    ge = ge
+    __eq__ = eq
+    __ne__ = ne
+    __lt__ = lt
+    __le__ = le
+    __gt__ = gt
+    __ge__ = ge
+}
+
+operators! {
+    __add__ __radd__ __iadd__ = add / add_
+    __sub__ __rsub__ __isub__ = sub / sub_
+    __mul__ __rmul__ __imul__ = mul / mul_
+    __truediv__ __rtruediv__ __itruediv__ = div / div_
+    __floordiv__ __rfloordiv__ __ifloordiv__ = floor_divide / floor_divide_
+    __mod__ __rmod__ __imod__ = remainder / remainder_
+}
+
+/// `other * alpha`, when a scale is given.
+fn scaled(x: &Tensor, other: Operand, alpha: Option<crate::convert::Number>) -> firesteel::Result<Tensor> {
+    let other = other.beside(x)?;
+    match alpha {
+        None => Ok(other),
+        Some(alpha) => other.mul(&other.scalar_beside(alpha.0)?),
+    }
+}
+
+#[pymethods]
+impl PyTensor {
+    /// add(input, other, *, alpha=1) -> Tensor: `input + alpha * other`, element-wise and broadcast.
+    #[pyo3(signature = (other, *, alpha=None))]
+    fn add(
+        &self,
+        py: Python<'_>,
+        other: Operand,
+        alpha: Option<crate::convert::Number>,
+    ) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        enter(py, x.numel(), || x.add(&scaled(x, other, alpha)?)).map(PyTensor::new)
+    }
+
+    /// In-place `add`.
+    #[pyo3(signature = (other, *, alpha=None))]
+    fn add_<'py>(
+        slf: Bound<'py, Self>,
+        other: Operand,
+        alpha: Option<crate::convert::Number>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let x = slf.get().tensor();
+        enter(slf.py(), x.numel(), || x.add_(&scaled(x, other, alpha)?))?;
+        Ok(slf)
+    }
+
+    /// sub(input, other, *, alpha=1) -> Tensor: `input - alpha * other`, element-wise and broadcast.
+    #[pyo3(signature = (other, *, alpha=None))]
+    fn sub(
+        &self,
+        py: Python<'_>,
+        other: Operand,
+        alpha: Option<crate::convert::Number>,
+    ) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        enter(py, x.numel(), || x.sub(&scaled(x, other, alpha)?)).map(PyTensor::new)
+    }
+
+    /// In-place `sub`.
+    #[pyo3(signature = (other, *, alpha=None))]
+    fn sub_<'py>(
+        slf: Bound<'py, Self>,
+        other: Operand,
+        alpha: Option<crate::convert::Number>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let x = slf.get().tensor();
+        enter(slf.py(), x.numel(), || x.sub_(&scaled(x, other, alpha)?))?;
+        Ok(slf)
+    }
+
+    /// div(input, other, *, rounding_mode=None) -> Tensor: the quotient; "trunc" or "floor" rounds it.
+    #[pyo3(signature = (other, *, rounding_mode=None))]
+    fn div(&self, py: Python<'_>, other: Operand, rounding_mode: Option<&str>) -> PyResult<PyTensor> {
+        let call: Call = match rounding_mode {
+            None => Tensor::div,
+            Some("floor") => Tensor::floor_divide,
+            Some("trunc") => Tensor::trunc_divide,
+            Some(mode) => return Err(unknown_rounding(mode)),
+        };
+        forward(py, self, other, call)
+    }
+
+    /// In-place `div`.
+    #[pyo3(signature = (other, *, rounding_mode=None))]
+    fn div_<'py>(
+        slf: Bound<'py, Self>,
+        other: Operand,
+        rounding_mode: Option<&str>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let call: CallInPlace = match rounding_mode {
+            None => Tensor::div_,
+            Some("floor") => Tensor::floor_divide_,
+            Some("trunc") => Tensor::trunc_divide_,
+            Some(mode) => return Err(unknown_rounding(mode)),
+        };
+        in_place(slf, other, call)
+    }
+}
+
+fn unknown_rounding(mode: &str) -> PyErr {
+    pyo3::exceptions::PyRuntimeError::new_err(format!(
+        "div: expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'"
+    ))
+}
+
+/// Methods that are also functions of the module.
+pub const FUNCTIONS: &[&str] = &[
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "maximum",
+    "minimum",
+    "floor_divide",
+    "remainder",
+    "fmod",
+    "multiply",
+    "true_divide",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+];

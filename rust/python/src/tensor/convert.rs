@@ -1,0 +1,270 @@
+//! Dtypes, copies, Python numbers and lists, NumPy, pickle.
+
+use super::PyTensor;
+use crate::convert::{DTypeArg, Operand};
+use crate::dtype::PyDType;
+use crate::enter::enter;
+use crate::error::IntoPy;
+use firesteel::dtype::Element;
+use firesteel::{dispatch_all, Array, DType};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+macro_rules! dtype_methods {
+    ($($name:ident $dtype:ident)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                #[doc = concat!("This tensor as ", stringify!($name), "; itself if it is that already.")]
+                fn $name(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+                    to_dtype(slf, DType::$dtype)
+                }
+            )*
+        }
+    };
+}
+
+dtype_methods! { float F32 double F64 half F16 bfloat16 BF16 int I32 long I64 byte U8 bool Bool }
+
+/// The same object where nothing changes, as PyTorch returns.
+fn to_dtype(slf: Bound<'_, PyTensor>, dtype: DType) -> PyResult<Bound<'_, PyTensor>> {
+    let x = slf.get().tensor();
+    if x.dtype() == dtype {
+        return Ok(slf);
+    }
+    let out = enter(slf.py(), x.numel(), || x.to_dtype(dtype))?;
+    Bound::new(slf.py(), PyTensor::new(out))
+}
+
+/// One element as a Python number.
+fn item_object<'py>(py: Python<'py>, x: &Array) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match x.dtype().category() {
+        firesteel::dtype::Category::Float => x.item_f64().py(py)?.into_pyobject(py)?.into_any(),
+        firesteel::dtype::Category::Int => x.item_i64().py(py)?.into_pyobject(py)?.into_any(),
+        firesteel::dtype::Category::Bool => {
+            (x.item_i64().py(py)? != 0).into_pyobject(py)?.to_owned().into_any()
+        }
+    })
+}
+
+/// Elements of a contiguous array as nested lists.
+fn nested_list<'py, T, U>(
+    py: Python<'py>,
+    shape: &[usize],
+    values: &[T],
+    to: fn(T) -> U,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    T: Element,
+    U: IntoPyObject<'py>,
+    PyErr: From<U::Error>,
+{
+    if shape.len() == 1 {
+        let items: Vec<U> = values.iter().map(|&v| to(v)).collect();
+        return Ok(PyList::new(py, items)?.into_any());
+    }
+    let step: usize = shape[1..].iter().product();
+    let rows = (0..shape[0]).map(|i| nested_list(py, &shape[1..], &values[i * step..(i + 1) * step], to));
+    Ok(PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)?.into_any())
+}
+
+#[pymethods]
+impl PyTensor {
+    /// to(dtype | device | other, ...) -> Tensor: this tensor as another dtype; itself if nothing changes.
+    #[pyo3(signature = (*args, dtype=None, device=None, non_blocking=false, copy=false, memory_format=None))]
+    fn to<'py>(
+        slf: Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        dtype: Option<DTypeArg>,
+        device: Option<&Bound<'py, PyAny>>,
+        non_blocking: bool,
+        copy: bool,
+        memory_format: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let _ = (non_blocking, memory_format);
+        let py = slf.py();
+        let mut target = dtype.map(|d| d.0);
+        let check_device = |device: &Bound<'py, PyAny>| -> PyResult<()> {
+            py.import(intern!(py, "firesteel._types"))?
+                .call_method1(intern!(py, "device"), (device,))
+                .map(|_| ())
+        };
+        for arg in args.iter() {
+            if let Ok(other) = arg.cast::<PyTensor>() {
+                target = Some(other.get().tensor().dtype());
+            } else if let Ok(dtype) = arg.cast::<PyDType>() {
+                target = Some(dtype.get().0);
+            } else if let Ok(dtype) = arg.extract::<DTypeArg>() {
+                target = Some(dtype.0);
+            } else if !arg.is_none() && arg.cast::<pyo3::types::PyBool>().is_err() {
+                check_device(&arg)?;
+            }
+        }
+        if let Some(device) = device {
+            check_device(device)?;
+        }
+        let target = target.unwrap_or(slf.get().tensor().dtype());
+        if copy && target == slf.get().tensor().dtype() {
+            return Self::copied(&slf);
+        }
+        to_dtype(slf, target)
+    }
+
+    /// type_as(other) -> Tensor: this tensor as `other`'s dtype.
+    fn type_as<'py>(slf: Bound<'py, Self>, other: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, Self>> {
+        to_dtype(slf, other.get().tensor().dtype())
+    }
+
+    /// This tensor: the data is always in the CPU's memory.
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn cpu<'py>(
+        slf: Bound<'py, Self>,
+        _args: &Bound<'py, PyTuple>,
+        _kwargs: Option<&Bound<'py, pyo3::types::PyDict>>,
+    ) -> Bound<'py, Self> {
+        slf
+    }
+
+    /// clone(input) -> Tensor: a copy with memory of its own, through which gradients flow back.
+    #[pyo3(name = "clone", signature = (*, memory_format=None))]
+    fn clone_<'py>(
+        slf: &Bound<'py, Self>,
+        memory_format: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let _ = memory_format;
+        Self::copied(slf)
+    }
+
+    /// contiguous() -> Tensor: this tensor if its elements lie in row-major order, else a copy in which they do.
+    #[pyo3(signature = (memory_format=None))]
+    fn contiguous<'py>(
+        slf: Bound<'py, Self>,
+        memory_format: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let _ = memory_format;
+        let x = slf.get().tensor();
+        if x.array().is_contiguous() {
+            return Ok(slf);
+        }
+        let out = enter(slf.py(), x.numel(), || x.contiguous())?;
+        Bound::new(slf.py(), PyTensor::new(out))
+    }
+
+    /// copy_(src) -> Tensor: overwrites this tensor with `src`, broadcast and converted.
+    #[pyo3(signature = (src, non_blocking=false))]
+    fn copy_<'py>(
+        slf: Bound<'py, Self>,
+        src: &Bound<'py, PyTensor>,
+        non_blocking: bool,
+    ) -> PyResult<Bound<'py, Self>> {
+        let _ = non_blocking;
+        let (x, source) = (slf.get().tensor(), src.get().tensor());
+        enter(slf.py(), x.numel(), || x.copy_(source))?;
+        Ok(slf)
+    }
+
+    /// fill_(value) -> Tensor: sets every element.
+    fn fill_(slf: Bound<'_, Self>, value: Operand) -> PyResult<Bound<'_, Self>> {
+        let x = slf.get().tensor();
+        enter(slf.py(), x.numel(), || match value {
+            Operand::Scalar(scalar) => x.fill_(scalar),
+            Operand::Tensor(tensor) => {
+                firesteel::ensure!(
+                    tensor.rank() == 0,
+                    Shape,
+                    "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+                    tensor.rank()
+                );
+                x.copy_(&tensor)
+            }
+        })?;
+        Ok(slf)
+    }
+
+    /// zero_() -> Tensor: sets every element to 0.
+    fn zero_(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let x = slf.get().tensor();
+        enter(slf.py(), x.numel(), || x.zero_())?;
+        Ok(slf)
+    }
+
+    /// The only element as a Python number.
+    fn item<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        item_object(py, self.tensor().array())
+    }
+
+    /// The elements as nested lists of Python numbers.
+    fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let array = self.tensor().array().contiguous().py(py)?;
+        if array.rank() == 0 {
+            return item_object(py, &array);
+        }
+        let shape = array.shape();
+        match array.dtype() {
+            DType::Bool => nested_list(py, shape, array.slice::<bool>(), |v| v),
+            dtype if dtype.is_float() => {
+                dispatch_all!(dtype, T => nested_list(py, shape, array.slice::<T>(), T::to_f64))
+            }
+            dtype => dispatch_all!(dtype, T => nested_list(py, shape, array.slice::<T>(), T::to_i64)),
+        }
+    }
+
+    fn __float__(&self, py: Python<'_>) -> PyResult<f64> {
+        self.tensor().array().item_f64().py(py)
+    }
+
+    fn __int__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        item_object(py, self.tensor().array())?.call_method0(intern!(py, "__int__"))
+    }
+
+    fn __index__(&self, py: Python<'_>) -> PyResult<i64> {
+        if self.tensor().dtype().is_float() || self.tensor().numel() != 1 {
+            return Err(PyTypeError::new_err(
+                "only integer tensors of a single element can be converted to an index",
+            ));
+        }
+        self.tensor().array().item_i64().py(py)
+    }
+
+    /// numpy(*, force=False) -> numpy.ndarray: this tensor's memory as a NumPy array.
+    #[pyo3(signature = (*, force=false))]
+    fn numpy<'py>(&self, py: Python<'py>, force: bool) -> PyResult<Bound<'py, PyAny>> {
+        if self.tensor().requires_grad() && !force {
+            return Err(PyRuntimeError::new_err(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
+            ));
+        }
+        crate::numpy::to_numpy(py, self.tensor())
+    }
+
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array = self.numpy(py, false)?;
+        let array = match dtype {
+            Some(dtype) if !dtype.is_none() => array.call_method1(intern!(py, "astype"), (dtype,))?,
+            _ => array,
+        };
+        if copy == Some(true) {
+            return array.call_method0(intern!(py, "copy"));
+        }
+        Ok(array)
+    }
+}
+
+impl PyTensor {
+    fn copied<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let x = slf.get().tensor();
+        let out = enter(slf.py(), x.numel(), || x.copy())?;
+        Bound::new(slf.py(), PyTensor::new(out))
+    }
+}
+
+/// Methods that are also functions of the module.
+pub const FUNCTIONS: &[&str] = &["clone"];

@@ -1,0 +1,264 @@
+//! Views and reshapes.
+
+use super::PyTensor;
+use crate::convert::{ints_of, ints_of_args, shape_of, DTypeArg, DimArg, Ints};
+use crate::enter::enter;
+use crate::error::IntoPy;
+use firesteel::Tensor;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use smallvec::SmallVec;
+
+/// Extents with at most one -1, which is inferred from the number of elements.
+pub fn infer_shape(op: &str, x: &Tensor, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
+    let mut shape: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut inferred = None;
+    let mut known = 1usize;
+    for (d, &extent) in extents.iter().enumerate() {
+        if extent == -1 && inferred.is_none() {
+            inferred = Some(d);
+            shape.push(1);
+        } else if extent >= 0 {
+            known = known.saturating_mul(extent as usize);
+            shape.push(extent as usize);
+        } else {
+            let text =
+                if extent == -1 { "only one dimension can be inferred" } else { "invalid shape dimension" };
+            return Err(PyRuntimeError::new_err(format!("{op}: {text}: {extents:?}")));
+        }
+    }
+    if let Some(d) = inferred {
+        if known == 0 || x.numel() % known != 0 {
+            return Err(PyRuntimeError::new_err(format!(
+                "{op}: shape '{extents:?}' is invalid for input of size {} (shape {:?})",
+                x.numel(),
+                x.shape()
+            )));
+        }
+        shape[d] = x.numel() / known;
+    }
+    Ok(shape)
+}
+
+/// Extents for `expand`, where -1 keeps the tensor's own.
+fn expand_shape(x: &Tensor, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
+    let lead = extents.len().checked_sub(x.rank()).ok_or_else(|| {
+        PyRuntimeError::new_err(format!(
+            "expand: the number of sizes provided ({}) must be greater or equal to the number of dimensions in \
+             the tensor ({})",
+            extents.len(),
+            x.rank()
+        ))
+    })?;
+    let own = |(d, &extent): (usize, &isize)| {
+        if extent == -1 && d >= lead {
+            x.shape()[d - lead] as isize
+        } else {
+            extent
+        }
+    };
+    let extents: Ints = extents.iter().enumerate().map(own).collect();
+    shape_of("expand", &extents)
+}
+
+#[pymethods]
+impl PyTensor {
+    /// view(*shape) -> Tensor: the same memory in another shape; -1 infers one extent.
+    #[pyo3(signature = (*shape))]
+    fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        if shape.len() == 1 {
+            if let Ok(dtype) = shape.get_item(0)?.extract::<DTypeArg>() {
+                if dtype.0 == x.dtype() {
+                    return Ok(PyTensor::new(x.clone()));
+                }
+                return Err(PyRuntimeError::new_err(
+                    "view: viewing as another dtype is not supported; use .to(dtype)",
+                ));
+            }
+        }
+        let shape = infer_shape("view", x, &ints_of_args(shape)?)?;
+        x.view(&shape).py(py).map(PyTensor::new)
+    }
+
+    /// view_as(other) -> Tensor: `view(other.shape)`.
+    fn view_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+        self.tensor().view(other.get().tensor().shape()).py(py).map(PyTensor::new)
+    }
+
+    /// reshape(input, *shape) -> Tensor: another shape; a view where the memory order allows it, else a copy.
+    #[pyo3(signature = (*shape))]
+    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let shape = infer_shape("reshape", x, &ints_of_args(shape)?)?;
+        enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
+    }
+
+    /// reshape_as(other) -> Tensor: `reshape(other.shape)`.
+    fn reshape_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+        self.tensor().reshape(other.get().tensor().shape()).py(py).map(PyTensor::new)
+    }
+
+    /// flatten(input, start_dim=0, end_dim=-1) -> Tensor: a range of dims made one.
+    #[pyo3(signature = (start_dim=0, end_dim=-1))]
+    fn flatten(&self, py: Python<'_>, start_dim: isize, end_dim: isize) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let start = firesteel::layout::normalize_dim("flatten", start_dim, x.rank()).py(py)?;
+        let end = firesteel::layout::normalize_dim("flatten", end_dim, x.rank()).py(py)?;
+        if start > end {
+            return Err(PyRuntimeError::new_err(
+                "flatten() has invalid args: start_dim cannot come after end_dim",
+            ));
+        }
+        let mut shape: SmallVec<[usize; 4]> = SmallVec::new();
+        if x.rank() == 0 {
+            shape.push(1);
+        } else {
+            shape.extend_from_slice(&x.shape()[..start]);
+            shape.push(x.shape()[start..=end].iter().product());
+            shape.extend_from_slice(&x.shape()[end + 1..]);
+        }
+        enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
+    }
+
+    /// unflatten(input, dim, sizes) -> Tensor: one dim made several.
+    fn unflatten(&self, py: Python<'_>, dim: isize, sizes: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let d = firesteel::layout::normalize_dim("unflatten", dim, x.rank()).py(py)?;
+        let sizes = ints_of(sizes)?;
+        let mut extents: Ints = x.shape()[..d].iter().map(|&n| n as isize).collect();
+        extents.extend(sizes);
+        extents.extend(x.shape()[d + 1..].iter().map(|&n| n as isize));
+        let shape = infer_shape("unflatten", x, &extents)?;
+        enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
+    }
+
+    /// expand(*sizes) -> Tensor: extents of 1 repeated without copying; -1 keeps an extent.
+    #[pyo3(signature = (*sizes))]
+    fn expand(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let shape = expand_shape(self.tensor(), &ints_of_args(sizes)?)?;
+        self.tensor().expand(&shape).py(py).map(PyTensor::new)
+    }
+
+    /// expand_as(other) -> Tensor: `expand(other.shape)`.
+    fn expand_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+        self.tensor().expand(other.get().tensor().shape()).py(py).map(PyTensor::new)
+    }
+
+    /// broadcast_to(input, shape) -> Tensor: alias of `expand`.
+    fn broadcast_to(&self, py: Python<'_>, shape: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+        let shape = expand_shape(self.tensor(), &ints_of(shape)?)?;
+        self.tensor().expand(&shape).py(py).map(PyTensor::new)
+    }
+
+    /// permute(input, *dims) -> Tensor: dims in another order.
+    #[pyo3(signature = (*dims))]
+    fn permute(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        self.tensor().permute(&ints_of_args(dims)?).py(py).map(PyTensor::new)
+    }
+
+    /// transpose(input, dim0, dim1) -> Tensor: two dims swapped.
+    fn transpose(&self, py: Python<'_>, dim0: isize, dim1: isize) -> PyResult<PyTensor> {
+        self.tensor().transpose(dim0, dim1).py(py).map(PyTensor::new)
+    }
+
+    /// swapaxes(input, axis0, axis1) -> Tensor: alias of `transpose`.
+    fn swapaxes(&self, py: Python<'_>, axis0: isize, axis1: isize) -> PyResult<PyTensor> {
+        self.tensor().transpose(axis0, axis1).py(py).map(PyTensor::new)
+    }
+
+    /// t(input) -> Tensor: a matrix with its dims swapped.
+    fn t(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        self.tensor().t().py(py).map(PyTensor::new)
+    }
+
+    /// The tensor with its dims in reverse order.
+    #[getter(T)]
+    fn reversed_dims(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        let dims: Ints = (0..self.tensor().rank() as isize).rev().collect();
+        self.tensor().permute(&dims).py(py).map(PyTensor::new)
+    }
+
+    /// The last two dims swapped.
+    #[getter(mT)]
+    fn matrix_transpose(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        if self.tensor().rank() < 2 {
+            return Err(PyRuntimeError::new_err(format!(
+                "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.",
+                self.tensor().rank()
+            )));
+        }
+        self.tensor().transpose(-2, -1).py(py).map(PyTensor::new)
+    }
+
+    /// movedim(input, source, destination) -> Tensor: dims moved to other places.
+    fn movedim(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, PyAny>,
+        destination: &Bound<'_, PyAny>,
+    ) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let place = |dims: Ints| -> firesteel::Result<Vec<usize>> {
+            dims.iter().map(|&d| firesteel::layout::normalize_dim("movedim", d, x.rank())).collect()
+        };
+        let (from, to) = (place(ints_of(source)?).py(py)?, place(ints_of(destination)?).py(py)?);
+        let twice = |dims: &[usize]| (1..dims.len()).any(|i| dims[..i].contains(&dims[i]));
+        if from.len() != to.len() || twice(&from) || twice(&to) {
+            return Err(PyRuntimeError::new_err(format!(
+                "movedim: Invalid source or destination dims: source ({from:?} dims) should contain the same \
+                 number of dims as destination ({to:?} dims), each once"
+            )));
+        }
+        let mut rest = (0..x.rank()).filter(|d| !from.contains(d));
+        let order: Ints = (0..x.rank())
+            .map(|d| match to.iter().position(|&t| t == d) {
+                Some(i) => from[i],
+                None => rest.next().unwrap_or_default(),
+            } as isize)
+            .collect();
+        x.permute(&order).py(py).map(PyTensor::new)
+    }
+
+    /// squeeze(input, dim=None) -> Tensor: without dims of extent 1.
+    #[pyo3(signature = (dim=DimArg(None)))]
+    fn squeeze(&self, py: Python<'_>, dim: DimArg) -> PyResult<PyTensor> {
+        self.tensor().squeeze(dim.0.as_deref()).py(py).map(PyTensor::new)
+    }
+
+    /// unsqueeze(input, dim) -> Tensor: with a new dim of extent 1.
+    fn unsqueeze(&self, py: Python<'_>, dim: isize) -> PyResult<PyTensor> {
+        self.tensor().unsqueeze(dim).py(py).map(PyTensor::new)
+    }
+
+    /// narrow(input, dim, start, length) -> Tensor: `length` elements of a dim from `start`.
+    fn narrow(&self, py: Python<'_>, dim: isize, start: isize, length: isize) -> PyResult<PyTensor> {
+        let length = usize::try_from(length).map_err(|_| {
+            PyRuntimeError::new_err(format!("narrow(): length must be non-negative, not {length}."))
+        })?;
+        self.tensor().narrow(dim, start, length).py(py).map(PyTensor::new)
+    }
+
+    /// select(input, dim, index) -> Tensor: one position of a dim, which disappears.
+    fn select(&self, py: Python<'_>, dim: isize, index: isize) -> PyResult<PyTensor> {
+        self.tensor().select(dim, index).py(py).map(PyTensor::new)
+    }
+}
+
+/// Methods that are also functions of the module.
+pub const FUNCTIONS: &[&str] = &[
+    "reshape",
+    "flatten",
+    "unflatten",
+    "broadcast_to",
+    "permute",
+    "transpose",
+    "swapaxes",
+    "t",
+    "movedim",
+    "squeeze",
+    "unsqueeze",
+    "narrow",
+    "select",
+];
