@@ -3,6 +3,8 @@
 mod access;
 mod arithmetic;
 mod convert;
+mod index;
+mod join;
 mod pointwise;
 mod reduce;
 mod view;
@@ -253,10 +255,17 @@ impl PyTensor {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyTensor>()?;
     let class = m.py().get_type::<PyTensor>();
-    let families =
-        [arithmetic::FUNCTIONS, pointwise::FUNCTIONS, reduce::FUNCTIONS, view::FUNCTIONS, convert::FUNCTIONS];
+    let families = [
+        arithmetic::FUNCTIONS,
+        convert::FUNCTIONS,
+        index::FUNCTIONS,
+        join::FUNCTIONS,
+        pointwise::FUNCTIONS,
+        reduce::FUNCTIONS,
+        view::FUNCTIONS,
+    ];
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }
-    Ok(())
+    join::register(m)
 }
