@@ -3,7 +3,7 @@
 //! | shape                                   | path                                               |
 //! | --------------------------------------- | -------------------------------------------------- |
 //! | 1 x 1                                    | [`dot`]: one scalar product, split over k           |
-//! | few rows, or both operands contiguous along k | [`inner`]: scalar products, several at a time  |
+//! | few rows, both operands contiguous along k | [`inner`]: scalar products, several at a time    |
 //! | few rows or all dims small, rows of b contiguous | [`direct`]: register tiles, nothing packed  |
 //! | all else                                | [`packed`]: blocks for the caches, packed panels    |
 //!
@@ -313,7 +313,7 @@ unsafe fn multiply_float<T: Float>(mut p: Product<T>) {
         let is_small = p.m.max(p.n).max(p.k) <= 64;
         if b_by_rows && (p.m <= direct::MAX_ROWS || is_small) {
             direct::multiply(p)
-        } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && (p.m <= inner::MAX_ROWS || is_small) {
+        } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && p.m <= inner::MAX_ROWS {
             inner::multiply(p)
         } else {
             packed::multiply(p, simd::level())

@@ -1,6 +1,5 @@
 //! Packing: a panel of rows of A (or columns of B) is copied so that a tile reads it in one stream.
 
-use super::vector::Vector;
 use super::{Float, Mat};
 use crate::simd::{Isa, Kernel};
 
