@@ -8,12 +8,17 @@ use super::{grain, Float, Product};
 use crate::par;
 use crate::simd::{self, Isa, Kernel, Level};
 
-/// Up to so many rows it does not pay to pack b.
-pub(super) const MAX_ROWS: usize = 8;
+/// Rows of b that one sweep over the columns reads, if b is large: each is then one stream, which
+/// the processor reads ahead. More rows would share too few sets of the caches.
+const K_BLOCK: usize = 8;
 
-/// Rows of b that one sweep over the columns reads: their cache lines stay in L1 and their pages in
-/// the TLB while the tiles of the next columns follow.
-const K_BLOCK: usize = 64;
+/// Elements of b that stay in cache: such a b is read in one sweep, in any order.
+const SMALL_B: usize = 1 << 15;
+
+/// Whether packing b would not pay: it is read only once or twice, or all is small.
+pub(super) fn fits<T>(p: &Product<T>) -> bool {
+    p.m <= 3 || (p.m <= 8 && p.k * p.n <= SMALL_B) || p.m.max(p.n).max(p.k) <= 64
+}
 
 /// Computes `p`.
 ///
@@ -54,8 +59,7 @@ impl<T: Float> Strip<T> {
     unsafe fn sweep<V: Vector<Elem = T>>(&self) {
         let p = &self.p;
         let tiles = p.m.div_ceil(V::MR);
-        // One block of k is enough when b is small.
-        let k_block = if p.k * p.n <= 64 * 64 { p.k } else { K_BLOCK };
+        let k_block = if p.k * p.n <= SMALL_B { p.k } else { K_BLOCK };
         let mut start = 0;
         while start < p.k {
             let k = k_block.min(p.k - start);

@@ -309,9 +309,7 @@ unsafe fn multiply_float<T: Float>(mut p: Product<T>) {
         if p.c.col != 1 && p.n > 1 {
             return through_scratch(p);
         }
-        let b_by_rows = p.b.col == 1;
-        let is_small = p.m.max(p.n).max(p.k) <= 64;
-        if b_by_rows && (p.m <= direct::MAX_ROWS || is_small) {
+        if p.b.col == 1 && direct::fits(&p) {
             direct::multiply(p)
         } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && p.m <= inner::MAX_ROWS {
             inner::multiply(p)

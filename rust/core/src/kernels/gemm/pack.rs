@@ -3,12 +3,17 @@
 use super::{Float, Mat};
 use crate::simd::{Isa, Kernel};
 
-/// Packs one panel: `lanes` lines of `k` elements become `k` groups of `width` elements.
-/// Lanes past `lanes` are left as they are: tiles do not read them.
+/// Panels that are copied at a time.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Packs neighbouring panels: of each, `width` lines of `k` elements become `k` groups of `width`
+/// elements. Only the last panel may have fewer lines; the lanes that it lacks are left as they are,
+/// for tiles do not read them.
 #[derive(Clone, Copy)]
 pub(super) struct Pack<T> {
     /// Element (lane, k); `row` is the stride from lane to lane.
     pub src: Mat<T>,
+    /// Lines of all panels together.
     pub lanes: usize,
     pub k: usize,
     pub out: *mut T,
@@ -24,35 +29,50 @@ impl<T: Float> Kernel for Pack<T> {
         let width = super::width::<T>(level, self.is_a);
         // SAFETY: `packed` sizes the buffer for full panels and passes lanes and k inside the matrix.
         unsafe {
-            if self.src.row == 1 && self.lanes == width {
-                match width {
-                    6 => self.copy::<6>(),
-                    12 => self.copy::<12>(),
-                    4 => self.copy::<4>(),
-                    8 => self.copy::<8>(),
-                    16 => self.copy::<16>(),
-                    32 => self.copy::<32>(),
-                    _ => self.gather(width, 0),
+            let whole = if self.src.row == 1 { self.lanes / width } else { 0 };
+            match width {
+                6 => self.copy::<6>(whole),
+                12 => self.copy::<12>(whole),
+                4 => self.copy::<4>(whole),
+                8 => self.copy::<8>(whole),
+                16 => self.copy::<16>(whole),
+                32 => self.copy::<32>(whole),
+                _ => unreachable!("panels of {width} lanes"),
+            }
+            for panel in whole..self.lanes.div_ceil(width) {
+                let first = panel * width;
+                let one = Pack {
+                    src: self.src.from(first, 0),
+                    lanes: width.min(self.lanes - first),
+                    out: self.out.add(first * self.k),
+                    ..self
+                };
+                if self.src.col == 1 {
+                    one.transpose::<I>(width);
+                } else {
+                    one.gather(width, 0);
                 }
-            } else if self.src.col == 1 {
-                self.transpose::<I>(width);
-            } else {
-                self.gather(width, 0);
             }
         }
     }
 }
 
 impl<T: Float> Pack<T> {
-    /// Lanes are neighbours in memory: `k` copies of `W` elements.
+    /// Lanes are neighbours in memory. The first `panels` panels are copied side by side, so that
+    /// the source is read in long runs: a run per panel would take 64 bytes of each page.
     #[inline(always)]
-    unsafe fn copy<const W: usize>(&self) {
-        let (mut from, mut to) = (self.src.ptr, self.out);
-        for _ in 0..self.k {
-            // SAFETY: all W lanes are valid in the source, and the panel has room for k groups.
-            unsafe { to.cast::<[T; W]>().write_unaligned(from.cast::<[T; W]>().read_unaligned()) };
-            from = from.wrapping_offset(self.src.col);
-            to = to.wrapping_add(W);
+    unsafe fn copy<const W: usize>(&self, panels: usize) {
+        for first in (0..panels).step_by(SIDE_BY_SIDE) {
+            for p in 0..self.k {
+                for panel in first..panels.min(first + SIDE_BY_SIDE) {
+                    let from = self.src.at(panel * W, p);
+                    // SAFETY: all W lanes are valid in the source, and the panel has room for k groups.
+                    unsafe {
+                        let to = self.out.add(panel * W * self.k + p * W);
+                        to.cast::<[T; W]>().write_unaligned(from.cast::<[T; W]>().read_unaligned());
+                    }
+                }
+            }
         }
     }
 

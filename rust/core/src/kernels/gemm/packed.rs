@@ -4,6 +4,8 @@
 //! then compute c in rectangles of tiles. A rectangle's panels of a stay in L2, the panel of b that
 //! its tiles share stays in L1.
 
+use std::ops::Range;
+
 use super::buffer::with_scratch;
 use super::kernel::{any_tile, Rows, Tile};
 use super::pack::Pack;
@@ -96,23 +98,28 @@ impl<T: Float> Block<T> {
         let work = 10 * self.k * (b_panels * self.nr + a_panels * self.mr);
         let count = b_panels + a_panels;
         par::for_each_chunk(count, grain(count, work), |panels| {
-            for panel in panels {
-                let is_a = panel >= b_panels;
-                let (index, width, len, matrix, out) = if is_a {
-                    (panel - b_panels, self.mr, self.m, self.a, &self.packed_a)
-                } else {
-                    (panel, self.nr, self.n, self.b.transposed(), &self.packed_b)
-                };
-                let first = index * width;
-                simd::dispatch(Pack {
-                    src: matrix.from(first, 0),
-                    lanes: width.min(len - first),
-                    k: self.k,
-                    out: out.at(0, first * self.k),
-                    is_a,
-                });
-            }
+            let middle = b_panels.clamp(panels.start, panels.end);
+            self.pack_b(panels.start..middle);
+            self.pack_a(middle.saturating_sub(b_panels)..panels.end.saturating_sub(b_panels));
         });
+    }
+
+    fn pack_b(&self, panels: Range<usize>) {
+        let columns = panels.start * self.nr..self.n.min(panels.end * self.nr);
+        if !columns.is_empty() {
+            let src = self.b.transposed().from(columns.start, 0);
+            let out = self.packed_b.at(0, columns.start * self.k);
+            simd::dispatch(Pack { src, lanes: columns.len(), k: self.k, out, is_a: false });
+        }
+    }
+
+    fn pack_a(&self, panels: Range<usize>) {
+        let rows = panels.start * self.mr..self.m.min(panels.end * self.mr);
+        if !rows.is_empty() {
+            let src = self.a.from(rows.start, 0);
+            let out = self.packed_a.at(0, rows.start * self.k);
+            simd::dispatch(Pack { src, lanes: rows.len(), k: self.k, out, is_a: true });
+        }
     }
 
     /// Computes c in rectangles, on all threads.
@@ -142,8 +149,8 @@ impl<T: Float> Block<T> {
 /// Part of a block's c that one thread computes.
 struct Rectangle<'a, T> {
     block: &'a Block<T>,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
 
 impl<T: Float> Kernel for Rectangle<'_, T> {
