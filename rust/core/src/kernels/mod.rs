@@ -2,8 +2,11 @@
 
 pub mod copy;
 pub mod gather;
+pub mod gemm;
 pub mod map;
 pub mod math;
 pub mod nest;
 pub mod num;
 pub mod region;
+
+//! Loops on slices and pointers: no tensor, no graph.
