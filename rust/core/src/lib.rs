@@ -5,6 +5,7 @@ pub mod dtype;
 mod error;
 pub mod kernels;
 pub mod par;
+pub mod random;
 pub mod simd;
 
 pub use dtype::DType;

@@ -1,1 +1,3 @@
 //! Loops on slices and pointers: no tensor, no graph.
+
+pub mod random;
