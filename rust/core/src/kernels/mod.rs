@@ -10,3 +10,6 @@ pub mod num;
 pub mod region;
 
 //! Loops on slices and pointers: no tensor, no graph.
+
+pub mod optim;
+pub mod random;
