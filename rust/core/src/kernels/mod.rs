@@ -7,9 +7,8 @@ pub mod map;
 pub mod math;
 pub mod nest;
 pub mod num;
+pub mod optim;
+pub mod random;
 pub mod region;
 
 //! Loops on slices and pointers: no tensor, no graph.
-
-pub mod optim;
-pub mod random;
