@@ -31,6 +31,8 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features = num_features
@@ -39,9 +41,9 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         weight = Parameter(ones(num_features, device=device, dtype=dtype)) if affine else None
-        bias = Parameter(zeros(num_features, device=device, dtype=dtype)) if affine else None
+        shift = Parameter(zeros(num_features, device=device, dtype=dtype)) if affine and bias else None
         self.register_parameter("weight", weight)
-        self.register_parameter("bias", bias)
+        self.register_parameter("bias", shift)
         track = track_running_stats
         self.register_buffer(
             "running_mean", zeros(num_features, device=device, dtype=dtype) if track else None
@@ -86,7 +88,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
     def _load_from_state_dict(
@@ -112,6 +114,7 @@ class BatchNorm1d(_BatchNorm):
         track_running_stats: whether running values are kept; without, evaluation uses the batch too.
         device: only "cpu" exists.
         dtype: of weight, bias and running values.
+        bias: whether there is a bias.
 
     Example:
         >>> import firesteel as torch
@@ -135,6 +138,7 @@ class BatchNorm2d(_BatchNorm):
         track_running_stats: whether running values are kept; without, evaluation uses the batch too.
         device: only "cpu" exists.
         dtype: of weight, bias and running values.
+        bias: whether there is a bias.
 
     Example:
         >>> import firesteel as torch
