@@ -56,13 +56,15 @@ def test_assignment_errors():
     with pytest.raises(AttributeError, match=r"cannot assign parameters before Module.__init__\(\) call"):
         Early(nn.Parameter(torch.ones(1)))
     net = Net()
-    with pytest.raises(TypeError, match=r"cannot assign 'str' as parameter 'w' \(firesteel.nn.Parameter or None"):
+    with pytest.raises(
+        TypeError, match=r"cannot assign 'str' as parameter 'w' \(firesteel.nn.Parameter or None"
+    ):
         net.w = "no"
     with pytest.raises(TypeError, match="cannot assign 'int' as child module 'fc'"):
         net.fc = 3
     with pytest.raises(KeyError, match="attribute 'note' already exists"):
         net.register_buffer("note", None)
-    with pytest.raises(KeyError, match="can't contain"):
+    with pytest.raises(KeyError, match="can.*t contain"):
         net.register_parameter("a.b", None)
     with pytest.raises(AttributeError, match="'Net' object has no attribute 'nothing'"):
         _ = net.nothing

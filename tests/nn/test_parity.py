@@ -39,8 +39,11 @@ LAYERS = [
     ("ELU(0.5)", (2, 3)),
     ("Hardtanh(-2.0, 0.5)", (2, 3)),
     ("Softplus(2.0)", (2, 3)),
-    *((f"{name}()", (2, 3)) for name in "ReLU ReLU6 SELU GELU SiLU Mish Hardswish Hardsigmoid Sigmoid Tanh "
-      "LogSigmoid Softsign Tanhshrink".split()),
+    *(
+        (f"{name}()", (2, 3))
+        for name in "ReLU ReLU6 SELU GELU SiLU Mish Hardswish Hardsigmoid Sigmoid Tanh "
+        "LogSigmoid Softsign Tanhshrink".split()
+    ),
 ]
 IDS = [source for source, _ in LAYERS]
 

@@ -151,7 +151,7 @@ class Conv1d(_Conv):
 class Conv2d(_Conv):
     """Slides trained kernels over an image.
 
-    y[n, o, i, j] = bias[o] + sum over c, k, l of weight[o, c, k, l] * x[n, c, i * stride + k, j * stride + l],
+    y[n, o, i, j] = bias[o] + sum over c, k, l of weight[o, c, k, l] * x[n, c, i*stride + k, j*stride + l],
     with padding and dilation as in `Conv1d`, one number for both dimensions or a pair.
 
     Args:

@@ -49,7 +49,7 @@ class StateDict:
     _load_state_dict_post_hooks: dict[int, Callable[..., Any]]
 
     def get_extra_state(self) -> Any:
-        """Returns what is saved beside parameters and buffers; override it together with `set_extra_state`."""
+        """What is saved beside parameters and buffers; override it together with `set_extra_state`."""
         raise RuntimeError(
             f"{type(self).__name__}.get_extra_state is not defined; override it in your module"
         )
@@ -246,7 +246,7 @@ class StateDict:
     _register_state_dict_hook = register_state_dict_post_hook
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> RemovableHandle:
-        """Calls `hook(module, state_dict, prefix, local_metadata, strict, missing, unexpected, errors)` first."""
+        """Calls `hook(module, state_dict, prefix, local_metadata, strict, missing, unexpected, errors)`."""
         return register(self._load_state_dict_pre_hooks, hook)
 
     def register_load_state_dict_post_hook(self, hook: Callable[[Module, Any], None]) -> RemovableHandle:

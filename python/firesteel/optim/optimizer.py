@@ -34,7 +34,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             if changed is not None:
                 if not isinstance(changed, tuple) or len(changed) != 2:
                     raise RuntimeError(
-                        f"a step pre-hook must return None or a tuple (new_args, new_kwargs), but got {changed}."
+                        f"step pre-hook must return None or a tuple (new_args, new_kwargs), but got {changed}."
                     )
                 args, kwargs = changed
         result = step(self, *args, **kwargs)
@@ -49,7 +49,7 @@ class Optimizer:
     """The base class of all optimizers; subclasses define `step`.
 
     Args:
-        params: parameters, or dictionaries with "params" and options of their own, or (name, parameter) pairs.
+        params: parameters, or dicts with "params" and options of their own, or (name, parameter) pairs.
         defaults: options for groups that do not give their own.
     """
 
