@@ -34,7 +34,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             if changed is not None:
                 if not isinstance(changed, tuple) or len(changed) != 2:
                     raise RuntimeError(
-                        f"step pre-hook must return None or a tuple (new_args, new_kwargs), but got {changed}."
+                        f"pre-hook must return None or a tuple (new_args, new_kwargs), but got {changed}."
                     )
                 args, kwargs = changed
         result = step(self, *args, **kwargs)
@@ -200,7 +200,7 @@ class Optimizer:
                 "loaded state dict contains a parameter group that doesn't match the size of "
                 "optimizer's group"
             )
-        own = {}
+        own: dict[Any, Tensor] = {}
         groups = []
         for packed, group in zip(saved, self.param_groups, strict=True):
             own.update(zip(packed["params"], group["params"], strict=True))
