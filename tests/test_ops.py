@@ -162,7 +162,7 @@ def check_rows(twice):
     for case in CASES:
         if case.grad and (case.twice or not twice):
             for sample in case.samples:
-                if sample.grad:
+                if sample.grad is True:
                     yield (case.id, sample.label), case, sample
 
 

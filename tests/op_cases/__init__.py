@@ -5,7 +5,7 @@ import importlib
 import firesteel
 from op_cases.table import Case
 
-FAMILIES = ("unary",)
+FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "create")
 
 
 def _exists(case: Case) -> bool:

@@ -64,7 +64,7 @@ class S:
     """A sample call: arguments, with `T` and `D` where tensors and dtypes stand (lists may hold them).
 
     `forms` limits the spellings it is valid for (first letters as in `Case.forms`), `grad=False` keeps it out
-    of the gradient tests, `dtypes` replaces the one dtype that samples after the first are run with.
+    of the gradient tests, `grad="formula"` of the numeric ones (ties, kinks: compared with PyTorch alone), `dtypes` replaces the one dtype that samples after the first are run with.
     """
 
     def __init__(self, *args, label="", forms=None, grad=True, dtypes=None, inplace=True, **kwargs):
@@ -151,6 +151,8 @@ class Case:
 
     def variants(self) -> Iterator[tuple[S, str, str, str]]:
         """(sample, dtype, layout, label) for the value tests: each sweep on its own, never their product."""
+        if not self.samples:
+            return
         main, first = self.dtypes[0], self.samples[0]
         for dtype in first.dtypes or self.dtypes:
             yield first, dtype, "contiguous", first.label or "contiguous"
