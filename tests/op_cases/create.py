@@ -22,7 +22,7 @@ VALUES = [
     }.items()] + [S([1, 0, 2], dtype=D(name), label=name) for name in ALL] + [S(np.arange(6.0).reshape(2, 3), label="numpy")],
         errors=[E([[1, 2], [3]], raises=ValueError, label="ragged"), E("text", raises=(TypeError, ValueError, RuntimeError), label="text")]),
     create("as_tensor", [S([1.0, 2.0]), S(np.arange(3), label="numpy")], optional=True),
-    create("from_numpy", [S(np.arange(6, dtype=kind).reshape(2, 3), label=kind) for kind in ("float32", "float64", "int64", "int32", "uint8", "bool")]),
+    create("from_numpy", [S(np.arange(6).astype(kind).reshape(2, 3), label=kind) for kind in ("float32", "float64", "int64", "int32", "uint8", "bool")]),
 ]  # fmt: skip
 
 FILLED = [

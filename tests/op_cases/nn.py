@@ -108,7 +108,7 @@ LOSSES = [
         S(T((3, 4)), P, T((3, 1), 0.5, 2, grad=False), pos_weight=T((), 2, 3, grad=False), label="both", reduction="sum"),
         S(T((4,), values=[90.0, -90.0, 0.0, 800.0]), T((4,), values=[1.0, 1.0, 0.5, 0.0]), label="large", grad="formula"),
     ], errors=[E(T((3, 4)), T((3, 3), 0, 1), raises=ValueError, says=("3, 4", "3, 3"), label="shapes")]),
-    loss("kl_div", T((3, 4), -3, -0.1), P, optional=True),
+    Case("kl_div", "n", [S(T((3, 4), -3, -0.1), P, reduction="sum"), S(T((3, 4), -3, -0.1), P, reduction="batchmean", label="batch")], grad=True, tol=8.0, optional=True),
 ]  # fmt: skip
 
 
