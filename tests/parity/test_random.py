@@ -11,15 +11,14 @@ SIZES = [0, 1, 2, 7, 15, 16, 17, 31, 32, 33, 100, 623, 624, 625, 1000, 4099]
 SEEDS = [0, 1, 42, 2**31, 2**40 + 5]
 
 
-def both(function):
-    """`function(lib)` of either library from the same seed."""
-    firesteel.manual_seed(3)
-    torch.manual_seed(3)
-    return function(firesteel), function(torch)
+def seeded(lib, function, seed):
+    lib.manual_seed(seed)
+    return function(lib)
 
 
-def check(function):
-    assert_same(*both(function), compare="exact")
+def check(function, seed=3):
+    """Fails unless `function(lib)` gives the same in both libraries from the same seed."""
+    assert_same(seeded(firesteel, function, seed), seeded(torch, function, seed), compare="exact")
 
 
 DRAWS = {
@@ -49,9 +48,7 @@ def test_draw(name, size):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", ["rand", "randn", "randint", "randperm"])
 def test_seed(name, seed):
-    firesteel.manual_seed(seed)
-    torch.manual_seed(seed)
-    assert_same(DRAWS[name](firesteel, 50), DRAWS[name](torch, 50), compare="exact")
+    check(lambda lib: DRAWS[name](lib, 50), seed)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
