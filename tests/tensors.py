@@ -115,7 +115,9 @@ def assert_same(actual, expected, tol: float = 1.0, where: str = "result", compa
             exact = compare == "exact"
             assert_values(to_numpy(actual), to_numpy(expected), dtype_name(expected.dtype), tol, where, exact)
     elif isinstance(expected, (tuple, list)):
-        assert isinstance(actual, (tuple, list)), f"{where}: {type(actual).__name__} where a tuple was expected"
+        assert isinstance(actual, (tuple, list)), (
+            f"{where}: {type(actual).__name__} where a tuple was expected"
+        )
         assert len(actual) == len(expected), f"{where}: {len(actual)} results, expected {len(expected)}"
         for index, (a, e) in enumerate(zip(actual, expected, strict=True)):
             assert_same(a, e, tol, f"{where}[{index}]", compare)

@@ -179,7 +179,9 @@ def as_function(case, sample):
 
     def function(*tensors):
         given = iter(tensors)
-        a, k = walk((args, kwargs), lambda leaf: next(given) if is_tensor(leaf) and leaf.requires_grad else leaf)
+        a, k = walk(
+            (args, kwargs), lambda leaf: next(given) if is_tensor(leaf) and leaf.requires_grad else leaf
+        )
         return tuple(out for out in leaves([case.run(firesteel, a, k)]) if is_float(out))
 
     return function, inputs
@@ -261,7 +263,9 @@ def test_inplace_gradient(case, sample):
     inputs, actual = gradients(firesteel, case, drawn, run)
     _, expected = gradients(torch, case, drawn, run)
     for index, (x, a, e) in enumerate(zip(inputs, actual, expected, strict=True)):
-        assert_same(x * 0 if a is None else a, x * 0 if e is None else e, case.tol, f"gradient of input {index}")
+        assert_same(
+            x * 0 if a is None else a, x * 0 if e is None else e, case.tol, f"gradient of input {index}"
+        )
 
 
 # --- errors -----------------------------------------------------------------------------------------------
@@ -284,6 +288,8 @@ def test_error(case, error):
     assert_unchanged((args, kwargs), before)
     if not IS_TORCH:
         message = str(raised.value)
-        assert re.match(rf"(\w+\.)*_*{case.name}_*\b.*:", message), f"must start with {case.name!r}: {message}"
+        assert re.match(rf"(\w+\.)*_*{case.name}_*\b.*:", message), (
+            f"must start with {case.name!r}: {message}"
+        )
         for fact in error.says:
             assert re.search(fact, message), f"must say {fact!r}: {message}"

@@ -40,7 +40,9 @@ def registered_problems(registered, cases=CASES):
     for name, differentiable in registered.items():
         if name not in rows:
             problems.append(f"{name}: registered in the core but not in the table")
-        elif differentiable and not any(case.grad and any(s.grad is True for s in case.samples) for case in rows[name]):
+        elif differentiable and not any(
+            case.grad and any(s.grad is True for s in case.samples) for case in rows[name]
+        ):
             problems.append(f"{name}: differentiable but has no gradcheck sample")
         elif differentiable and not any(case.twice for case in rows[name]):
             problems.append(f"{name}: differentiable but has no gradgradcheck sample")
@@ -50,12 +52,18 @@ def registered_problems(registered, cases=CASES):
 def registered_ops():
     """The core's registry as name -> differentiable; a plain list of names says nothing about gradients."""
     ops = firesteel._core._registered_ops()
-    return dict(ops) if isinstance(ops, dict) or (ops and isinstance(ops[0], tuple)) else dict.fromkeys(ops, False)
+    return (
+        dict(ops)
+        if isinstance(ops, dict) or (ops and isinstance(ops[0], tuple))
+        else dict.fromkeys(ops, False)
+    )
 
 
 @pytest.mark.skipif(IS_TORCH, reason="PyTorch has far more operations than the table")
 @pytest.mark.parametrize(
-    "owner, prefix", [(firesteel, ""), (nn.functional, "F."), (firesteel.Tensor, "Tensor.")], ids=["module", "F", "Tensor"]
+    "owner, prefix",
+    [(firesteel, ""), (nn.functional, "F."), (firesteel.Tensor, "Tensor.")],
+    ids=["module", "F", "Tensor"],
 )
 def test_every_public_name_has_a_row(owner, prefix):
     assert not missing(public(owner, prefix), covered_names(), NON_OPS)
@@ -67,8 +75,12 @@ def test_every_registered_op_has_a_row():
 
 
 def test_a_missing_row_is_reported(monkeypatch):
-    assert registered_problems({"exp": True, "no_such_op": True}) == ["no_such_op: registered in the core but not in the table"]
-    assert registered_problems({"floor_divide": True}) == ["floor_divide: differentiable but has no gradcheck sample"]
+    assert registered_problems({"exp": True, "no_such_op": True}) == [
+        "no_such_op: registered in the core but not in the table"
+    ]
+    assert registered_problems({"floor_divide": True}) == [
+        "floor_divide: differentiable but has no gradcheck sample"
+    ]
     monkeypatch.setattr(nn.functional, "no_such_op", lambda x: x, raising=False)
     assert "F.no_such_op" in missing(public(nn.functional, "F."), covered_names(), NON_OPS)
 
@@ -78,7 +90,9 @@ def test_rows_are_unique_and_exist():
     doubles = {name for name in names if names.count(name) > 1}
     assert not doubles
     places = {"": firesteel, "Tensor": firesteel.Tensor, "F": nn.functional}
-    absent = [n for n in sorted(covered_names()) if not hasattr(places[n.rpartition(".")[0]], n.rpartition(".")[2])]
+    absent = [
+        n for n in sorted(covered_names()) if not hasattr(places[n.rpartition(".")[0]], n.rpartition(".")[2])
+    ]
     assert not absent
 
 

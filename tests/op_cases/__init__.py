@@ -15,5 +15,7 @@ def _exists(case: Case) -> bool:
     return hasattr(place, name)
 
 
-ROWS: list[Case] = [case for family in FAMILIES for case in importlib.import_module(f"op_cases.{family}").CASES]
+ROWS: list[Case] = [
+    case for family in FAMILIES for case in importlib.import_module(f"op_cases.{family}").CASES
+]
 CASES: list[Case] = [case for case in ROWS if not case.optional or _exists(case)]

@@ -60,7 +60,11 @@ def seeded(name):
 
     def call(lib, *args, **kwargs):
         lib.manual_seed(11)
-        return getattr(args[0], name)(*args[1:], **kwargs) if name.endswith("_") else getattr(lib, name)(*args, **kwargs)
+        return (
+            getattr(args[0], name)(*args[1:], **kwargs)
+            if name.endswith("_")
+            else getattr(lib, name)(*args, **kwargs)
+        )
 
     return call
 
@@ -74,8 +78,17 @@ def draws(name, samples, **more):
 def filled(name, *args, **kwargs):
     """An in-place random method, tried on a copy in several sizes."""
     call = seeded(name)
-    samples = [S(T((3,)), *args, **kwargs)] + [S(T((n,)), *args, label=f"n{n}", **kwargs) for n in (1, 15, 16, 17, 100)]
-    return create(name, samples, forms="", covers=(f"Tensor.{name}",), call=lambda lib, t, *a, **k: call(lib, t.clone(), *a, **k), dtypes=WIDE)
+    samples = [S(T((3,)), *args, **kwargs)] + [
+        S(T((n,)), *args, label=f"n{n}", **kwargs) for n in (1, 15, 16, 17, 100)
+    ]
+    return create(
+        name,
+        samples,
+        forms="",
+        covers=(f"Tensor.{name}",),
+        call=lambda lib, t, *a, **k: call(lib, t.clone(), *a, **k),
+        dtypes=WIDE,
+    )
 
 
 RANDOM = [

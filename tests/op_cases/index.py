@@ -10,7 +10,9 @@ def places(*shape, high, **more):
     return T(shape, 0, high - 1, dtype="int64", **more)
 
 
-ONCE = T((2, 4), values=[[0, 2, 1, 0], [1, 0, 2, 2]], dtype="int64")  # no place twice, so that order cannot matter
+ONCE = T(
+    (2, 4), values=[[0, 2, 1, 0], [1, 0, 2, 2]], dtype="int64"
+)  # no place twice, so that order cannot matter
 FLOAT_INDEX = T((2, 4), 0, 2, dtype="float32", grad=False)
 
 GATHER = [

@@ -19,8 +19,16 @@ RANKS = [
     ((2, 1, 2, 3), (3, 3, 2), "4d-3d"), ((1, 2, 3), (2, 3, 2), "batch-1"), ((2, 1, 2, 3), (1, 2, 3, 2), "outer-batch"),
     ((1, 1), (1, 1), "ones"), ((3, 1), (1, 2), "inner-1"),
 ]  # fmt: skip
-EMPTY = [two((3, 0), (0, 2), "inner-0", grad=False), two((0, 4), (4, 2), "rows-0", grad=False), two((0, 3, 4), (4, 2), "batch-0", grad=False)]
-LARGE = [two((70, 90), (90, 50), "large", grad=False), two((5, 130), (130, 300), "wide", grad=False), two((1, 257), (257, 31), "row", grad=False)]
+EMPTY = [
+    two((3, 0), (0, 2), "inner-0", grad=False),
+    two((0, 4), (4, 2), "rows-0", grad=False),
+    two((0, 3, 4), (4, 2), "batch-0", grad=False),
+]
+LARGE = [
+    two((70, 90), (90, 50), "large", grad=False),
+    two((5, 130), (130, 300), "wide", grad=False),
+    two((1, 257), (257, 31), "row", grad=False),
+]
 MISMATCH = [
     E(T((3, 4)), T((5, 6)), says=(r"3, 4", r"5, 6"), label="inner"), E(T(()), T((3,)), label="0-d"),
     E(T((2, 3, 4)), T((3, 4, 2)), says=("2, 3, 4", "3, 4, 2"), label="batch"),

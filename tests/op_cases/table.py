@@ -166,7 +166,9 @@ class Case:
 
 def _reshaped(sample: S, shape: tuple[int, ...], label: str) -> S:
     args = tuple(replace(arg, shape=shape) if isinstance(arg, T) else arg for arg in sample.args)
-    return S(*args, label=label, forms=sample.forms, grad=bool(math.prod(shape)) and sample.grad, **sample.kwargs)
+    return S(
+        *args, label=label, forms=sample.forms, grad=bool(math.prod(shape)) and sample.grad, **sample.kwargs
+    )
 
 
 def tensors_in(sample: S) -> list[T]:

@@ -22,7 +22,9 @@ EXTREMES = special(0.0, -0.0, INF, -INF, NAN, 1e-30, -1e-30, 80.0, -80.0, 1e30)
 POSITIVE = special(0.0, INF, NAN, -1.0, 1e-30, 1e30)
 HALVES = special(-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, -0.0, INF, NAN)
 # A float result cannot be written into an integer tensor.
-NO_CAST = [E(T((3,), 1, 4, dtype="int64"), form="inplace", says=("int64|Long", "float32|Float"), label="int-inplace")]
+NO_CAST = [
+    E(T((3,), 1, 4, dtype="int64"), form="inplace", says=("int64|Long", "float32|Float"), label="int-inplace")
+]
 
 
 def more(name, low=-2.0, high=2.0, **rest):
@@ -77,8 +79,22 @@ ACTIVATIONS = [
 
 # Parts of the usual set of activations: tried where they exist, so that none is public and unchecked.
 MORE = [
-    more("leaky_relu", forms="n", away=(0.0,), dtypes=FLOATS, inplace=None, samples=[S(T(away=(0.0,)), 0.3, label="slope")]),
-    more("elu", forms="n", away=(0.0,), dtypes=FLOATS, inplace=None, samples=[S(T(away=(0.0,)), 0.7, label="alpha")]),
+    more(
+        "leaky_relu",
+        forms="n",
+        away=(0.0,),
+        dtypes=FLOATS,
+        inplace=None,
+        samples=[S(T(away=(0.0,)), 0.3, label="slope")],
+    ),
+    more(
+        "elu",
+        forms="n",
+        away=(0.0,),
+        dtypes=FLOATS,
+        inplace=None,
+        samples=[S(T(away=(0.0,)), 0.7, label="alpha")],
+    ),
     more("selu", forms="n", away=(0.0,), dtypes=FLOATS, inplace=None),
     more("celu", forms="n", away=(0.0,), dtypes=FLOATS, inplace=None),
     more("hardtanh", forms="n", away=(-1.0, 1.0), dtypes=FLOATS, inplace=None),

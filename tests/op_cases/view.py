@@ -122,7 +122,14 @@ READS = [
     for name, call in KEYS.items()
 ]  # fmt: skip
 BAD_READS = [
-    Case("getitem", "", [], title=f"getitem_bad_{name}", call=call, errors=[E(x(3, 4), raises=error, label="key")])
+    Case(
+        "getitem",
+        "",
+        [],
+        title=f"getitem_bad_{name}",
+        call=call,
+        errors=[E(x(3, 4), raises=error, label="key")],
+    )
     for name, call, error in BAD_KEYS
 ]
 

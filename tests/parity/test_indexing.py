@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import firesteel
-from tensors import assert_same, from_numpy, to_numpy
+from tensors import IS_TORCH, assert_same, from_numpy, to_numpy
 
 torch = pytest.importorskip("torch")
 
@@ -48,8 +48,6 @@ def random_case(pick):
     consumed = sum(item is not None for item in key)
     if pick.random() < 0.3 and consumed < len(shape):
         key.insert(pick.randint(0, len(key)), Ellipsis)
-        for size in shape[::-1][:0]:
-            key.append(random_item(pick, size, common))
     return shape, tuple(key) if len(key) > 1 or pick.random() < 0.5 else key[0]
 
 
@@ -86,7 +84,9 @@ def test_read(seed):
         if not same_error(error, wanted, (shape, key)):
             assert_same(actual, expected, where=f"{shape} {key}", compare="exact")
             if expected.numel():
-                assert (actual.data_ptr() == t.data_ptr()) <= (expected.data_ptr() == r.data_ptr()) or expected.numel() < 2
+                assert (actual.data_ptr() == t.data_ptr()) <= (
+                    expected.data_ptr() == r.data_ptr()
+                ) or expected.numel() < 2
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -108,7 +108,10 @@ def test_write(seed):
         _, error = attempt(lambda: write(firesteel, t))
         _, wanted = attempt(lambda: write(torch, r))
         if same_error(error, wanted, (shape, key)):
-            np.testing.assert_array_equal(to_numpy(t), values, err_msg="a failed write has changed the tensor")
+            if not IS_TORCH:  # PyTorch writes up to the first place that is out of range
+                np.testing.assert_array_equal(
+                    to_numpy(t), values, err_msg="a failed write has changed the tensor"
+                )
         else:
             assert_same(t, r, where=f"{shape} {key}", compare="exact")
             assert t._version > version

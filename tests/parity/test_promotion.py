@@ -46,16 +46,28 @@ def test_operator(name):
     op = OPERATIONS[name]
     for a in ALL:
         for b in ALL:
-            for left, right in (("tensor", "tensor"), ("tensor", "0-d"), ("0-d", "tensor"), ("0-d", "0-d"), ("empty", "0-d")):
+            for left, right in (
+                ("tensor", "tensor"),
+                ("tensor", "0-d"),
+                ("0-d", "tensor"),
+                ("0-d", "0-d"),
+                ("empty", "0-d"),
+            ):
                 compare(
                     lambda lib: op(KINDS[left](lib, getattr(lib, a)), KINDS[right](lib, getattr(lib, b))),
                     f"{left} {a} {name} {right} {b}",
                 )
         for number in NUMBERS:
             for kind in KINDS:
-                compare(lambda lib: op(KINDS[kind](lib, getattr(lib, a)), NUMBERS[number]), f"{kind} {a} {name} {number}")
+                compare(
+                    lambda lib: op(KINDS[kind](lib, getattr(lib, a)), NUMBERS[number]),
+                    f"{kind} {a} {name} {number}",
+                )
                 if name != "and":
-                    compare(lambda lib: op(NUMBERS[number], KINDS[kind](lib, getattr(lib, a))), f"{number} {name} {kind} {a}")
+                    compare(
+                        lambda lib: op(NUMBERS[number], KINDS[kind](lib, getattr(lib, a))),
+                        f"{number} {name} {kind} {a}",
+                    )
 
 
 FUNCTIONS = {
@@ -78,7 +90,9 @@ def test_function(name):
         for b in ALL:
             for left, right in (("tensor", "tensor"), ("tensor", "0-d")):
                 compare(
-                    lambda lib: function(lib, KINDS[left](lib, getattr(lib, a)), KINDS[right](lib, getattr(lib, b))),
+                    lambda lib: function(
+                        lib, KINDS[left](lib, getattr(lib, a)), KINDS[right](lib, getattr(lib, b))
+                    ),
                     f"{name}({left} {a}, {right} {b})",
                 )
 
@@ -87,6 +101,8 @@ def test_function(name):
 def test_promote_types(a):
     for b in ALL:
         expected = torch.promote_types(getattr(torch, a), getattr(torch, b))
-        assert dtype_name(firesteel.promote_types(getattr(firesteel, a), getattr(firesteel, b))) == dtype_name(expected)
+        assert dtype_name(
+            firesteel.promote_types(getattr(firesteel, a), getattr(firesteel, b))
+        ) == dtype_name(expected)
         same = firesteel.can_cast(getattr(firesteel, a), getattr(firesteel, b))
         assert same == torch.can_cast(getattr(torch, a), getattr(torch, b))

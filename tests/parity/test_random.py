@@ -81,7 +81,12 @@ def test_generator():
     def draw(lib):
         own = lib.Generator().manual_seed(9)
         first = lib.rand(5, generator=own), lib.randn(20, generator=own), lib.randperm(6, generator=own)
-        return (*first, lib.randint(0, 9, (4,), generator=own), lib.empty(3).normal_(generator=own), lib.rand(2))
+        return (
+            *first,
+            lib.randint(0, 9, (4,), generator=own),
+            lib.empty(3).normal_(generator=own),
+            lib.rand(2),
+        )
 
     check(draw)
 

@@ -75,7 +75,11 @@ def gradcheck(
         >>> gradcheck(lambda x: (x * x).sum(), (x,))
         True
     """
-    unavailable = {"check_batched_grad": check_batched_grad, "check_forward_ad": check_forward_ad, "masked": masked}
+    unavailable = {
+        "check_batched_grad": check_batched_grad,
+        "check_forward_ad": check_forward_ad,
+        "masked": masked,
+    }
     for name, wanted in unavailable.items():
         if wanted:
             raise ValueError(f"gradcheck: {name}=True is not available; leave it False")
@@ -137,7 +141,9 @@ def gradgradcheck(
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
     if grad_outputs is None:
         outputs = _differentiable(_as_tuple(func(*inputs)))
-        grad_outputs = tuple(_random_like(out, gen_non_contig_grad_outputs).requires_grad_() for out in outputs)
+        grad_outputs = tuple(
+            _random_like(out, gen_non_contig_grad_outputs).requires_grad_() for out in outputs
+        )
     elif not isinstance(grad_outputs, (tuple, list)):
         grad_outputs = (grad_outputs,)
     count = len(inputs)
@@ -175,7 +181,9 @@ class _Check:
         self.func, self.inputs, self.tolerance = func, inputs, tolerance
         self.wanted = [index for index, x in enumerate(inputs) if _wants_grad(x)]
         if not self.wanted:
-            raise ValueError("gradcheck: no input requires grad; call requires_grad_() on the inputs to check")
+            raise ValueError(
+                "gradcheck: no input requires grad; call requires_grad_() on the inputs to check"
+            )
         self.outputs = _differentiable(_as_tuple(func(*inputs)))
         if not self.outputs:
             raise GradcheckError(
@@ -188,7 +196,9 @@ class _Check:
         for index in self.wanted:
             x = self.inputs[index]
             if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
-                raise GradcheckError(f"gradcheck: input {index} is expanded, its elements share memory; call .clone()")
+                raise GradcheckError(
+                    f"gradcheck: input {index} is expanded, its elements share memory; call .clone()"
+                )
 
     def jacobians(self, nondet_tol: float, check_dtypes: bool) -> None:
         """Compares every entry of every Jacobian."""
@@ -236,7 +246,9 @@ class _Check:
         """Central difference of every output along `step`."""
         after, before = self.moved(index, step), self.moved(index, -step)
         scale = 0.5 / self.tolerance.eps
-        return [[(a - b) * scale for a, b in zip(x, y, strict=True)] for x, y in zip(after, before, strict=True)]
+        return [
+            [(a - b) * scale for a, b in zip(x, y, strict=True)] for x, y in zip(after, before, strict=True)
+        ]
 
     def numeric(self, index: int) -> list[list[list[float]]]:
         """[output][input entry][output entry], by central differences."""
