@@ -8,7 +8,7 @@ import pytest
 import firesteel
 from firesteel.autograd.gradcheck import gradcheck, gradgradcheck
 from op_cases import CASES
-from op_cases.table import FLOATS, S, T, draw, layout_applies, tensors_in, walk
+from op_cases.table import FLOATS, T, draw, layout_applies, walk
 from tensors import (
     IS_TORCH,
     assert_same,
