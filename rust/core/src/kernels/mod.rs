@@ -10,5 +10,3 @@ pub mod num;
 pub mod optim;
 pub mod random;
 pub mod region;
-
-//! Loops on slices and pointers: no tensor, no graph.
