@@ -17,6 +17,7 @@ pub mod index;
 pub mod join;
 pub mod operators;
 pub mod promote;
+pub mod random;
 pub mod rearrange;
 pub mod reduce;
 pub(crate) mod region;
