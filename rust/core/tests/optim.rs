@@ -46,7 +46,7 @@ fn train<T: Normal>(mut step: impl FnMut(&mut [T], &[T], u32)) -> u64 {
 }
 
 fn sgd<T: Normal>(options: SgdOptions) -> u64 {
-    let mut buffer = vec![T::default(); LEN];
+    let mut buffer = [T::default(); LEN];
     train::<T>(|param, grad, number| {
         let buffer = (options.momentum != 0.0).then_some(&mut buffer[..]);
         sgd_step(param, grad, buffer, number == 1, &options);
