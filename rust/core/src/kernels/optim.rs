@@ -27,6 +27,8 @@ pub trait Real:
     fn fma<I: Isa>(a: Self, b: Self, c: Self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Whether this is not a number.
+    fn is_nan(self) -> bool;
 }
 
 impl Real for f32 {
@@ -38,6 +40,10 @@ impl Real for f32 {
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
 }
 
 impl Real for f64 {
@@ -48,6 +54,10 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         self.sqrt()
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
     }
 }
 
@@ -309,7 +319,7 @@ impl<T: Real> Kernel for Adam<'_, T> {
         for ((((param, &grad), avg), avg_sq), max) in all.zip(max_exp_avg_sq) {
             factors.update::<I>(param, grad, avg, avg_sq, |avg_sq| {
                 // Not-a-number wins, as in `maximum`.
-                let keep = *max > avg_sq || *max != *max;
+                let keep = *max > avg_sq || max.is_nan();
                 *max = if keep { *max } else { avg_sq };
                 *max
             });
