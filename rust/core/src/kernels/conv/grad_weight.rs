@@ -13,10 +13,6 @@ use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Isa, Kernel, Level};
 
-/// Output channels of a task's block.
-const OUTPUTS: usize = 8;
-/// Input channels of a task's block.
-const INPUTS: usize = 16;
 /// Bytes of the planes of a tile: a part of the L2 cache.
 const TILE_BYTES: usize = 96 * 1024;
 /// Multiply-adds that are worth a thread (about 20 microseconds).
@@ -29,27 +25,36 @@ pub(super) fn grad_weight<T: Float>(g: &Conv2dGeometry, grad_out: &[T], x: &[T],
     if grad_weight.is_empty() || g.batch == 0 || pass.len.contains(&0) {
         return;
     }
-    let layout = Layout::new(&pass.taps, pass.step, pass.len);
+    let layout = pass.layout();
     let (inputs, outputs) = (g.group_inputs(), g.group_outputs());
-    let grid = [g.groups, outputs.div_ceil(OUTPUTS), inputs.div_ceil(INPUTS)];
-    let tile = tile(g, &pass, &layout, size_of::<T>());
-    let block = OUTPUTS.min(outputs) * INPUTS.min(inputs) * g.filter_numel();
-    let cost = g.batch * pass.len[0] * pass.len[1] * block;
+    let block = block(g);
+    let grid = [g.groups, outputs.div_ceil(block[0]), inputs.div_ceil(block[1])];
+    let tile = tile(block, g.batch, &pass, &layout, size_of::<T>());
+    let cost = g.batch * pass.len[0] * pass.len[1] * block[0] * block[1] * g.filter_numel();
     let out = SharedSlice::new(grad_weight);
     par::for_each_chunk(grid.iter().product(), GRAIN.div_ceil(cost), |tasks| {
-        simd::dispatch(Tasks { g, pass: &pass, layout: &layout, tile, grid, tasks, grad_out, x, out });
+        simd::dispatch(Tasks { g, pass: &pass, layout: &layout, tile, block, grid, tasks, grad_out, x, out });
     });
 }
 
+/// Output and input channels of a task's block: enough products for each element that is copied,
+/// and enough tasks for some threads.
+fn block(g: &Conv2dGeometry) -> [usize; 2] {
+    let (inputs, outputs) = (g.group_inputs(), g.group_outputs());
+    let taps = g.filter_numel();
+    let rows = if inputs * taps <= 32 { 8 } else { (128 / taps).clamp(16, 32) };
+    [rows.min(outputs), (144 / taps).clamp(8, 64).min(inputs)]
+}
+
 /// Size of the tiles, by the geometry alone.
-fn tile(g: &Conv2dGeometry, pass: &Pass, layout: &Layout, element: usize) -> Extent {
+fn tile(block: [usize; 2], batch: usize, pass: &Pass, layout: &Layout, element: usize) -> Extent {
     let [rows, cols] = pass.len;
-    let planes = OUTPUTS.min(g.group_outputs()) + INPUTS.min(g.group_inputs()) * layout.origins.len();
+    let planes = block[0] + block[1] * layout.origins.len();
     let outputs = (TILE_BYTES / (planes * element)).max(64);
     let whole = Extent { images: 1, rows, cols };
     let plane = layout.plane(whole);
     if plane <= outputs {
-        let images = if rows * cols < 4 * SMALL_PLANE { (outputs / plane).clamp(1, g.batch) } else { 1 };
+        let images = if rows * cols < 4 * SMALL_PLANE { (outputs / plane).clamp(1, batch) } else { 1 };
         Extent { images, ..whole }
     } else if cols <= 2 * outputs {
         Extent { images: 1, rows: (outputs / layout.width(whole)).clamp(1, rows), cols }
@@ -63,6 +68,8 @@ struct Tasks<'a, T> {
     pass: &'a Pass,
     layout: &'a Layout,
     tile: Extent,
+    /// Output and input channels of a block.
+    block: [usize; 2],
     /// Groups, blocks of output channels, blocks of input channels.
     grid: [usize; 3],
     tasks: Range<usize>,
@@ -94,8 +101,8 @@ impl<T: Float> Tasks<'_, T> {
     fn run_task<I: Isa>(&self, task: usize, scratch: &mut Scratch<T>) {
         let (inputs, outputs) = (self.g.group_inputs(), self.g.group_outputs());
         let block = |index: usize, size: usize, len: usize| index * size..len.min((index + 1) * size);
-        let input = block(task % self.grid[2], INPUTS, inputs);
-        let output = block(task / self.grid[2] % self.grid[1], OUTPUTS, outputs);
+        let input = block(task % self.grid[2], self.block[1], inputs);
+        let output = block(task / self.grid[2] % self.grid[1], self.block[0], outputs);
         let group = task / (self.grid[2] * self.grid[1]);
         let depth = inputs * self.g.filter_numel();
         // Blocks are disjoint: tasks write different elements.

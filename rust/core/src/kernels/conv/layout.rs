@@ -35,6 +35,11 @@ pub(super) struct Layout {
     shifts: Vec<(usize, [usize; 2])>,
     /// Largest shift: what planes have more than the tile in rows and columns.
     halo: [usize; 2],
+    /// Rows and columns of all outputs.
+    whole: [usize; 2],
+    /// Zeros at the end of each image and row that are left out of whole planes, because the
+    /// zeros at the start of the next image and row follow.
+    overlap: [usize; 2],
 }
 
 /// Planes are shared between taps up to this factor of wasted work (conv bench: the break-even
@@ -43,14 +48,15 @@ const MAX_WASTE: f64 = 1.45;
 
 impl Layout {
     /// The layout for `taps` where neighbouring outputs read sources `step` apart; `whole` are the
-    /// rows and columns of all outputs.
-    pub fn new(taps: &[Tap], step: [usize; 2], whole: [usize; 2]) -> Self {
-        let shared = Self::shared(taps, step);
+    /// rows and columns of all outputs, `source` those of the source.
+    pub fn new(taps: &[Tap], step: [usize; 2], whole: [usize; 2], source: [usize; 2]) -> Self {
+        let shared = Self::shared(taps, step, whole, source);
         let [rows, cols] = whole;
-        let flat = (rows + shared.halo[0]) * (cols + shared.halo[1]);
+        let all = Extent { images: 1, rows, cols };
+        let flat = shared.plane(all);
         // For large planes only the columns are wasted, for small ones, whose images follow each
         // other, the rows too.
-        let wide = rows * (cols + shared.halo[1]);
+        let wide = rows * shared.width(all);
         let computed = if rows * cols >= SMALL_PLANE { wide } else { flat };
         if computed as f64 <= MAX_WASTE * (rows * cols) as f64 {
             return shared;
@@ -59,12 +65,15 @@ impl Layout {
             origins: taps.iter().map(|tap| tap.position).collect(),
             shifts: (0..taps.len()).map(|plane| (plane, [0, 0])).collect(),
             halo: [0, 0],
+            whole,
+            overlap: [0, 0],
         }
     }
 
-    fn shared(taps: &[Tap], step: [usize; 2]) -> Self {
+    fn shared(taps: &[Tap], step: [usize; 2], whole: [usize; 2], source: [usize; 2]) -> Self {
         let first = [0, 1].map(|dim| taps.iter().map(|tap| tap.position[dim]).min().unwrap_or(0));
-        let mut layout = Self { origins: Vec::new(), shifts: Vec::new(), halo: [0, 0] };
+        let mut layout =
+            Self { origins: Vec::new(), shifts: Vec::new(), halo: [0, 0], whole, overlap: [0, 0] };
         for tap in taps {
             let from_first = [0, 1].map(|dim| (tap.position[dim] - first[dim]) as usize);
             let origin = [0, 1].map(|dim| first[dim] + (from_first[dim] % step[dim]) as isize);
@@ -77,17 +86,32 @@ impl Layout {
             layout.shifts.push((plane, shift));
             layout.halo = [0, 1].map(|dim| layout.halo[dim].max(shift[dim]));
         }
+        layout.overlap = [0, 1].map(|dim| {
+            let count = whole[dim] + layout.halo[dim];
+            let zeros = |origin: &[isize; 2]| {
+                let (begin, end) = inside(origin[dim], step[dim], source[dim], count);
+                begin.min(count - end)
+            };
+            layout.origins.iter().map(zeros).min().unwrap_or(0).min(layout.halo[dim])
+        });
         layout
     }
 
     /// Columns of a copied plane.
     pub fn width(&self, tile: Extent) -> usize {
-        tile.cols + self.halo[1]
+        let overlap = if tile.cols == self.whole[1] { self.overlap[1] } else { 0 };
+        tile.cols + self.halo[1] - overlap
     }
 
     /// Rows of a copied plane.
     pub fn height(&self, tile: Extent) -> usize {
-        tile.rows + self.halo[0]
+        let overlap = if tile.rows == self.whole[0] { self.overlap[0] } else { 0 };
+        tile.rows + self.halo[0] - overlap
+    }
+
+    /// Zeros that must follow the last plane in place of the next one.
+    pub fn tail(&self, tile: Extent) -> usize {
+        self.overlap[0] * self.width(tile) + self.overlap[1]
     }
 
     /// Elements of one copied plane of one image.
@@ -142,32 +166,70 @@ pub(super) fn gather<T: Copy>(
     out: &mut [T],
     zero: T,
 ) {
-    // Columns j in begin..end lie inside: 0 <= origin + j * step < width.
-    let inside = |origin: isize, step: usize, extent: usize| {
-        let before = |limit: isize| (limit - origin).max(0) as usize;
-        let begin = before(0).div_ceil(step).min(cols);
-        (begin, before(extent as isize).div_ceil(step).clamp(begin, cols))
-    };
-    let (begin, end) = inside(origin[1], step[1], plane.width);
-    for (row, out) in out.chunks_exact_mut(cols).enumerate() {
-        let source = origin[0] + (row * step[0]) as isize;
-        if source < 0 || source >= plane.height as isize || begin == end {
-            out.fill(zero);
-            continue;
+    let (begin, end) = inside(origin[1], step[1], plane.width, cols);
+    let (top, bottom) = inside(origin[0], step[0], plane.height, out.len() / cols);
+    if (begin, end) != (0, cols) || (top, bottom) != (0, out.len() / cols) {
+        out.fill(zero);
+    }
+    if begin == end || top == bottom {
+        return;
+    }
+    let at = |origin: isize, index: usize, step: usize| (origin + (index * step) as isize) as usize;
+    let first = at(origin[0], top, step[0]) * plane.row_stride + at(origin[1], begin, step[1]);
+    if step == [1, 1] && cols == plane.row_stride && (begin, end) == (0, cols) {
+        let len = (bottom - top) * cols;
+        out[top * cols..][..len].copy_from_slice(&plane.data[first..][..len]);
+        return;
+    }
+    for row in 0..bottom - top {
+        let source = &plane.data[first + row * step[0] * plane.row_stride..];
+        let out = &mut out[(top + row) * cols + begin..][..end - begin];
+        match step[1] {
+            // SAFETY: the row's `end - begin` elements lie inside both, which the slices check.
+            1 => unsafe { copy_row(&source[..out.len()], out.as_mut_ptr()) },
+            2 => out.iter_mut().zip(source.iter().step_by(2)).for_each(|(to, from)| *to = *from),
+            step => out.iter_mut().zip(source.iter().step_by(step)).for_each(|(to, from)| *to = *from),
         }
-        let first = (origin[1] + (begin * step[1]) as isize) as usize;
-        let source = &plane.data[source as usize * plane.row_stride + first..];
-        out[..begin].fill(zero);
-        copy_strided(source, step[1], &mut out[begin..end]);
-        out[end..].fill(zero);
     }
 }
 
+/// The range of indices in `0..count` whose `origin + index * step` lies in `0..extent`.
+fn inside(origin: isize, step: usize, extent: usize, count: usize) -> (usize, usize) {
+    let before = |limit: isize| ((limit - origin).max(0) as usize).div_ceil(step);
+    let begin = before(0).min(count);
+    (begin, before(extent as isize).clamp(begin, count))
+}
+
+/// Copies a short row in blocks of which the last overlaps the one before: cheaper than calling memcpy.
+///
+/// # Safety
+/// `to` must be valid for as many elements as `from` has.
 #[inline(always)]
-fn copy_strided<T: Copy>(source: &[T], step: usize, out: &mut [T]) {
-    match step {
-        1 => out.iter_mut().zip(source).for_each(|(to, from)| *to = *from),
-        2 => out.iter_mut().zip(source.iter().step_by(2)).for_each(|(to, from)| *to = *from),
-        _ => out.iter_mut().zip(source.iter().step_by(step)).for_each(|(to, from)| *to = *from),
+pub(super) unsafe fn copy_row<T: Copy>(from: &[T], to: *mut T) {
+    // SAFETY: each call's block is at most as long as the row.
+    unsafe {
+        match from.len() {
+            0 => {}
+            1 => *to = from[0],
+            2..4 => copy_blocks::<T, 2>(from, to),
+            4..8 => copy_blocks::<T, 4>(from, to),
+            _ => copy_blocks::<T, 8>(from, to),
+        }
+    }
+}
+
+/// # Safety
+/// `to` must be valid for as many elements as `from` has, and that must be at least `N`.
+#[inline(always)]
+unsafe fn copy_blocks<T: Copy, const N: usize>(from: &[T], to: *mut T) {
+    let mut at = 0;
+    while at < from.len() {
+        let block = at.min(from.len() - N);
+        // SAFETY: block + N <= len.
+        unsafe {
+            let values = from.as_ptr().add(block).cast::<[T; N]>().read_unaligned();
+            to.add(block).cast::<[T; N]>().write_unaligned(values);
+        }
+        at += N;
     }
 }

@@ -96,12 +96,17 @@ impl Pass {
         }
     }
 
+    /// How the source of its tiles lies in scratch memory.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.taps, self.step, self.len, [self.source.height, self.source.width])
+    }
+
     /// Runs the pass on all threads. Each output is one sum in a fixed order, so no split shows.
     pub fn run<T: Float>(&self, source: &[T], weights: &Weights<T>, bias: Option<&[T]>, out: &mut [T]) {
         if self.batch == 0 || self.len.contains(&0) || weights.rows == 0 {
             return;
         }
-        let layout = Layout::new(&self.taps, self.step, self.len);
+        let layout = self.layout();
         let tile = self.tile(&layout, size_of::<T>());
         let grid = [
             self.groups,
@@ -245,11 +250,12 @@ pub(super) fn copy_tile<T: Float>(
 ) {
     let Planes { channels: all, height, width } = pass.source;
     let used = channels.len() * layout.channel(tile);
-    if scratch.len() < used + SLOP {
-        scratch.resize(used + SLOP, T::ZERO);
+    let end = used + layout.tail(tile) + SLOP;
+    if scratch.len() < end {
+        scratch.resize(end, T::ZERO);
     }
-    // What follows the last run is multiplied into results that are thrown away, or by zeros.
-    scratch[used..used + SLOP].fill(T::ZERO);
+    // Read as the padding of the last plane, or multiplied into results that are thrown away.
+    scratch[used..end].fill(T::ZERO);
     let moved = [(row * pass.step[0]) as isize, (col * pass.step[1]) as isize];
     let mut planes = scratch[..used].chunks_exact_mut(layout.plane(tile).max(1));
     for channel in channels {

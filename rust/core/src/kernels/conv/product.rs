@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::layout::{Extent, Layout};
+use super::layout::{copy_row, Extent, Layout};
 use super::weights::Weights;
 use super::Float;
 use crate::simd::{Isa, Kernel, Level};
@@ -133,32 +133,6 @@ impl<T: Float> Product<'_, T> {
                 }
             }
         }
-    }
-}
-
-/// Copies a short row in blocks of eight, the last of which overlaps: cheaper than a call of memcpy.
-///
-/// # Safety
-/// `to` must be valid for as many elements as `from` has.
-#[inline(always)]
-unsafe fn copy_row<T: Copy>(from: &[T], to: *mut T) {
-    let len = from.len();
-    if len < 8 {
-        for (index, x) in from.iter().enumerate() {
-            // SAFETY: index < len.
-            unsafe { *to.add(index) = *x };
-        }
-        return;
-    }
-    let mut at = 0;
-    while at < len {
-        let block = at.min(len - 8);
-        // SAFETY: block + 8 <= len.
-        unsafe {
-            let eight = from.as_ptr().add(block).cast::<[T; 8]>().read_unaligned();
-            to.add(block).cast::<[T; 8]>().write_unaligned(eight);
-        }
-        at += 8;
     }
 }
 
