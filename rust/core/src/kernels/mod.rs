@@ -1,5 +1,6 @@
 //! Loops on slices and strides: no history, no checks of what the caller has checked.
 
+pub mod conv;
 pub mod copy;
 pub mod gather;
 pub mod gemm;
@@ -8,5 +9,9 @@ pub mod math;
 pub mod nest;
 pub mod num;
 pub mod optim;
+pub mod pool;
 pub mod random;
 pub mod region;
+mod shared;
+
+//! Loops on slices and pointers: no tensor, no graph.
