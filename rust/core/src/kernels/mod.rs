@@ -1,17 +1,22 @@
 //! Loops on slices and strides: no history, no checks of what the caller has checked.
 
+pub mod batch_norm;
 pub mod conv;
 pub mod copy;
 pub mod gather;
 pub mod gemm;
+pub mod loss;
 pub mod map;
 pub mod math;
 pub mod nest;
+pub mod norm;
 pub mod num;
 pub mod optim;
 pub mod pool;
 pub mod random;
 pub mod region;
+pub mod rows;
 mod shared;
+pub mod softmax;
 
 //! Loops on slices and pointers: no tensor, no graph.
