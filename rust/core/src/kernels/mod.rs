@@ -7,7 +7,6 @@ pub mod map;
 pub mod math;
 pub mod nest;
 pub mod num;
-pub mod pick;
 pub mod power;
 pub mod reduce;
 pub mod region;

@@ -1,8 +1,8 @@
 //! Largest and smallest elements and where they are.
 
-use super::pick::{selected, split_at};
 use super::promote::compute_dtype;
 use super::reduce::{reduced_shape, Over};
+use super::selected::{selected, split_at};
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
 use crate::kernels::extremum::extremum;

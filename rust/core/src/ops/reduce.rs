@@ -323,9 +323,11 @@ fn others_product(x: &Tensor, dim: usize) -> Result<Tensor> {
         odd = Some(pairs.narrow(d, 0, 1)? * others.narrow(d, 0, 1)?);
         others = others * last;
     }
-    let mut parts = vec![(0, &others * b), (half, others * a)];
-    parts.extend(odd.map(|odd| (2 * half, odd)));
-    super::pick::place(&parts, dim, x.shape())
+    let (first, second) = (&others * b, others * a);
+    match odd {
+        Some(odd) => Tensor::cat(&[&first, &second, &odd], d),
+        None => Tensor::cat(&[&first, &second], d),
+    }
 }
 
 /// Number of elements that are not 0.

@@ -1,10 +1,10 @@
 //! Running sums and products, sorting, and the k largest along a dim.
 
-use super::pick::{selected, split_at};
 use super::promote::compute_dtype;
 use super::reduce::has_zero;
+use super::selected::{selected, split_at};
 use crate::array::Array;
-use crate::autograd::{apply::apply, mode, Grads, Op, Saved, Saves};
+use crate::autograd::{apply::apply, inplace::apply_inplace, mode, Grads, Op, Saved, Saves};
 use crate::kernels::scan::{scan, Products, Step, Sums};
 use crate::kernels::sort::sort_rows;
 use crate::layout::{normalize_dim, Dims};
@@ -133,6 +133,18 @@ impl Tensor {
     pub fn cumprod(&self, dim: isize) -> Result<Tensor> {
         let dim = normalize_dim("cumprod", dim, self.rank())?;
         apply(CumProd(dim), [self])
+    }
+
+    /// In-place [`Tensor::cumsum`].
+    pub fn cumsum_(&self, dim: isize) -> Result<()> {
+        let dim = normalize_dim("cumsum_", dim, self.rank())?;
+        apply_inplace(CumSum { dim, reverse: false }, [self])
+    }
+
+    /// In-place [`Tensor::cumprod`].
+    pub fn cumprod_(&self, dim: isize) -> Result<()> {
+        let dim = normalize_dim("cumprod_", dim, self.rank())?;
+        apply_inplace(CumProd(dim), [self])
     }
 
     /// Elements in order along `dim`, equal ones as they were, and the indices that they come from.
