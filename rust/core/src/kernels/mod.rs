@@ -3,6 +3,7 @@
 pub mod batch_norm;
 pub mod conv;
 pub mod copy;
+pub mod extremum;
 pub mod gather;
 pub mod gemm;
 pub mod loss;
@@ -13,10 +14,12 @@ pub mod norm;
 pub mod num;
 pub mod optim;
 pub mod pool;
+pub mod power;
 pub mod random;
+pub mod reduce;
 pub mod region;
 pub mod rows;
+pub mod scan;
 mod shared;
 pub mod softmax;
-
-//! Loops on slices and pointers: no tensor, no graph.
+pub mod sort;
