@@ -86,6 +86,12 @@ impl Array {
         Self { storage: self.storage.clone(), layout, dtype: self.dtype }
     }
 
+    /// As `with_layout` for a layout with negative strides, made of this array's own.
+    #[inline]
+    pub(crate) fn with_reversed(&self, layout: Layout) -> Self {
+        Self { storage: self.storage.clone(), layout, dtype: self.dtype }
+    }
+
     /// Extents.
     #[inline]
     pub fn shape(&self) -> &[usize] {
@@ -147,6 +153,14 @@ impl Array {
         assert!(self.is_contiguous(), "slice of an array that is not contiguous");
         // SAFETY: constructors keep layouts inside the storage; contiguity and dtype are asserted.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.numel()) }
+    }
+
+    /// The bytes of a contiguous array.
+    pub fn bytes(&self) -> &[u8] {
+        assert!(self.is_contiguous(), "bytes of an array that is not contiguous");
+        let start = self.storage.as_ptr().wrapping_add(self.layout.offset() * self.dtype.size());
+        // SAFETY: constructors keep layouts inside the storage; any element is valid as bytes.
+        unsafe { std::slice::from_raw_parts(start, self.numel() * self.dtype.size()) }
     }
 
     /// The elements of a contiguous array that nobody else shares, for writing.

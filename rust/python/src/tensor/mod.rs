@@ -1,10 +1,14 @@
 //! The class `Tensor`: what it is here, what can be done with it in the files of this folder.
 
 mod access;
+mod activation;
 mod arithmetic;
 mod convert;
+mod index;
+mod join;
 mod pointwise;
 mod reduce;
+mod select;
 mod view;
 
 pub use access::{sequence_of, tensors_of};
@@ -253,10 +257,20 @@ impl PyTensor {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyTensor>()?;
     let class = m.py().get_type::<PyTensor>();
-    let families =
-        [arithmetic::FUNCTIONS, pointwise::FUNCTIONS, reduce::FUNCTIONS, view::FUNCTIONS, convert::FUNCTIONS];
+    let families = [
+        arithmetic::FUNCTIONS,
+        convert::FUNCTIONS,
+        index::FUNCTIONS,
+        join::FUNCTIONS,
+        pointwise::FUNCTIONS,
+        reduce::FUNCTIONS,
+        select::FUNCTIONS,
+        view::FUNCTIONS,
+    ];
+    activation::register(m)?;
+    select::register(m)?;
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }
-    Ok(())
+    join::register(m)
 }
