@@ -138,9 +138,13 @@ impl<A: Activation> Op<2> for ActivateGrad<A> {
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
         let x = saved.input(1)?;
-        let by_x = match self.0.curvature(&x)? {
-            Some(curvature) if saved.needs(1) => Some(grad * saved.input(0)? * curvature),
-            _ => None,
+        let by_x = if !saved.needs(1) {
+            None
+        } else {
+            Some(match self.0.curvature(&x)? {
+                Some(curvature) => grad * saved.input(0)? * curvature,
+                None => Tensor::zeros(x.shape(), x.dtype())?,
+            })
         };
         Ok([Some(apply(ActivateGrad(self.0), [grad, &x])?), by_x])
     }
