@@ -2,8 +2,10 @@
 
 pub mod copy;
 pub mod gather;
+pub mod gemm;
 pub mod map;
 pub mod math;
+pub mod matmul;
 pub mod nest;
 pub mod num;
 pub mod region;

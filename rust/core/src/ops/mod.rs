@@ -15,6 +15,8 @@ pub mod create;
 pub mod gather;
 pub mod index;
 pub mod join;
+pub mod linear;
+pub mod matmul;
 pub mod operators;
 pub mod promote;
 pub mod reduce;

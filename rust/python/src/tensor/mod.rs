@@ -3,6 +3,7 @@
 mod access;
 mod arithmetic;
 mod convert;
+mod matmul;
 mod pointwise;
 mod reduce;
 mod view;
@@ -253,10 +254,16 @@ impl PyTensor {
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyTensor>()?;
     let class = m.py().get_type::<PyTensor>();
-    let families =
-        [arithmetic::FUNCTIONS, pointwise::FUNCTIONS, reduce::FUNCTIONS, view::FUNCTIONS, convert::FUNCTIONS];
+    let families = [
+        arithmetic::FUNCTIONS,
+        pointwise::FUNCTIONS,
+        reduce::FUNCTIONS,
+        view::FUNCTIONS,
+        convert::FUNCTIONS,
+        matmul::FUNCTIONS,
+    ];
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }
-    Ok(())
+    matmul::register(m)
 }
