@@ -86,6 +86,12 @@ impl Array {
         Self { storage: self.storage.clone(), layout, dtype: self.dtype }
     }
 
+    /// As `with_layout` for a layout with negative strides, made of this array's own.
+    #[inline]
+    pub(crate) fn with_reversed(&self, layout: Layout) -> Self {
+        Self { storage: self.storage.clone(), layout, dtype: self.dtype }
+    }
+
     /// Extents.
     #[inline]
     pub fn shape(&self) -> &[usize] {

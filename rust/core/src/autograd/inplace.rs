@@ -46,7 +46,7 @@ fn rebase(target: &Tensor, edge: super::node::Edge) -> Result<()> {
 }
 
 /// Refuses what PyTorch refuses: leaves under recording, expanded memory, read-only memory.
-pub(crate) fn check_writable(op: &str, target: &Tensor) -> Result<()> {
+pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
     let array: &Array = target.array();
     if mode::is_grad_enabled() && target.requires_grad() {
         ensure!(

@@ -8,4 +8,6 @@ pub mod math;
 pub mod matmul;
 pub mod nest;
 pub mod num;
+pub mod optim;
+pub mod random;
 pub mod region;

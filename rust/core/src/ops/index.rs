@@ -276,7 +276,7 @@ impl Tensor {
         seen.extend_from_slice(&shape[..items]);
         seen.extend_from_slice(&shape[items + lead..]);
         debug_assert_eq!(seen.len(), rest + items);
-        let values = values.drop_leading_ones(seen.len())?;
+        let values = values.without_leading_ones(seen.len())?;
         if broadcast_shapes("index_put_", values.shape(), &seen).ok().as_deref() != Some(&seen[..]) {
             bail!(
                 Shape,
@@ -291,16 +291,6 @@ impl Tensor {
             (lead..lead + items).chain(0..lead).chain(lead + items..seen.len()).map(|d| d as isize).collect();
         let values = values.permute(&order)?;
         apply_inplace(IndexPut { picks, accumulate }, [self, &values])
-    }
-
-    fn drop_leading_ones(&self, rank: usize) -> Result<Tensor> {
-        let extra =
-            self.shape().iter().take(self.rank().saturating_sub(rank)).take_while(|&&n| n == 1).count();
-        if extra == 0 {
-            Ok(self.clone())
-        } else {
-            self.reshape(&self.shape()[extra..])
-        }
     }
 
     /// The first `items` dims moved behind the next `lead` dims.

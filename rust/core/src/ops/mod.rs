@@ -19,6 +19,7 @@ pub mod linear;
 pub mod matmul;
 pub mod operators;
 pub mod promote;
+pub mod rearrange;
 pub mod reduce;
 pub(crate) mod region;
 pub mod unary;

@@ -3,6 +3,8 @@
 mod access;
 mod arithmetic;
 mod convert;
+mod index;
+mod join;
 mod matmul;
 mod pointwise;
 mod reduce;
@@ -256,14 +258,17 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let class = m.py().get_type::<PyTensor>();
     let families = [
         arithmetic::FUNCTIONS,
+        convert::FUNCTIONS,
+        index::FUNCTIONS,
+        join::FUNCTIONS,
+        matmul::FUNCTIONS,
         pointwise::FUNCTIONS,
         reduce::FUNCTIONS,
         view::FUNCTIONS,
-        convert::FUNCTIONS,
-        matmul::FUNCTIONS,
     ];
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }
+    join::register(m)?;
     matmul::register(m)
 }

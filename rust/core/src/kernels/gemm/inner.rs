@@ -1,5 +1,8 @@
 //! Products whose operands both run along k (`x @ w.T`): several scalar products at a time.
 
+// Indexed loops of constant length: every one is unrolled, and acc stays in registers.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use super::vector::Vector;

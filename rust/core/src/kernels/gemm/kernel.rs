@@ -1,5 +1,8 @@
 //! The register tile: a few rows times one or more vectors of columns, summed over k in order.
 
+// Indexed loops of constant length: every one is unrolled, and acc stays in registers.
+#![allow(clippy::needless_range_loop)]
+
 use super::vector::Vector;
 use super::Mat;
 

@@ -1,0 +1,399 @@
+//! `x[...]`, `x[...] = v`, and the named ways to pick and place elements.
+
+use super::PyTensor;
+use crate::convert::{int_of, scalar_of, tensor_of, Operand};
+use crate::enter::enter;
+use crate::error::IntoPy;
+use firesteel::{DType, Tensor};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyEllipsis, PyInt, PyList, PyRange, PySlice, PyTuple};
+
+/// What is left after the views of an index expression were taken: index tensors for some dims.
+struct Indexed {
+    view: Tensor,
+    indices: Vec<Option<Tensor>>,
+}
+
+impl Indexed {
+    fn has_tensors(&self) -> bool {
+        self.indices.iter().any(Option::is_some)
+    }
+}
+
+/// An item of an index expression that is a list of indices: a tensor, an array, a list, a range.
+fn index_tensor(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
+    if let Ok(tensor) = item.cast::<PyTensor>() {
+        return Ok(Some(tensor.get().tensor().clone()));
+    }
+    let is_sequence = item.cast::<PyList>().is_ok()
+        || item.cast::<PyTuple>().is_ok()
+        || item.cast::<PyRange>().is_ok()
+        || item.hasattr("__array_interface__")?;
+    if !is_sequence {
+        return Ok(None);
+    }
+    let tensor = tensor_of(item, None)?;
+    // An empty list has no type of its own; as indices it is int64.
+    if tensor.numel() == 0 && tensor.dtype() == DType::F32 {
+        return Ok(Some(tensor.to_dtype(DType::I64).py(item.py())?));
+    }
+    Ok(Some(tensor))
+}
+
+/// How many dims of the tensor an item uses up.
+fn dims_used(item: &Bound<'_, PyAny>, tensor: Option<&Tensor>) -> usize {
+    if item.is_none() || item.cast::<PyEllipsis>().is_ok() || item.cast::<PyBool>().is_ok() {
+        return 0;
+    }
+    match tensor {
+        Some(tensor) if tensor.dtype() == DType::Bool => tensor.rank(),
+        _ => 1,
+    }
+}
+
+/// Takes the views of `x[key]`, from left to right, and collects its index tensors.
+fn parse(x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
+    let items: Vec<Bound<'_, PyAny>> = match key.cast::<PyTuple>() {
+        Ok(tuple) => tuple.iter().collect(),
+        Err(_) => vec![key.clone()],
+    };
+    let tensors = items.iter().map(index_tensor).collect::<PyResult<Vec<_>>>()?;
+    let used: usize = items.iter().zip(&tensors).map(|(item, t)| dims_used(item, t.as_ref())).sum();
+    if used > x.rank() {
+        return Err(PyIndexError::new_err(format!(
+            "index: too many indices for tensor of dimension {} (shape {:?}): {used} given",
+            x.rank(),
+            x.shape()
+        )));
+    }
+    if items.iter().filter(|item| item.cast::<PyEllipsis>().is_ok()).count() > 1 {
+        return Err(PyIndexError::new_err("index: an index can only have a single ellipsis ('...')"));
+    }
+    let mut parsed = Indexed { view: x.clone(), indices: Vec::new() };
+    let mut dim = 0;
+    for (item, tensor) in items.iter().zip(tensors) {
+        step(&mut parsed, &mut dim, item, tensor, x.rank() - used)?;
+    }
+    Ok(parsed)
+}
+
+fn step(
+    parsed: &mut Indexed,
+    dim: &mut usize,
+    item: &Bound<'_, PyAny>,
+    tensor: Option<Tensor>,
+    left_over: usize,
+) -> PyResult<()> {
+    let py = item.py();
+    let at = *dim as isize;
+    if item.is_none() {
+        parsed.view = parsed.view.unsqueeze(at).py(py)?;
+        *dim += 1;
+    } else if item.cast::<PyEllipsis>().is_ok() {
+        *dim += left_over;
+    } else if let Ok(slice) = item.cast::<PySlice>() {
+        let extent = parsed.view.shape()[*dim];
+        let range = slice.indices(extent as isize)?;
+        if range.step <= 0 {
+            return Err(PyValueError::new_err("step must be greater than zero; use .flip(dim) to reverse"));
+        }
+        let whole = range.start == 0 && range.step == 1 && range.stop >= extent as isize;
+        if !whole {
+            let (start, stop) = (range.start.max(0) as usize, range.stop.max(0) as usize);
+            parsed.view = parsed.view.slice(at, start, stop.max(start), range.step as usize).py(py)?;
+        }
+        *dim += 1;
+    } else if let Ok(boolean) = item.cast::<PyBool>() {
+        let mask = Tensor::full(&[1], boolean.is_true(), DType::Bool).py(py)?;
+        parsed.view = parsed.view.unsqueeze(at).py(py)?;
+        put_index(parsed, *dim, mask);
+        *dim += 1;
+    } else if let Some(tensor) = tensor {
+        if tensor.rank() == 0 && tensor.dtype() == DType::Bool {
+            parsed.view = parsed.view.unsqueeze(at).py(py)?;
+            put_index(parsed, *dim, tensor.reshape(&[1]).py(py)?);
+            *dim += 1;
+        } else if tensor.rank() == 0 && !tensor.dtype().is_float() {
+            parsed.view = parsed.view.select(at, tensor.array().item_i64().py(py)? as isize).py(py)?;
+        } else {
+            let covered = if tensor.dtype() == DType::Bool { tensor.rank() } else { 1 };
+            put_index(parsed, *dim, tensor);
+            *dim += covered;
+        }
+    } else if item.cast::<PyInt>().is_ok() || item.hasattr("__index__")? {
+        parsed.view = parsed.view.select(at, int_of(item)?).py(py)?;
+    } else {
+        return Err(PyTypeError::new_err(format!(
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices \
+             (got {})",
+            item.get_type().name()?
+        )));
+    }
+    Ok(())
+}
+
+/// Index tensors are listed by dim; a mask of several dims stands at its first.
+fn put_index(parsed: &mut Indexed, dim: usize, tensor: Tensor) {
+    let covered: usize = parsed.indices.iter().map(|index| covers(index.as_ref())).sum();
+    parsed.indices.extend((covered..dim).map(|_| None));
+    parsed.indices.push(Some(tensor));
+}
+
+fn covers(index: Option<&Tensor>) -> usize {
+    index.map_or(1, |t| if t.dtype() == DType::Bool { t.rank() } else { 1 })
+}
+
+#[pymethods]
+impl PyTensor {
+    fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        if let Ok(int) = key.cast_exact::<PyInt>() {
+            return x.select(0, int_of(int)?).py(py).map(PyTensor::new);
+        }
+        let parsed = parse(x, key)?;
+        if parsed.has_tensors() {
+            return enter(py, x.numel(), || parsed.view.index(&parsed.indices)).map(PyTensor::new);
+        }
+        if parsed.view.is_same(x) {
+            // `x[...]` is a new tensor, never `x` itself.
+            return x.view(x.shape()).or_else(|_| x.slice(0, 0, usize::MAX, 1)).py(py).map(PyTensor::new);
+        }
+        Ok(PyTensor::new(parsed.view))
+    }
+
+    fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let x = self.tensor();
+        firesteel::autograd::check_writable("index_put_", x).py(py)?;
+        let value = match scalar_of(value) {
+            Some(scalar) => Operand::Scalar(scalar),
+            None => match value.cast::<PyTensor>() {
+                Ok(tensor) => Operand::Tensor(tensor.get().tensor().clone()),
+                Err(_) => Operand::Tensor(tensor_of(value, Some(x.dtype()))?),
+            },
+        };
+        let parsed = parse(x, key)?;
+        enter(py, x.numel(), || match (parsed.has_tensors(), value) {
+            (false, Operand::Scalar(scalar)) => parsed.view.fill_(scalar),
+            (false, Operand::Tensor(source)) => {
+                parsed.view.copy_(&source.without_leading_ones(parsed.view.rank())?)
+            }
+            (true, value) => {
+                let value = match value {
+                    Operand::Scalar(scalar) => Tensor::constant(scalar.to_array(x.dtype())?),
+                    Operand::Tensor(tensor) => tensor,
+                };
+                parsed.view.index_put_(&parsed.indices, &value, false)
+            }
+        })
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.tensor().rank() == 0 {
+            return Err(PyTypeError::new_err("iteration over a 0-d tensor"));
+        }
+        Ok(super::join::tuple(py, self.tensor().unbind(0).py(py)?)?.try_iter()?.into_any())
+    }
+
+    fn __contains__(&self, py: Python<'_>, element: Operand) -> PyResult<bool> {
+        let x = self.tensor();
+        let equal = enter(py, x.numel(), || x.eq(&element.beside(x)?))?;
+        let found = equal.array().to_vec::<bool>().py(py)?;
+        Ok(found.contains(&true))
+    }
+
+    /// index_select(input, dim, index) -> Tensor: positions of a dim in the order of a vector of ints.
+    fn index_select(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+        let (x, index) = (self.tensor(), index.get().tensor());
+        enter(py, x.numel(), || x.index_select(dim, index)).map(PyTensor::new)
+    }
+
+    /// gather(input, dim, index) -> Tensor: `out[i][j] = input[index[i][j]][j]` for dim 0.
+    fn gather(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+        let (x, index) = (self.tensor(), index.get().tensor());
+        enter(py, index.numel(), || x.gather(dim, index)).map(PyTensor::new)
+    }
+
+    /// take_along_dim(input, indices, dim) -> Tensor: alias of `gather`.
+    fn take_along_dim(
+        &self,
+        py: Python<'_>,
+        indices: &Bound<'_, PyTensor>,
+        dim: isize,
+    ) -> PyResult<PyTensor> {
+        self.gather(py, dim, indices)
+    }
+
+    /// scatter(input, dim, index, src) -> Tensor: a copy with `src` (a tensor or a number) written at the indices.
+    #[pyo3(signature = (dim, index, src=None, *, value=None))]
+    fn scatter(
+        &self,
+        py: Python<'_>,
+        dim: isize,
+        index: &Bound<'_, PyTensor>,
+        src: Option<Operand>,
+        value: Option<Operand>,
+    ) -> PyResult<PyTensor> {
+        let (x, index) = (self.tensor(), index.get().tensor());
+        let src = source_of(py, x, index, src.or(value))?;
+        enter(py, x.numel(), || x.scatter(dim, index, &src)).map(PyTensor::new)
+    }
+
+    /// In-place `scatter`.
+    #[pyo3(signature = (dim, index, src=None, *, value=None))]
+    fn scatter_<'py>(
+        slf: Bound<'py, Self>,
+        dim: isize,
+        index: &Bound<'py, PyTensor>,
+        src: Option<Operand>,
+        value: Option<Operand>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = slf.py();
+        let (x, index) = (slf.get().tensor(), index.get().tensor());
+        let src = source_of(py, x, index, src.or(value))?;
+        enter(py, x.numel(), || x.scatter_(dim, index, &src))?;
+        Ok(slf)
+    }
+
+    /// scatter_add(input, dim, index, src) -> Tensor: a copy with `src` added at the indices.
+    fn scatter_add(
+        &self,
+        py: Python<'_>,
+        dim: isize,
+        index: &Bound<'_, PyTensor>,
+        src: &Bound<'_, PyTensor>,
+    ) -> PyResult<PyTensor> {
+        let (x, index, src) = (self.tensor(), index.get().tensor(), src.get().tensor());
+        enter(py, x.numel(), || x.scatter_add(dim, index, src)).map(PyTensor::new)
+    }
+
+    /// In-place `scatter_add`.
+    fn scatter_add_<'py>(
+        slf: Bound<'py, Self>,
+        dim: isize,
+        index: &Bound<'py, PyTensor>,
+        src: &Bound<'py, PyTensor>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (x, index, src) = (slf.get().tensor(), index.get().tensor(), src.get().tensor());
+        enter(slf.py(), x.numel(), || x.scatter_add_(dim, index, src))?;
+        Ok(slf)
+    }
+
+    /// index_add(input, dim, index, source, *, alpha=1) -> Tensor: a copy with slices of `source` added.
+    #[pyo3(signature = (dim, index, source, *, alpha=None))]
+    fn index_add(
+        &self,
+        py: Python<'_>,
+        dim: isize,
+        index: &Bound<'_, PyTensor>,
+        source: &Bound<'_, PyTensor>,
+        alpha: Option<crate::convert::Number>,
+    ) -> PyResult<PyTensor> {
+        let out = self.tensor().copy().py(py)?;
+        index_add(py, &out, dim, index, source, alpha)?;
+        Ok(PyTensor::new(out))
+    }
+
+    /// In-place `index_add`.
+    #[pyo3(signature = (dim, index, source, *, alpha=None))]
+    fn index_add_<'py>(
+        slf: Bound<'py, Self>,
+        dim: isize,
+        index: &Bound<'py, PyTensor>,
+        source: &Bound<'py, PyTensor>,
+        alpha: Option<crate::convert::Number>,
+    ) -> PyResult<Bound<'py, Self>> {
+        index_add(slf.py(), slf.get().tensor(), dim, index, source, alpha)?;
+        Ok(slf)
+    }
+
+    /// index_put_(indices, values, accumulate=False) -> Tensor: writes, or adds, at lists of indices.
+    #[pyo3(signature = (indices, values, accumulate=false))]
+    fn index_put_<'py>(
+        slf: Bound<'py, Self>,
+        indices: &Bound<'py, PyAny>,
+        values: &Bound<'py, PyTensor>,
+        accumulate: bool,
+    ) -> PyResult<Bound<'py, Self>> {
+        let items = super::sequence_of(indices);
+        let indices = items.iter().map(index_tensor).collect::<PyResult<Vec<_>>>()?;
+        let (x, values) = (slf.get().tensor(), values.get().tensor());
+        enter(slf.py(), x.numel(), || x.index_put_(&indices, values, accumulate))?;
+        Ok(slf)
+    }
+
+    /// masked_select(input, mask) -> Tensor: the elements where a bool mask holds, as a vector.
+    fn masked_select(&self, py: Python<'_>, mask: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+        let (x, mask) = (self.tensor(), mask.get().tensor());
+        enter(py, x.numel(), || {
+            let shape = firesteel::layout::broadcast_shapes("masked_select", x.shape(), mask.shape())?;
+            x.expand(&shape)?.index(&[Some(mask.expand(&shape)?)])
+        })
+        .map(PyTensor::new)
+    }
+
+    /// nonzero(input, *, as_tuple=False) -> Tensor: indices of the elements that are not 0, one row each.
+    #[pyo3(signature = (*, as_tuple=false))]
+    fn nonzero<'py>(&self, py: Python<'py>, as_tuple: bool) -> PyResult<Bound<'py, PyAny>> {
+        let x = self.tensor();
+        let rows = enter(py, x.numel(), || x.nonzero())?;
+        if as_tuple {
+            return Ok(super::join::tuple(py, rows.unbind(1).py(py)?)?.into_any());
+        }
+        Ok(Bound::new(py, PyTensor::new(rows))?.into_any())
+    }
+}
+
+/// What `scatter` writes: a tensor, or a number for every index.
+fn source_of(py: Python<'_>, x: &Tensor, index: &Tensor, src: Option<Operand>) -> PyResult<Tensor> {
+    match src {
+        Some(Operand::Tensor(src)) => Ok(src),
+        Some(Operand::Scalar(scalar)) => {
+            let value = Tensor::constant(scalar.to_array(x.dtype()).py(py)?);
+            value.expand(index.shape()).py(py)
+        }
+        None => {
+            Err(PyTypeError::new_err("scatter(): missing 1 required argument: src, a tensor or a number"))
+        }
+    }
+}
+
+fn index_add(
+    py: Python<'_>,
+    target: &Tensor,
+    dim: isize,
+    index: &Bound<'_, PyTensor>,
+    source: &Bound<'_, PyTensor>,
+    alpha: Option<crate::convert::Number>,
+) -> PyResult<()> {
+    let (index, source) = (index.get().tensor(), source.get().tensor());
+    enter(py, target.numel(), || {
+        let dim = firesteel::layout::normalize_dim("index_add", dim, target.rank())?;
+        firesteel::ensure!(
+            index.rank() <= 1 && source.shape().get(dim).copied().unwrap_or(1) == index.numel(),
+            Index,
+            "index_add_(): Number of indices ({:?}) should be equal to source.size(dim): ({:?}), for dim: {dim}",
+            index.shape(),
+            source.shape()
+        );
+        let source = match alpha {
+            None => source.clone(),
+            Some(alpha) => source.mul(&source.scalar_beside(alpha.0)?)?,
+        };
+        // Seen with `dim` first, this is `target[index] += source`.
+        let (target, source) = (target.transpose(0, dim as isize)?, source.transpose(0, dim as isize)?);
+        target.index_put_(&[Some(index.clone())], &source, true)
+    })
+}
+
+/// Methods that are also functions of the module.
+pub const FUNCTIONS: &[&str] = &[
+    "index_select",
+    "gather",
+    "take_along_dim",
+    "scatter",
+    "scatter_add",
+    "index_add",
+    "masked_select",
+    "nonzero",
+];

@@ -1,0 +1,150 @@
+//! Joining tensors, cutting them apart, and copies in another order.
+
+use super::{tensors_of, PyTensor};
+use crate::convert::{ints_of, ints_of_args, shape_of, DimArg, Ints};
+use crate::enter::enter;
+use crate::error::IntoPy;
+use firesteel::Tensor;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// A tuple of tensors.
+pub fn tuple<'py>(py: Python<'py>, tensors: Vec<Tensor>) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, tensors.into_iter().map(PyTensor::new))
+}
+
+fn joined(
+    py: Python<'_>,
+    tensors: &Bound<'_, PyAny>,
+    dim: isize,
+    join: fn(&[&Tensor], isize) -> firesteel::Result<Tensor>,
+) -> PyResult<PyTensor> {
+    let tensors = tensors_of(tensors)?;
+    let numel = tensors.iter().map(Tensor::numel).sum();
+    enter(py, numel, || join(&tensors.iter().collect::<Vec<_>>(), dim)).map(PyTensor::new)
+}
+
+/// cat(tensors, dim=0) -> Tensor: tensors laid one after the other along a dim.
+#[pyfunction]
+#[pyo3(signature = (tensors, dim=None, *, axis=None))]
+fn cat(
+    py: Python<'_>,
+    tensors: &Bound<'_, PyAny>,
+    dim: Option<isize>,
+    axis: Option<isize>,
+) -> PyResult<PyTensor> {
+    joined(py, tensors, dim.or(axis).unwrap_or(0), Tensor::cat)
+}
+
+/// concat(tensors, dim=0) -> Tensor: alias of `cat`.
+#[pyfunction]
+#[pyo3(signature = (tensors, dim=0))]
+fn concat(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<PyTensor> {
+    joined(py, tensors, dim, Tensor::cat)
+}
+
+/// stack(tensors, dim=0) -> Tensor: tensors of one shape laid side by side along a new dim.
+#[pyfunction]
+#[pyo3(signature = (tensors, dim=0))]
+fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<PyTensor> {
+    joined(py, tensors, dim, Tensor::stack)
+}
+
+#[pymethods]
+impl PyTensor {
+    /// split(input, split_size_or_sections, dim=0) -> tuple of Tensors: pieces along a dim, as views.
+    #[pyo3(signature = (split_size, dim=0))]
+    fn split<'py>(
+        &self,
+        py: Python<'py>,
+        split_size: &Bound<'py, PyAny>,
+        dim: isize,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let x = self.tensor();
+        if split_size.cast::<pyo3::types::PyInt>().is_ok() {
+            let size = split_size.extract::<isize>()?;
+            let size = usize::try_from(size).map_err(|_| {
+                PyRuntimeError::new_err(format!(
+                    "split expects split_size be non-negative, but got split_size={size}"
+                ))
+            })?;
+            return tuple(py, x.split(size, dim).py(py)?);
+        }
+        let sizes = shape_of("split_with_sizes", &ints_of(split_size)?)?;
+        tuple(py, x.split_with_sizes(&sizes, dim).py(py)?)
+    }
+
+    /// chunk(input, chunks, dim=0) -> tuple of Tensors: at most `chunks` pieces of equal extent, as views.
+    #[pyo3(signature = (chunks, dim=0))]
+    fn chunk<'py>(&self, py: Python<'py>, chunks: isize, dim: isize) -> PyResult<Bound<'py, PyTuple>> {
+        let chunks = usize::try_from(chunks).unwrap_or(0);
+        tuple(py, self.tensor().chunk(chunks, dim).py(py)?)
+    }
+
+    /// unbind(input, dim=0) -> tuple of Tensors: every position along a dim, as views.
+    #[pyo3(signature = (dim=0))]
+    fn unbind<'py>(&self, py: Python<'py>, dim: isize) -> PyResult<Bound<'py, PyTuple>> {
+        tuple(py, self.tensor().unbind(dim).py(py)?)
+    }
+
+    /// flip(input, *dims) -> Tensor: a copy with the order along the dims reversed.
+    #[pyo3(signature = (*dims))]
+    fn flip(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let dims = ints_of_args(dims)?;
+        enter(py, x.numel(), || x.flip(&dims)).map(PyTensor::new)
+    }
+
+    /// roll(input, shifts, dims=None) -> Tensor: a copy whose positions are moved along, the last ones to the front.
+    #[pyo3(signature = (shifts, dims=DimArg(None)))]
+    fn roll(&self, py: Python<'_>, shifts: &Bound<'_, PyAny>, dims: DimArg) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let shifts = ints_of(shifts)?;
+        enter(py, x.numel(), || x.roll(&shifts, dims.0.as_deref())).map(PyTensor::new)
+    }
+
+    /// repeat(*sizes) -> Tensor: a copy tiled along each dim.
+    #[pyo3(signature = (*sizes))]
+    fn repeat(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let sizes = shape_of("repeat", &ints_of_args(sizes)?)?;
+        enter(py, x.numel(), || x.repeat(&sizes)).map(PyTensor::new)
+    }
+
+    /// tile(input, *dims) -> Tensor: as `repeat`, with missing leading counts taken as 1.
+    #[pyo3(signature = (*dims))]
+    fn tile(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        let mut counts: Ints = Ints::new();
+        let given = ints_of_args(dims)?;
+        counts.extend((given.len()..x.rank()).map(|_| 1));
+        counts.extend(given);
+        let counts = shape_of("tile", &counts)?;
+        enter(py, x.numel(), || x.repeat(&counts)).map(PyTensor::new)
+    }
+
+    /// tril(input, diagonal=0) -> Tensor: zeros above a diagonal of the last two dims.
+    #[pyo3(signature = (diagonal=0))]
+    fn tril(&self, py: Python<'_>, diagonal: isize) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        enter(py, x.numel(), || x.tril(diagonal)).map(PyTensor::new)
+    }
+
+    /// triu(input, diagonal=0) -> Tensor: zeros below a diagonal of the last two dims.
+    #[pyo3(signature = (diagonal=0))]
+    fn triu(&self, py: Python<'_>, diagonal: isize) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        enter(py, x.numel(), || x.triu(diagonal)).map(PyTensor::new)
+    }
+}
+
+/// Methods that are also functions of the module.
+pub const FUNCTIONS: &[&str] = &["split", "chunk", "unbind", "flip", "roll", "tile", "tril", "triu"];
+
+/// Adds the functions.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(cat, m)?)?;
+    m.add_function(wrap_pyfunction!(concat, m)?)?;
+    m.add_function(wrap_pyfunction!(stack, m)?)
+}
