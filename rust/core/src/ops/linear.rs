@@ -4,6 +4,7 @@ use super::matmul::{check, check_batches, contract_rows, fold, product, Tuple};
 use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
+use crate::dtype::Category;
 use crate::kernels;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -116,7 +117,7 @@ const LINEAR: &str = "linear";
 fn linear_grads<const N: usize>(saved: &Saved<N>, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
     let by_x = if saved.needs(0) { Some(grad.matmul(&saved.input(1)?)?) } else { None };
     let by_weight = if saved.needs(1) {
-        let (x, grad) = (saved.input(0)?, grad);
+        let x = saved.input(0)?;
         Some(if x.rank() == 1 { grad.unsqueeze(1)?.mul(&x)? } else { contract_rows(grad, &x)? })
     } else {
         None
@@ -239,6 +240,12 @@ fn added(
         check_batches(op, a, b)?;
     }
     check_added(op, input, a, b)?;
+    ensure!(
+        a.dtype().is_float() || factors.iter().all(|factor| factor.category() < Category::Float),
+        DType,
+        "{op}: for integral input tensors, beta and alpha must not be floating point numbers, but are {:?}",
+        factors
+    );
     Ok(AddProduct { op, node, beta: factors[0], alpha: factors[1] })
 }
 

@@ -12,6 +12,8 @@ pub mod cast;
 pub mod compare;
 pub mod copy;
 pub mod create;
+pub mod diagonal;
+pub mod einsum;
 pub mod gather;
 pub mod index;
 pub mod join;
