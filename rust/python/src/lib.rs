@@ -6,7 +6,11 @@ mod create;
 mod dtype;
 mod enter;
 mod error;
+mod io;
+mod memory;
 mod numpy;
+mod optim;
+mod random;
 mod tensor;
 
 use pyo3::prelude::*;
@@ -19,7 +23,11 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     tensor::register(m)?;
     autograd::register(m)?;
     create::register(m)?;
+    io::register(m)?;
+    memory::register(m)?;
     numpy::register(m)?;
+    optim::register(m)?;
+    random::register(m)?;
     firesteel::autograd::set_interrupt_check(enter::check_interrupt);
     Ok(())
 }

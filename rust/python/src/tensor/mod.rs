@@ -1,6 +1,7 @@
 //! The class `Tensor`: what it is here, what can be done with it in the files of this folder.
 
 mod access;
+mod activation;
 mod arithmetic;
 mod convert;
 mod index;
@@ -8,6 +9,7 @@ mod join;
 mod matmul;
 mod pointwise;
 mod reduce;
+mod select;
 mod view;
 
 pub use access::{sequence_of, tensors_of};
@@ -264,8 +266,11 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         matmul::FUNCTIONS,
         pointwise::FUNCTIONS,
         reduce::FUNCTIONS,
+        select::FUNCTIONS,
         view::FUNCTIONS,
     ];
+    activation::register(m)?;
+    select::register(m)?;
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }
