@@ -1,0 +1,81 @@
+//! float32 exponentials: `x = n ln2 + r` with `|r| <= ln2 / 2`, a polynomial in `r`, scaled by `2^n`.
+
+use super::horner32;
+use crate::simd::Isa;
+
+/// Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+const ROUND: f32 = 12_582_912.0;
+// ln2 in two parts; the first has few bits, so that n times it is exact.
+const LN2_HI: f32 = 0.693_359_4;
+const LN2_LO: f32 = -2.121_944_4e-4;
+
+/// `expm1(r)` for the reduced argument, and `x`'s rounded multiple of ln2 as `n + ROUND`.
+#[inline(always)]
+fn reduce<I: Isa>(x: f32) -> (f32, f32) {
+    let t = I::fma32(x, std::f32::consts::LOG2_E, ROUND);
+    let n = t - ROUND;
+    let r = I::fma32(n, -LN2_LO, I::fma32(n, -LN2_HI, x));
+    let q = horner32::<I, 5>(
+        r,
+        [0.500_000_006_208_648_9, 0.166_665_427_936_995, 0.041_666_281, 0.008_366_610_6, 0.001_394_649_7],
+    );
+    (I::fma32(q * r, r, r), t)
+}
+
+/// `2^n` for `t = n + ROUND` and `-126 <= n <= 127`.
+#[inline(always)]
+fn power_of_two(t: f32) -> f32 {
+    // The bits of ROUND leave the word on the left.
+    f32::from_bits((t.to_bits() << 23).wrapping_add(0x3f80_0000))
+}
+
+/// e to the power of `x`; denormal results are kept.
+#[inline(always)]
+pub(super) fn exp32<I: Isa>(x: f32) -> f32 {
+    // Beyond these bounds the result is 0 or inf; nan passes both selects.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.0 { -104.0 } else { x };
+    let (p, t) = reduce::<I>(x);
+    // n runs from -150 to 128, so 2^n is applied as two factors.
+    let n = t.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = n >> 1;
+    let first = f32::from_bits((half.wrapping_add(127) << 23) as u32);
+    let second = f32::from_bits((n.wrapping_sub(half).wrapping_add(127) << 23) as u32);
+    (p + 1.0) * first * second
+}
+
+/// `exp(x)` for `-87 <= x <= 0`.
+#[inline(always)]
+pub(super) fn exp_negative32<I: Isa>(x: f32) -> f32 {
+    let (p, t) = reduce::<I>(x);
+    let scale = power_of_two(t);
+    I::fma32(p, scale, scale)
+}
+
+/// `exp(x) - 1`.
+#[inline(always)]
+pub(super) fn expm1_32<I: Isa>(x: f32) -> f32 {
+    let y = if x > 89.0 { 89.0 } else { x };
+    let y = if y < -18.0 { -18.0 } else { y };
+    let (p, t) = reduce::<I>(y);
+    // Half of it, so that the scale of the largest finite results is finite.
+    let scale = power_of_two(t - 1.0);
+    let result = 2.0 * I::fma32(p, scale, scale - 0.5);
+    // Keeps -0 and denormals.
+    if x.abs() < 5e-8 {
+        x
+    } else {
+        result
+    }
+}
+
+/// Hyperbolic tangent, as `-m / (m + 2)` with `m = expm1(-2 |x|)`.
+#[inline(always)]
+pub(super) fn tanh32<I: Isa>(x: f32) -> f32 {
+    let y = -2.0 * x.abs();
+    let y = if y < -20.0 { -20.0 } else { y };
+    let (p, t) = reduce::<I>(y);
+    let scale = power_of_two(t);
+    let m = I::fma32(p, scale, scale - 1.0);
+    (-m / (m + 2.0)).copysign(x)
+}

@@ -1,0 +1,220 @@
+//! float32 forms against float64 ones, over grids of bit patterns and special values.
+
+use super::Real;
+use crate::simd::{dispatch, Baseline, Isa, Kernel};
+
+const INF: f32 = f32::INFINITY;
+const NAN: f32 = f32::NAN;
+
+/// A formula of one variable, for every instruction set.
+trait Formula {
+    fn of<I: Isa>(x: f32) -> f32;
+}
+
+struct Map<'a, F>(&'a [f32], std::marker::PhantomData<F>);
+
+impl<F: Formula> Kernel for Map<'_, F> {
+    type Output = Vec<f32>;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> Vec<f32> {
+        self.0.iter().map(|x| F::of::<I>(*x)).collect()
+    }
+}
+
+fn on_both<F: Formula>(xs: &[f32]) -> [Vec<f32>; 2] {
+    let kernel = || Map::<F>(xs, std::marker::PhantomData);
+    [dispatch(kernel()), kernel().run::<Baseline>()]
+}
+
+/// Distance in units of the last place of the exact value.
+fn ulps(got: f32, exact: f64) -> f64 {
+    let rounded = exact as f32;
+    if got == rounded && !got.is_finite() || got.is_nan() && exact.is_nan() {
+        return 0.0;
+    }
+    let exponent = exact.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
+    (f64::from(got) - exact).abs() / (exponent - 23.0).exp2()
+}
+
+/// Checks every 4001st float32 between the bounds.
+fn check<F: Formula>(name: &str, exact: impl Fn(f64) -> f64, low: f32, high: f32, limit: f64) {
+    let all = (0..=u32::MAX).step_by(4001).map(f32::from_bits);
+    let xs: Vec<f32> = all.filter(|x| *x >= low && *x <= high).collect();
+    for ys in on_both::<F>(&xs) {
+        let errors = xs.iter().zip(&ys).map(|(x, y)| (ulps(*y, exact(f64::from(*x))), *x, *y));
+        let worst = errors.fold((0.0, 0.0, 0.0), |a, b| if b.0 > a.0 || b.0.is_nan() { b } else { a });
+        assert!(
+            worst.0 <= limit,
+            "{name}({}) = {}: off by {} ulp, allowed {limit}",
+            worst.1,
+            worst.2,
+            worst.0
+        );
+    }
+}
+
+macro_rules! accurate {
+    ($test:ident, $x:ident => $form:expr, $exact:expr, $low:expr, $high:expr, $limit:expr) => {
+        #[test]
+        fn $test() {
+            struct F;
+            impl Formula for F {
+                #[inline(always)]
+                fn of<I: Isa>($x: f32) -> f32 {
+                    $form
+                }
+            }
+            check::<F>(stringify!($test), $exact, $low, $high, $limit);
+        }
+    };
+}
+
+fn erf_exact(x: f64) -> f64 {
+    super::erf::erf64(x)
+}
+
+accurate!(exp, x => Real::<I>::exp(x), f64::exp, -INF, INF, 1.05);
+accurate!(expm1, x => Real::<I>::expm1(x), f64::exp_m1, -INF, INF, 2.0);
+accurate!(ln, x => Real::<I>::ln(x), f64::ln, -INF, INF, 1.05);
+accurate!(log1p, x => Real::<I>::log1p(x), f64::ln_1p, -INF, INF, 1.6);
+accurate!(log2, x => Real::<I>::log2(x), f64::log2, -INF, INF, 0.51);
+accurate!(log10, x => Real::<I>::log10(x), f64::log10, -INF, INF, 0.51);
+accurate!(sin, x => Real::<I>::sin(x), f64::sin, -INF, INF, 2.0);
+accurate!(cos, x => Real::<I>::cos(x), f64::cos, -INF, INF, 2.0);
+accurate!(tan, x => Real::<I>::tan(x), f64::tan, -INF, INF, 4.0);
+accurate!(tanh, x => Real::<I>::tanh(x), f64::tanh, -INF, INF, 3.0);
+accurate!(erf, x => Real::<I>::erf(x), erf_exact, -INF, INF, 3.0);
+accurate!(sigmoid, x => Real::<I>::sigmoid(x), |x| 1.0 / (1.0 + (-x).exp()), -88.0, INF, 3.0);
+accurate!(silu, x => Real::<I>::silu(x), |x| x / (1.0 + (-x).exp()), -88.0, INF, 3.0);
+accurate!(log_sigmoid, x => Real::<I>::log_sigmoid(x), |x| x.min(0.0) - (-x.abs()).exp().ln_1p(), -INF, INF, 3.0);
+accurate!(softplus, x => Real::<I>::softplus(x, 1.0, 200.0), |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), -INF, 199.0, 3.0);
+accurate!(gelu_right, x => Real::<I>::gelu(x), |x| 0.5 * x * super::erf::erfc64(-x * 0.5_f64.sqrt()), -0.5, INF, 4.0);
+
+macro_rules! special {
+    ($test:ident, $name:ident, $($x:expr => $y:expr),+) => {
+        #[test]
+        fn $test() {
+            struct F;
+            impl Formula for F {
+                #[inline(always)]
+                fn of<I: Isa>(x: f32) -> f32 {
+                    Real::<I>::$name(x)
+                }
+            }
+            $(for y in on_both::<F>(&[$x]) {
+                let (x, y, exact): (f32, f32, f32) = ($x, y[0], $y);
+                let same = y.to_bits() == exact.to_bits() || y.is_nan() && exact.is_nan();
+                assert!(same, "{}({x}) = {y}, not {exact}", stringify!($name));
+            })+
+        }
+    };
+}
+
+special!(exp_special, exp, NAN => NAN, INF => INF, -INF => 0.0, 0.0 => 1.0, -0.0 => 1.0, 88.8 => INF, 1e30 => INF, -1e30 => 0.0);
+special!(expm1_special, expm1, NAN => NAN, INF => INF, -INF => -1.0, 0.0 => 0.0, -0.0 => -0.0, 1e-40 => 1e-40, -1e30 => -1.0);
+special!(ln_special, ln, NAN => NAN, INF => INF, -INF => NAN, 0.0 => -INF, -0.0 => -INF, 1.0 => 0.0, -1.0 => NAN);
+special!(log1p_special, log1p, NAN => NAN, INF => INF, -INF => NAN, -1.0 => -INF, -0.0 => -0.0, 0.0 => 0.0, -2.0 => NAN, -1e-40 => -1e-40);
+special!(log2_special, log2, NAN => NAN, INF => INF, -1.0 => NAN, 0.0 => -INF, 8.0 => 3.0, 1e-45 => -149.0);
+special!(sin_special, sin, NAN => NAN, INF => NAN, -INF => NAN, 0.0 => 0.0, -0.0 => -0.0, 1e-40 => 1e-40);
+special!(cos_special, cos, NAN => NAN, INF => NAN, 0.0 => 1.0, -0.0 => 1.0);
+special!(tan_special, tan, NAN => NAN, -INF => NAN, -0.0 => -0.0);
+special!(tanh_special, tanh, NAN => NAN, INF => 1.0, -INF => -1.0, 0.0 => 0.0, -0.0 => -0.0, 50.0 => 1.0);
+special!(erf_special, erf, NAN => NAN, INF => 1.0, -INF => -1.0, 0.0 => 0.0, -0.0 => -0.0, 9.0 => 1.0);
+special!(sigmoid_special, sigmoid, NAN => NAN, INF => 1.0, -INF => 0.0, 0.0 => 0.5);
+special!(round_special, round, 0.5 => 0.0, 1.5 => 2.0, 2.5 => 2.0, -0.5 => -0.0, NAN => NAN, INF => INF);
+special!(sign_special, sign, NAN => 0.0, -0.0 => 0.0, -INF => -1.0, 3.0 => 1.0);
+
+struct Power<'a>(&'a [(f32, f32)]);
+impl Kernel for Power<'_> {
+    type Output = Vec<f32>;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> Vec<f32> {
+        self.0.iter().map(|(x, y)| Real::<I>::pow(*x, *y)).collect()
+    }
+}
+
+#[test]
+fn pow_follows_c() {
+    let special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        2.0,
+        -2.0,
+        3.0,
+        -3.0,
+        2.5,
+        -2.5,
+        1e30,
+        -1e30,
+        1e-30,
+        1e-42,
+        -1e-42,
+        16_777_215.0,
+        16_777_217.0,
+        INF,
+        -INF,
+        NAN,
+    ];
+    let mut pairs: Vec<(f32, f32)> = special.iter().flat_map(|x| special.map(|y| (*x, y))).collect();
+    for i in 0..20_000_u32 {
+        let x = f32::from_bits(i.wrapping_mul(2_654_435_761) & 0x7fff_ffff);
+        pairs.push((x, (i as f32 - 10_000.0) * 1e-3));
+        pairs.push((0.5 + i as f32 * 1e-4, (i % 977) as f32 * 0.37 - 180.0));
+    }
+    for ys in [dispatch(Power(&pairs)), Power(&pairs).run::<Baseline>()] {
+        for ((x, y), got) in pairs.iter().zip(ys) {
+            let exact = f64::from(*x).powf(f64::from(*y));
+            let sign = exact.is_nan() || got.is_sign_negative() == exact.is_sign_negative();
+            assert!(sign && ulps(got, exact) <= 1.0, "pow({x}, {y}) = {got}, not {exact}");
+        }
+    }
+}
+
+#[test]
+fn maximum_and_minimum_propagate_nan() {
+    let max = |a: f64, b: f64| Real::<Baseline>::maximum(a, b);
+    let min = |a: f64, b: f64| Real::<Baseline>::minimum(a, b);
+    assert!(max(1.0, f64::NAN).is_nan() && max(f64::NAN, 1.0).is_nan());
+    assert!(min(1.0, f64::NAN).is_nan() && min(f64::NAN, 1.0).is_nan());
+    assert_eq!((max(1.0, 2.0), max(2.0, 1.0), min(1.0, 2.0), min(2.0, 1.0)), (2.0, 2.0, 1.0, 1.0));
+}
+
+#[test]
+fn erf_in_double_precision() {
+    // Values of mpmath with 40 digits: x, erf(x), erfc(x).
+    let table = [
+        (1e-300, 1.1283791670955126e-300, 1.0),
+        (1e-08, 1.1283791670955126e-08, 0.9999999887162083),
+        (0.1, 0.1124629160182849, 0.887537083981715),
+        (-0.25, -0.27632639016823696, 1.276326390168237),
+        (0.46, 0.4846553900016797, 0.5153446099983203),
+        (0.4687, 0.49256818249964407, 0.5074318175003559),
+        (0.47, 0.4937450508860821, 0.5062549491139179),
+        (-0.5, -0.5204998778130465, 1.5204998778130465),
+        (0.75, 0.7111556336535151, 0.28884436634648486),
+        (1.0, 0.8427007929497149, 0.15729920705028513),
+        (-1.5, -0.9661051464753108, 1.9661051464753108),
+        (2.0, 0.9953222650189527, 0.004677734981047266),
+        (2.9, 0.9999589021219005, 4.109787809945886e-05),
+        (3.999, 0.9999999844552505, 1.554474949099499e-08),
+        (4.001, 0.9999999847092178, 1.5290782173248732e-08),
+        (-4.5, -0.9999999998033839, 1.999999999803384),
+        (5.5, 0.9999999999999927, 7.357847917974398e-15),
+        (7.0, 1.0, 4.183825607779414e-23),
+        (12.0, 1.0, 1.3562611692059042e-64),
+        (26.0, 1.0, 5.663192408856143e-296),
+    ];
+    for (x, erf, erfc) in table {
+        let (a, b) = (super::erf::erf64(x), super::erf::erfc64(x));
+        assert!((a - erf).abs() <= 3e-16 * erf.abs(), "erf({x}) = {a}, not {erf}");
+        assert!((b - erfc).abs() <= 2e-15 * erfc.abs(), "erfc({x}) = {b}, not {erfc}");
+    }
+    assert_eq!(super::erf::erf64(f64::INFINITY), 1.0);
+    assert_eq!(super::erf::erfc64(f64::NEG_INFINITY), 2.0);
+    assert_eq!(super::erf::erfc64(30.0), 0.0);
+    assert!(super::erf::erf64(f64::NAN).is_nan() && super::erf::erfc64(f64::NAN).is_nan());
+}

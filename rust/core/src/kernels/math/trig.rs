@@ -1,0 +1,115 @@
+//! float32 sine, cosine and tangent, with the argument reduced in float64 without branches.
+//!
+//! `x = n pi/2 + r`: with fused multiply-add and pi/2 in two parts, `r` is right up to `|x| = 2^44`.
+//! Larger arguments are first written as `x = m 2^k` with an integer `m < 2^44`, and `2^k` is replaced
+//! by its remainder modulo 2 pi, so every float32 is reduced exactly.
+
+use super::{horner32, is_fused};
+use crate::simd::Isa;
+
+/// Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+const HALF_PI_HI: f64 = 1.570_796_326_794_896_6;
+const HALF_PI_LO: f64 = 6.123_233_995_736_766e-17;
+
+/// `2^-k`, and `2^k` modulo 2 pi in two parts, for arguments from 0, 2^44, 2^65, 2^86 and 2^107 on:
+/// the scaled argument is an integer below 2^44 in all but the first.
+const SCALES: [[f64; 3]; 5] = [
+    [1.0, 1.0, 0.0],
+    [4.76837158203125e-07, 0.6736520550624236, 4.399545655382635e-17],
+    [2.2737367544323206e-13, 1.6710001706720203, -3.073001941088177e-17],
+    [1.0842021724855044e-19, 1.5589959764209427, 2.3305239782266665e-17],
+    [5.169878828456423e-26, 2.338537542178235, -8.107164398512609e-17],
+];
+
+/// The remainder of `x` modulo pi/2, between -pi/4 and pi/4, and the number of the quadrant.
+#[inline(always)]
+fn reduce<I: Isa>(x: f32) -> (f32, u32) {
+    let a = x.abs();
+    // A chain of selects: cheaper than a gather, and a branch would keep the loop scalar.
+    let pick = |i: usize| {
+        let scale = if a >= 1.759_218_604_441_6e13 { SCALES[1][i] } else { SCALES[0][i] };
+        let scale = if a >= 3.689_348_814_741_910_3e19 { SCALES[2][i] } else { scale };
+        let scale = if a >= 7.737_125_245_533_627e25 { SCALES[3][i] } else { scale };
+        if a >= 1.622_592_768_292_133_6e32 {
+            SCALES[4][i]
+        } else {
+            scale
+        }
+    };
+    let m = f64::from(x) * pick(0);
+    let turn = pick(1);
+    let p = m * turn;
+    let p_low = I::fma64(m, pick(2), I::fma64(m, turn, -p));
+    let t = I::fma64(p, std::f64::consts::FRAC_2_PI, ROUND);
+    let n = t - ROUND;
+    let r = I::fma64(-n, HALF_PI_HI, p);
+    let r = I::fma64(-n, HALF_PI_LO, r) + p_low;
+    (r as f32, t.to_bits() as u32)
+}
+
+/// Sine of a reduced argument.
+#[inline(always)]
+fn sin_series<I: Isa>(r: f32, z: f32) -> f32 {
+    let q = horner32::<I, 3>(z, [-0.166_666_548_028_99, 8.332_168_926_286_58e-3, -1.951_601_198_769e-4]);
+    I::fma32(q * z, r, r)
+}
+
+/// Cosine of a reduced argument whose square is `z`.
+#[inline(always)]
+fn cos_series<I: Isa>(z: f32) -> f32 {
+    let q = horner32::<I, 3>(z, [4.166_664_662_850_06e-2, -1.388_735_536_583_13e-3, 2.443_700_782_125_6e-5]);
+    I::fma32(q * z, z, I::fma32(z, -0.5, 1.0))
+}
+
+/// Sine, `quarter` quarter turns ahead.
+#[inline(always)]
+fn sine<I: Isa>(x: f32, quarter: u32) -> f32 {
+    let (r, n) = reduce::<I>(x);
+    let n = n.wrapping_add(quarter);
+    let z = r * r;
+    let (s, c) = (sin_series::<I>(r, z), cos_series::<I>(z));
+    let y = if n & 1 == 0 { s } else { c };
+    f32::from_bits(y.to_bits() ^ ((n & 2) << 30))
+}
+
+/// Sine.
+#[inline(always)]
+pub(super) fn sin32<I: Isa>(x: f32) -> f32 {
+    if !is_fused::<I>() {
+        return x.sin();
+    }
+    let y = sine::<I>(x, 0);
+    // Keeps -0 and denormals.
+    if x.abs() < 1e-4 {
+        x
+    } else {
+        y
+    }
+}
+
+/// Cosine.
+#[inline(always)]
+pub(super) fn cos32<I: Isa>(x: f32) -> f32 {
+    if !is_fused::<I>() {
+        return x.cos();
+    }
+    sine::<I>(x, 1)
+}
+
+/// Tangent.
+#[inline(always)]
+pub(super) fn tan32<I: Isa>(x: f32) -> f32 {
+    if !is_fused::<I>() {
+        return x.tan();
+    }
+    let (r, n) = reduce::<I>(x);
+    let z = r * r;
+    let (s, c) = (sin_series::<I>(r, z), cos_series::<I>(z));
+    let y = if n & 1 == 0 { s / c } else { -c / s };
+    if x.abs() < 1e-4 {
+        x
+    } else {
+        y
+    }
+}
