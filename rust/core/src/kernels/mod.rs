@@ -1,9 +1,12 @@
 //! Loops on slices and strides: no history, no checks of what the caller has checked.
 
+pub mod conv;
 pub mod copy;
 pub mod gather;
 pub mod map;
 pub mod math;
 pub mod nest;
 pub mod num;
+pub mod pool;
 pub mod region;
+mod shared;

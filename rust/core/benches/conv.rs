@@ -1,0 +1,106 @@
+//! Times of convolution and max pooling on the layers of small image classifiers, float32.
+//!
+//! `cargo bench --bench conv`; `FIRESTEEL_NUM_THREADS` sets the threads (1 unless set).
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use firesteel::kernels::conv::{conv2d, conv2d_grad_input, conv2d_grad_weight, Conv2dGeometry};
+use firesteel::kernels::pool::{max_pool2d, PoolGeometry};
+use firesteel::par;
+
+/// Best of several runs, in microseconds.
+fn time(mut body: impl FnMut()) -> f64 {
+    body();
+    let once = || {
+        let start = Instant::now();
+        body();
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    std::iter::repeat_with(once).take(15).fold(f64::INFINITY, f64::min)
+}
+
+fn main() {
+    if std::env::var_os("FIRESTEEL_NUM_THREADS").is_none() {
+        par::set_num_threads(1).expect("one thread is always allowed");
+    }
+    println!(
+        "{:34} {:>9} {:>9} {:>9} us, {} thread(s)",
+        "",
+        "forward",
+        "grad_x",
+        "grad_w",
+        par::num_threads()
+    );
+    //  batch, in channels, extent, out channels, kernel, stride, padding, groups
+    for [batch, inputs, extent, outputs, kernel, stride, padding, groups] in [
+        [64, 1, 28, 32, 3, 1, 0, 1],
+        [64, 32, 13, 64, 3, 1, 0, 1],
+        [64, 1, 28, 6, 5, 1, 2, 1],
+        [64, 6, 14, 16, 5, 1, 0, 1],
+        [64, 32, 12, 64, 5, 1, 0, 1],
+        [8, 64, 28, 64, 3, 1, 1, 1],
+        [8, 64, 28, 128, 3, 2, 1, 1],
+        [8, 128, 14, 256, 1, 1, 0, 1],
+        [8, 64, 56, 64, 3, 1, 1, 64],
+    ] {
+        let g = Conv2dGeometry {
+            batch,
+            in_channels: inputs,
+            in_height: extent,
+            in_width: extent,
+            out_channels: outputs,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [padding; 2],
+            dilation: [1, 1],
+            groups,
+        };
+        layer(&g);
+    }
+    for [planes, extent] in [[64 * 32, 26], [64 * 64, 32]] {
+        pool(planes, extent);
+    }
+}
+
+fn layer(g: &Conv2dGeometry) {
+    let values = |numel: usize| (0..numel).map(|i| (i % 17) as f32 - 8.0).collect::<Vec<f32>>();
+    let (x, weight, grad) = (values(g.input_numel()), values(g.weight_numel()), values(g.output_numel()));
+    let (mut out, mut grad_x, mut grad_weight) = (grad.clone(), x.clone(), weight.clone());
+    let forward = time(|| conv2d(g, black_box(&x), &weight, None, &mut out));
+    let to_x = time(|| conv2d_grad_input(g, black_box(&grad), &weight, &mut grad_x));
+    let to_weight = time(|| conv2d_grad_weight(g, black_box(&grad), &x, &mut grad_weight));
+    let flops = 2.0 * (g.output_numel() * g.weight_numel() / g.out_channels) as f64;
+    println!(
+        "N{} C{} {}x{} -> {} k{} s{} p{} g{:<8} {forward:9.0} {to_x:9.0} {to_weight:9.0}   forward {:.0} GF/s",
+        g.batch,
+        g.in_channels,
+        g.in_height,
+        g.in_width,
+        g.out_channels,
+        g.kernel[0],
+        g.stride[0],
+        g.padding[0],
+        g.groups,
+        flops / forward / 1e3
+    );
+}
+
+fn pool(planes: usize, extent: usize) {
+    let half = extent / 2;
+    let g = PoolGeometry {
+        planes,
+        in_height: extent,
+        in_width: extent,
+        out_height: half,
+        out_width: half,
+        kernel: [2, 2],
+        stride: [2, 2],
+        padding: [0, 0],
+        dilation: [1, 1],
+    };
+    let x: Vec<f32> = (0..planes * extent * extent).map(|i| (i * 7919 % 1013) as f32).collect();
+    let (mut out, mut indices) = (vec![0.0; planes * half * half], vec![0; planes * half * half]);
+    let forward = time(|| max_pool2d(&g, black_box(&x), &mut out, &mut indices));
+    println!("max_pool2d 2x2 {planes} x {extent}x{extent}: {forward:.0} us");
+}

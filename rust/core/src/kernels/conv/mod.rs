@@ -1,0 +1,105 @@
+//! Convolution of contiguous NCHW images and its gradients, for any stride, padding, dilation and groups.
+//!
+//! All of it rests on one idea, told in `layout`: in a padded copy of the planes each tap of a filter
+//! is one contiguous, shifted run. `pass` splits the work into tiles and runs them on all threads,
+//! `product` is the inner kernel of the forward pass and of the input's gradient (depthwise
+//! included: a product with one row), and `grad_weight` that of the weight's gradient.
+
+mod float;
+mod geometry;
+mod grad_weight;
+mod layout;
+mod pass;
+mod product;
+mod weights;
+
+pub use float::Float;
+pub use geometry::Conv2dGeometry;
+
+use crate::kernels::shared::SharedSlice;
+use crate::par;
+use layout::Tap;
+use pass::Pass;
+use weights::Weights;
+
+/// Convolves `x` `[batch, in_channels, in_height, in_width]` with `weight`
+/// `[out_channels, in_channels / groups, kernel]`, adds `bias` `[out_channels]`, and writes `out`.
+pub fn conv2d<T: Float>(geometry: &Conv2dGeometry, x: &[T], weight: &[T], bias: Option<&[T]>, out: &mut [T]) {
+    debug_assert_eq!(x.len(), geometry.input_numel());
+    debug_assert_eq!(weight.len(), geometry.weight_numel());
+    debug_assert_eq!(out.len(), geometry.output_numel());
+    debug_assert!(bias.is_none_or(|bias| bias.len() == geometry.out_channels));
+    let pass = Pass::forward(geometry);
+    let weights = Weights::pack(geometry, &pass.taps, weight, true);
+    pass.run(x, &weights, bias, out);
+}
+
+/// Writes the gradient of the input of `conv2d` (the transposed convolution of `grad_out`).
+pub fn conv2d_grad_input<T: Float>(
+    geometry: &Conv2dGeometry,
+    grad_out: &[T],
+    weight: &[T],
+    grad_x: &mut [T],
+) {
+    debug_assert_eq!(grad_x.len(), geometry.input_numel());
+    debug_assert_eq!(weight.len(), geometry.weight_numel());
+    debug_assert_eq!(grad_out.len(), geometry.output_numel());
+    for row in 0..geometry.stride[0] {
+        for col in 0..geometry.stride[1] {
+            let pass = Pass::to_input(geometry, [row, col]);
+            let weights = Weights::pack(geometry, &pass.taps, weight, false);
+            pass.run(grad_out, &weights, None, grad_x);
+        }
+    }
+}
+
+/// Writes the gradient of the weight of `conv2d`.
+pub fn conv2d_grad_weight<T: Float>(
+    geometry: &Conv2dGeometry,
+    grad_out: &[T],
+    x: &[T],
+    grad_weight: &mut [T],
+) {
+    debug_assert_eq!(x.len(), geometry.input_numel());
+    debug_assert_eq!(grad_weight.len(), geometry.weight_numel());
+    debug_assert_eq!(grad_out.len(), geometry.output_numel());
+    grad_weight::grad_weight(geometry, grad_out, x, grad_weight);
+}
+
+/// Writes the gradient of the bias of `conv2d`: the sum of each channel of `grad_out`.
+pub fn conv2d_grad_bias<T: Float>(geometry: &Conv2dGeometry, grad_out: &[T], grad_bias: &mut [T]) {
+    debug_assert_eq!(grad_bias.len(), geometry.out_channels);
+    debug_assert_eq!(grad_out.len(), geometry.output_numel());
+    let plane = geometry.out_height() * geometry.out_width();
+    let channels = geometry.out_channels;
+    let out = SharedSlice::new(grad_bias);
+    let grain = (1usize << 17).div_ceil((geometry.batch * plane).max(1));
+    par::for_each_chunk(channels, grain, |range| {
+        for channel in range {
+            let planes = (0..geometry.batch).map(|image| {
+                let start = (image * channels + channel) * plane;
+                sum_plane(&grad_out[start..start + plane])
+            });
+            // Doubles between planes: a batch has many.
+            let total: f64 = planes.map(|sum| sum.to_f64()).sum();
+            // SAFETY: chunks are disjoint and lie in 0..out_channels.
+            unsafe { out.at(channel).write(T::from_f64(total)) };
+        }
+    });
+}
+
+/// The sum of a plane in a fixed number of lanes.
+fn sum_plane<T: Float>(plane: &[T]) -> T {
+    let mut lanes = [T::ZERO; 32];
+    for block in plane.chunks(32) {
+        lanes.iter_mut().zip(block).for_each(|(lane, x)| *lane += *x);
+    }
+    let mut half = 16;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = lanes[lane] + lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

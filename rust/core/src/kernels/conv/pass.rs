@@ -1,0 +1,272 @@
+//! A pass: outputs as sums over (channel, tap) of weights times source elements.
+//!
+//! The forward convolution is one pass over the input. The gradient of the input is one pass over
+//! the gradient of the output for each of the `stride` x `stride` phases of the input's positions,
+//! with the taps that reach that phase; together they write every position once.
+
+use std::ops::Range;
+
+use super::layout::{gather, Extent, Layout, Plane, Tap, SMALL_PLANE};
+use super::product::{Product, Target, SLOP};
+use super::weights::{block_count, Weights};
+use super::{Conv2dGeometry, Float};
+use crate::kernels::shared::SharedSlice;
+use crate::par;
+use crate::simd::{self, Isa, Kernel};
+
+/// Bytes of a tile's source: a part of the L2 cache.
+const TILE_BYTES: usize = 128 * 1024;
+/// Outputs of a tile's plane at least and at most: enough to use the weights, few enough to cache.
+const TILE_OUTPUTS: Range<usize> = 64..1536;
+/// Multiply-adds that are worth a thread (about 20 microseconds).
+const GRAIN: usize = 1 << 19;
+
+/// Channels of all groups, rows and columns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Planes {
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub batch: usize,
+    pub groups: usize,
+    pub source: Planes,
+    pub out: Planes,
+    pub taps: Vec<Tap>,
+    /// Source elements between neighbouring outputs.
+    pub step: [usize; 2],
+    /// The outputs of the pass: `len` positions, from `start`, `out_step` apart.
+    pub start: [usize; 2],
+    pub len: [usize; 2],
+    pub out_step: [usize; 2],
+}
+
+impl Pass {
+    /// The convolution itself.
+    pub fn forward(g: &Conv2dGeometry) -> Self {
+        let position =
+            |dim: usize, index: usize| (index * g.dilation[dim]) as isize - g.padding[dim] as isize;
+        let tap = |index: usize| Tap {
+            index,
+            position: [position(0, index / g.kernel[1]), position(1, index % g.kernel[1])],
+        };
+        let (height, width) = (g.out_height(), g.out_width());
+        Self {
+            batch: g.batch,
+            groups: g.groups,
+            source: Planes { channels: g.in_channels, height: g.in_height, width: g.in_width },
+            out: Planes { channels: g.out_channels, height, width },
+            taps: (0..g.filter_numel()).map(tap).collect(),
+            step: g.stride,
+            start: [0, 0],
+            len: [height, width],
+            out_step: [1, 1],
+        }
+    }
+
+    /// The gradient of the input positions `i` with `(i + padding) % stride == phase`.
+    pub fn to_input(g: &Conv2dGeometry, phase: [usize; 2]) -> Self {
+        let extents = [g.in_height, g.in_width];
+        // With i + padding = q * stride + phase: the first q whose i is not negative, and how many.
+        let first = [0, 1].map(|dim| g.padding[dim].saturating_sub(phase[dim]).div_ceil(g.stride[dim]));
+        let start = [0, 1].map(|dim| first[dim] * g.stride[dim] + phase[dim] - g.padding[dim]);
+        let len = [0, 1].map(|dim| extents[dim].saturating_sub(start[dim]).div_ceil(g.stride[dim]));
+        let mut taps = Vec::new();
+        for index in 0..g.filter_numel() {
+            let reach = [index / g.kernel[1] * g.dilation[0], index % g.kernel[1] * g.dilation[1]];
+            if [0, 1].iter().all(|&dim| reach[dim] % g.stride[dim] == phase[dim]) {
+                let position = |dim: usize| first[dim] as isize - (reach[dim] / g.stride[dim]) as isize;
+                taps.push(Tap { index, position: [position(0), position(1)] });
+            }
+        }
+        let (height, width) = (g.out_height(), g.out_width());
+        Self {
+            batch: g.batch,
+            groups: g.groups,
+            source: Planes { channels: g.out_channels, height, width },
+            out: Planes { channels: g.in_channels, height: g.in_height, width: g.in_width },
+            taps,
+            step: [1, 1],
+            start,
+            len,
+            out_step: g.stride,
+        }
+    }
+
+    /// How the source of its tiles lies in scratch memory.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.taps, self.step, self.len, [self.source.height, self.source.width])
+    }
+
+    /// Runs the pass on all threads. Each output is one sum in a fixed order, so no split shows.
+    pub fn run<T: Float>(&self, source: &[T], weights: &Weights<T>, bias: Option<&[T]>, out: &mut [T]) {
+        if self.batch == 0 || self.len.contains(&0) || weights.rows == 0 {
+            return;
+        }
+        let layout = self.layout();
+        let tile = self.tile(&layout, size_of::<T>());
+        let grid = [
+            self.groups,
+            self.batch.div_ceil(tile.images),
+            self.len[0].div_ceil(tile.rows),
+            self.len[1].div_ceil(tile.cols),
+        ];
+        let tiles: usize = grid.iter().product();
+        // Few tiles for many threads: deal out the rows of the weights too.
+        let blocks = block_count(weights.rows);
+        let splits = (4 * par::num_threads()).div_ceil(tiles).min(blocks);
+        let splits = if par::num_threads() == 1 { 1 } else { splits };
+        let cost = (weights.rows * weights.depth + 8) * layout.run(tile) / splits;
+        let out = SharedSlice::new(out);
+        par::for_each_chunk(tiles * splits, GRAIN.div_ceil(cost.max(1)), |tasks| {
+            let tasks =
+                Tasks { pass: self, layout: &layout, tile, grid, splits, tasks, source, weights, bias, out };
+            simd::dispatch(tasks);
+        });
+    }
+
+    /// Size of the tiles, by the geometry alone.
+    fn tile(&self, layout: &Layout, element: usize) -> Extent {
+        let [rows, cols] = self.len;
+        let channels = (self.source.channels / self.groups).max(1);
+        let per_output = channels * layout.origins.len().max(1) * element;
+        let outputs = (TILE_BYTES / per_output).clamp(TILE_OUTPUTS.start, TILE_OUTPUTS.end);
+        let whole = Extent { images: 1, rows, cols };
+        let plane = layout.plane(whole);
+        if plane <= outputs {
+            let images =
+                if rows * cols < SMALL_PLANE { (outputs.min(512) / plane).clamp(1, self.batch) } else { 1 };
+            return Extent { images, ..whole };
+        }
+        if cols <= 2 * outputs {
+            return Extent { images: 1, rows: (outputs / layout.width(whole)).clamp(1, rows), cols };
+        }
+        Extent { images: 1, rows: 1, cols: outputs }
+    }
+}
+
+/// A range of tasks; each is a tile of a group's outputs and a range of its channels.
+struct Tasks<'a, T> {
+    pass: &'a Pass,
+    layout: &'a Layout,
+    tile: Extent,
+    /// Groups, tiles of images, of rows, of columns.
+    grid: [usize; 4],
+    splits: usize,
+    tasks: Range<usize>,
+    source: &'a [T],
+    weights: &'a Weights<T>,
+    bias: Option<&'a [T]>,
+    out: SharedSlice<'a, T>,
+}
+
+/// Memory that the tasks of a range use one after the other.
+struct Scratch<T> {
+    source: Vec<T>,
+    buffer: Vec<T>,
+    offsets: Vec<usize>,
+    /// Tile that `offsets` are for.
+    extent: Option<Extent>,
+}
+
+impl<T: Float> Kernel for Tasks<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let mut scratch =
+            Scratch { source: Vec::new(), buffer: Vec::new(), offsets: Vec::new(), extent: None };
+        for task in self.tasks.clone() {
+            self.run_task::<I>(task, &mut scratch);
+        }
+    }
+}
+
+impl<T: Float> Tasks<'_, T> {
+    #[inline(always)]
+    fn run_task<I: Isa>(&self, task: usize, scratch: &mut Scratch<T>) {
+        let (pass, grid) = (self.pass, self.grid);
+        let (index, split) = (task / self.splits, task % self.splits);
+        let [row, col] = [index / grid[3] % grid[2] * self.tile.rows, index % grid[3] * self.tile.cols];
+        let image = index / (grid[3] * grid[2]) % grid[1] * self.tile.images;
+        let group = index / (grid[3] * grid[2] * grid[1]);
+        let tile = Extent {
+            images: self.tile.images.min(pass.batch - image),
+            rows: self.tile.rows.min(pass.len[0] - row),
+            cols: self.tile.cols.min(pass.len[1] - col),
+        };
+        let channels = pass.source.channels / pass.groups;
+        copy_tile(
+            pass,
+            self.layout,
+            self.source,
+            group * channels..(group + 1) * channels,
+            [image, row, col],
+            tile,
+            &mut scratch.source,
+        );
+        if scratch.extent != Some(tile) {
+            self.layout.offsets(tile, channels, &mut scratch.offsets);
+            scratch.extent = Some(tile);
+        }
+        let blocks = block_count(self.weights.rows);
+        let plane = pass.out.height * pass.out.width;
+        let start = [0, 1].map(|dim| pass.start[dim] + [row, col][dim] * pass.out_step[dim]);
+        let channel = image * pass.out.channels + group * self.weights.rows;
+        let product = Product {
+            weights: self.weights,
+            group,
+            blocks: split * blocks / self.splits..(split + 1) * blocks / self.splits,
+            bias: self.bias.map(|bias| &bias[group * self.weights.rows..]),
+            source: &scratch.source,
+            offsets: &scratch.offsets,
+            layout: self.layout,
+            tile,
+            buffer: &mut scratch.buffer,
+            target: Target {
+                // Tiles, groups and splits of the rows are disjoint: tasks write different elements.
+                out: self.out.at(channel * plane + start[0] * pass.out.width + start[1]),
+                channel: plane,
+                image: pass.out.channels * plane,
+                step: [pass.out_step[0] * pass.out.width, pass.out_step[1]],
+            },
+        };
+        product.run::<I>();
+    }
+}
+
+/// Copies the planes of `channels` that the tile at `[image, row, col]` reads to `scratch`.
+#[inline(always)]
+pub(super) fn copy_tile<T: Float>(
+    pass: &Pass,
+    layout: &Layout,
+    source: &[T],
+    channels: Range<usize>,
+    [image, row, col]: [usize; 3],
+    tile: Extent,
+    scratch: &mut Vec<T>,
+) {
+    let Planes { channels: all, height, width } = pass.source;
+    let used = channels.len() * layout.channel(tile);
+    let end = used + layout.tail(tile) + SLOP;
+    if scratch.len() < end {
+        scratch.resize(end, T::ZERO);
+    }
+    // Read as the padding of the last plane, or multiplied into results that are thrown away.
+    scratch[used..end].fill(T::ZERO);
+    let moved = [(row * pass.step[0]) as isize, (col * pass.step[1]) as isize];
+    let mut planes = scratch[..used].chunks_exact_mut(layout.plane(tile).max(1));
+    for channel in channels {
+        for origin in &layout.origins {
+            for (image, out) in (image..image + tile.images).zip(&mut planes) {
+                let start = (image * all + channel) * height * width;
+                let data = &source[start..start + height * width];
+                let plane = Plane { data, row_stride: width, height, width };
+                let origin = [origin[0] + moved[0], origin[1] + moved[1]];
+                gather(plane, origin, pass.step, layout.width(tile), out, T::ZERO);
+            }
+        }
+    }
+}
