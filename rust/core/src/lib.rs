@@ -9,6 +9,7 @@ pub mod kernels;
 pub mod layout;
 pub mod ops;
 pub mod par;
+pub mod random;
 pub mod simd;
 pub mod storage;
 pub mod tensor;

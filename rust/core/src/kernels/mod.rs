@@ -7,6 +7,8 @@ pub mod map;
 pub mod math;
 pub mod nest;
 pub mod num;
+pub mod optim;
 pub mod pool;
+pub mod random;
 pub mod region;
 mod shared;
