@@ -3,6 +3,7 @@
 pub mod conv;
 pub mod copy;
 pub mod gather;
+pub mod gemm;
 pub mod map;
 pub mod math;
 pub mod nest;

@@ -1,0 +1,140 @@
+"""Pooling layers: one value for every window of an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from firesteel._core import Tensor, avg_pool2d, max_pool2d
+
+from .functional import adaptive_avg_pool2d
+from .module import Module
+
+Size = int | tuple[int, int]
+
+
+class MaxPool2d(Module):
+    """Takes the maximum of every window.
+
+    y[n, c, i, j] = max over k, l of x[n, c, i * stride + k, j * stride + l].
+
+    Args:
+        kernel_size: extent of the window, one number or a pair.
+        stride: step between windows; None is the kernel size.
+        padding: what is added at all sides, as minus infinity.
+        dilation: distance between two elements of a window.
+        return_indices: whether to return the places of the maxima too.
+        ceil_mode: whether windows may reach over the end.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.MaxPool2d(2)(torch.arange(4.0).view(1, 1, 2, 2))
+        tensor([[[[3.]]]])
+    """
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride if stride is not None else kernel_size
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Any:
+        if self.return_indices:
+            return max_pool2d(
+                input,
+                self.kernel_size,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.ceil_mode,
+                return_indices=True,
+            )
+        return max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class AvgPool2d(Module):
+    """Takes the mean of every window.
+
+    Args:
+        kernel_size: extent of the window, one number or a pair.
+        stride: step between windows; None is the kernel size.
+        padding: zeros added at all sides.
+        ceil_mode: whether windows may reach over the end.
+        count_include_pad: whether the added zeros count in the mean.
+        divisor_override: divide the sum by this instead of the window's size.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.AvgPool2d(2)(torch.arange(4.0).view(1, 1, 2, 2))
+        tensor([[[[1.5000]]]])
+    """
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride if stride is not None else kernel_size
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def forward(self, input: Tensor) -> Tensor:
+        return avg_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AdaptiveAvgPool2d(Module):
+    """Takes means over windows chosen so that the output has a given size.
+
+    Args:
+        output_size: height and width of the output, one number or a pair; None keeps the input's.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.AdaptiveAvgPool2d(1)(torch.ones(2, 8, 7, 7)).shape
+        torch.Size([2, 8, 1, 1])
+    """
+
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        return adaptive_avg_pool2d(input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"

@@ -1,0 +1,21 @@
+"""The one table of operations: every public one has a row, `tests/test_ops.py` runs them all."""
+
+import importlib
+
+import firesteel
+from op_cases.table import Case
+
+FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "create")
+
+
+def _exists(case: Case) -> bool:
+    """Whether firesteel spells this row's first name; rows that need not exist are left out where it does not."""
+    owner, _, name = [*case.spellings(), *case.covers][0].rpartition(".")
+    place = {"": firesteel, "Tensor": firesteel.Tensor, "F": firesteel.nn.functional}[owner]
+    return hasattr(place, name)
+
+
+ROWS: list[Case] = [
+    case for family in FAMILIES for case in importlib.import_module(f"op_cases.{family}").CASES
+]
+CASES: list[Case] = [case for case in ROWS if not case.optional or _exists(case)]

@@ -1,0 +1,101 @@
+"""The table is complete: what is public, or registered in the core, has a row or a stated reason for none."""
+
+import inspect
+
+import pytest
+
+import firesteel
+from firesteel import nn
+from op_cases import CASES, ROWS
+from op_cases.non_ops import NON_OPS
+from tensors import IS_TORCH
+
+
+def public(owner, prefix=""):
+    """Names of the public callables of `owner`: functions, not classes or modules."""
+    for name in dir(owner):
+        value = getattr(owner, name, None)
+        if name.startswith("_") or not callable(value) or inspect.isclass(value) or inspect.ismodule(value):
+            continue
+        yield prefix + name
+
+
+def missing(names, covered, reasons):
+    """The names that have neither a row nor a reason."""
+    return sorted(set(names) - set(covered) - set(reasons))
+
+
+def covered_names(cases=CASES):
+    """Every public name that some row runs, functions' in-place twins included."""
+    return set().union(*(case.names() for case in cases))
+
+
+def registered_problems(registered, cases=CASES):
+    """What is wrong with the table, given the core's names -> "is it differentiable?"."""
+    rows: dict[str, list] = {}
+    for case in cases:
+        for name in {case.name, case.id, *(spelling.rpartition(".")[2] for spelling in case.names())}:
+            rows.setdefault(name, []).append(case)
+    problems = []
+    for name, differentiable in registered.items():
+        if name not in rows:
+            problems.append(f"{name}: registered in the core but not in the table")
+        elif differentiable and not any(
+            case.grad and any(s.grad is True for s in case.samples) for case in rows[name]
+        ):
+            problems.append(f"{name}: differentiable but has no gradcheck sample")
+        elif differentiable and not any(case.twice for case in rows[name]):
+            problems.append(f"{name}: differentiable but has no gradgradcheck sample")
+    return problems
+
+
+def registered_ops():
+    """The core's registry as name -> differentiable; a plain list of names says nothing about gradients."""
+    ops = firesteel._core._registered_ops()
+    return (
+        dict(ops)
+        if isinstance(ops, dict) or (ops and isinstance(ops[0], tuple))
+        else dict.fromkeys(ops, False)
+    )
+
+
+@pytest.mark.skipif(IS_TORCH, reason="PyTorch has far more operations than the table")
+@pytest.mark.parametrize(
+    "owner, prefix",
+    [(firesteel, ""), (nn.functional, "F."), (firesteel.Tensor, "Tensor.")],
+    ids=["module", "F", "Tensor"],
+)
+def test_every_public_name_has_a_row(owner, prefix):
+    assert not missing(public(owner, prefix), covered_names(), NON_OPS)
+
+
+@pytest.mark.skipif(not hasattr(getattr(firesteel, "_core", None), "_registered_ops"), reason="no registry")
+def test_every_registered_op_has_a_row():
+    assert not registered_problems(registered_ops())
+
+
+def test_a_missing_row_is_reported(monkeypatch):
+    assert registered_problems({"exp": True, "no_such_op": True}) == [
+        "no_such_op: registered in the core but not in the table"
+    ]
+    assert registered_problems({"floor_divide": True}) == [
+        "floor_divide: differentiable but has no gradcheck sample"
+    ]
+    monkeypatch.setattr(nn.functional, "no_such_op", lambda x: x, raising=False)
+    assert "F.no_such_op" in missing(public(nn.functional, "F."), covered_names(), NON_OPS)
+
+
+def test_rows_are_unique_and_exist():
+    names = [case.id for case in ROWS]
+    doubles = {name for name in names if names.count(name) > 1}
+    assert not doubles
+    places = {"": firesteel, "Tensor": firesteel.Tensor, "F": nn.functional}
+    absent = [
+        n for n in sorted(covered_names()) if not hasattr(places[n.rpartition(".")[0]], n.rpartition(".")[2])
+    ]
+    assert not absent
+
+
+def test_reasons_are_not_rows():
+    assert not covered_names() & set(NON_OPS)
+    assert all(NON_OPS.values())
