@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod copy;
+pub mod extremum;
 pub mod gather;
 pub mod gemm;
 pub mod map;
@@ -10,6 +11,10 @@ pub mod nest;
 pub mod num;
 pub mod optim;
 pub mod pool;
+pub mod power;
 pub mod random;
+pub mod reduce;
 pub mod region;
+pub mod scan;
 mod shared;
+pub mod sort;

@@ -7,18 +7,27 @@
 //! - A hot composition: the same, with fused forward and backward kernels whose rule for second
 //!   derivatives is written in primitive operations.
 
+pub mod activation;
 pub mod binary;
 pub mod cast;
+pub mod clamp;
 pub mod compare;
 pub mod copy;
 pub mod create;
+pub mod extremum;
 pub mod gather;
 pub mod index;
 pub mod join;
+pub mod logical;
+pub mod moments;
 pub mod operators;
+pub mod pointwise;
+pub mod pow;
 pub mod promote;
 pub mod rearrange;
 pub mod reduce;
 pub(crate) mod region;
+pub mod scan;
+pub(crate) mod selected;
 pub mod unary;
 pub mod view;

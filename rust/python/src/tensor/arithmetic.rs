@@ -134,15 +134,6 @@ operators! {
     __mod__ __rmod__ __imod__ = remainder / remainder_
 }
 
-/// `other * alpha`, when a scale is given.
-fn scaled(x: &Tensor, other: Operand, alpha: Option<crate::convert::Number>) -> firesteel::Result<Tensor> {
-    let other = other.beside(x)?;
-    match alpha {
-        None => Ok(other),
-        Some(alpha) => other.mul(&other.scalar_beside(alpha.0)?),
-    }
-}
-
 #[pymethods]
 impl PyTensor {
     /// add(input, other, *, alpha=1) -> Tensor: `input + alpha * other`, element-wise and broadcast.
@@ -154,7 +145,11 @@ impl PyTensor {
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<PyTensor> {
         let x = self.tensor();
-        enter(py, x.numel(), || x.add(&scaled(x, other, alpha)?)).map(PyTensor::new)
+        enter(py, x.numel(), || match alpha {
+            None => x.add(&other.beside(x)?),
+            Some(alpha) => x.add_scaled(&other.beside(x)?, alpha.0),
+        })
+        .map(PyTensor::new)
     }
 
     /// In-place `add`.
@@ -165,7 +160,10 @@ impl PyTensor {
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Bound<'py, Self>> {
         let x = slf.get().tensor();
-        enter(slf.py(), x.numel(), || x.add_(&scaled(x, other, alpha)?))?;
+        enter(slf.py(), x.numel(), || match alpha {
+            None => x.add_(&other.beside(x)?),
+            Some(alpha) => x.add_scaled_(&other.beside(x)?, alpha.0),
+        })?;
         Ok(slf)
     }
 
@@ -178,7 +176,11 @@ impl PyTensor {
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<PyTensor> {
         let x = self.tensor();
-        enter(py, x.numel(), || x.sub(&scaled(x, other, alpha)?)).map(PyTensor::new)
+        enter(py, x.numel(), || match alpha {
+            None => x.sub(&other.beside(x)?),
+            Some(alpha) => x.sub_scaled(&other.beside(x)?, alpha.0),
+        })
+        .map(PyTensor::new)
     }
 
     /// In-place `sub`.
@@ -189,7 +191,10 @@ impl PyTensor {
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Bound<'py, Self>> {
         let x = slf.get().tensor();
-        enter(slf.py(), x.numel(), || x.sub_(&scaled(x, other, alpha)?))?;
+        enter(slf.py(), x.numel(), || match alpha {
+            None => x.sub_(&other.beside(x)?),
+            Some(alpha) => x.sub_scaled_(&other.beside(x)?, alpha.0),
+        })?;
         Ok(slf)
     }
 

@@ -1,12 +1,14 @@
 //! The class `Tensor`: what it is here, what can be done with it in the files of this folder.
 
 mod access;
+mod activation;
 mod arithmetic;
 mod convert;
 mod index;
 mod join;
 mod pointwise;
 mod reduce;
+mod select;
 mod view;
 
 pub use access::{sequence_of, tensors_of};
@@ -262,8 +264,11 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         join::FUNCTIONS,
         pointwise::FUNCTIONS,
         reduce::FUNCTIONS,
+        select::FUNCTIONS,
         view::FUNCTIONS,
     ];
+    activation::register(m)?;
+    select::register(m)?;
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }

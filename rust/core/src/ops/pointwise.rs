@@ -1,0 +1,366 @@
+//! Element-wise choices and blends: where, masked_fill, lerp, and sums with a factor.
+
+use super::binary::{operands, result_like};
+use super::clamp::masked;
+use super::pow::element;
+use super::promote::{compute_dtype, result_type, Scalar};
+use crate::array::Array;
+use crate::autograd::op::check_target;
+use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
+use crate::dtype::Category;
+use crate::kernels::map::{select, zip, Plain};
+use crate::layout::broadcast_shapes;
+use crate::tensor::Tensor;
+use crate::{dispatch_all, dispatch_compute, dispatch_float, ensure, DType, Result};
+
+/// `condition ? a : b`.
+#[derive(Debug)]
+struct Where;
+
+impl Op<3> for Where {
+    const NAME: &'static str = "where";
+
+    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
+        Saves::inputs([true, false, false])
+    }
+
+    fn forward(&mut self, [condition, a, b]: [&Array; 3]) -> Result<Array> {
+        ensure!(
+            matches!(condition.dtype(), DType::Bool | DType::U8),
+            DType,
+            "where expected condition to be a boolean tensor, but got a tensor with dtype {}; compare it with \
+             something first",
+            condition.dtype().scalar_name()
+        );
+        let dtype = result_type(a, b);
+        let shape = broadcast_shapes(Self::NAME, a.shape(), b.shape())?;
+        let shape = broadcast_shapes(Self::NAME, condition.shape(), &shape)?;
+        let spread = |x: &Array, dtype| x.to_dtype(dtype)?.broadcast_to(Self::NAME, &shape);
+        let (condition, a, b) = (spread(condition, DType::Bool)?, spread(a, dtype)?, spread(b, dtype)?);
+        let out =
+            if a.numel() == b.numel() { result_like(&a, &b, dtype)? } else { Array::empty(&shape, dtype)? };
+        dispatch_all!(dtype, T => select::<T>(&condition, &a, &b, &out));
+        Ok(out)
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let condition = saved.input(0)?;
+        let zero = Tensor::zeros(&[], grad.dtype())?;
+        let by_a = saved.needs(1).then(|| Tensor::where_self(&condition, grad, &zero)).transpose()?;
+        let by_b = saved.needs(2).then(|| Tensor::where_self(&condition, &zero, grad)).transpose()?;
+        Ok([None, by_a, by_b])
+    }
+}
+
+/// `mask ? value : x`, with `x`'s dtype; `value` is 0-d.
+#[derive(Debug)]
+struct MaskedFill {
+    node: &'static str,
+}
+
+impl MaskedFill {
+    fn check(mask: &Array, value: &Array) -> Result<()> {
+        ensure!(
+            mask.dtype() == DType::Bool,
+            DType,
+            "masked_fill_ only supports boolean masks, but got mask with dtype {}; compare it with something \
+             first",
+            mask.dtype()
+        );
+        ensure!(
+            value.rank() == 0,
+            Shape,
+            "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {} dimension(s).",
+            value.rank()
+        );
+        Ok(())
+    }
+
+    fn fill(x: &Array, mask: &Array, value: &Array, out: &Array) -> Result<()> {
+        let spread = |x: &Array| x.broadcast_to(Self::NAME, out.shape());
+        let (x, mask, value) = (spread(x)?, spread(mask)?, spread(&value.to_dtype(out.dtype())?)?);
+        dispatch_all!(out.dtype(), T => select::<T>(&mask, &value, &x, out));
+        Ok(())
+    }
+}
+
+impl Op<3> for MaskedFill {
+    const NAME: &'static str = "masked_fill";
+
+    fn grad_fn_name(&self) -> String {
+        self.node.into()
+    }
+
+    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
+        Saves::inputs([false, true, false])
+    }
+
+    fn forward(&mut self, [x, mask, value]: [&Array; 3]) -> Result<Array> {
+        Self::check(mask, value)?;
+        let shape = broadcast_shapes(Self::NAME, x.shape(), mask.shape())?;
+        let out = if x.shape() == shape.as_slice() {
+            Array::empty_like(x.layout(), x.dtype())?
+        } else {
+            Array::empty(&shape, x.dtype())?
+        };
+        Self::fill(x, mask, value, &out)?;
+        Ok(out)
+    }
+
+    fn forward_into(&mut self, [x, mask, value]: [&Array; 3], out: &Array) -> Result<()> {
+        Self::check(mask, value)?;
+        let shape = broadcast_shapes(Self::NAME, x.shape(), mask.shape())?;
+        check_target(Self::NAME, out, &shape, x.dtype())?;
+        // A mask in the target's own memory would be overwritten while it is read.
+        let mask =
+            if std::sync::Arc::ptr_eq(mask.storage(), out.storage()) { mask.copied()? } else { mask.clone() };
+        if x.is_same_view(out) {
+            return Self::fill(x, &mask, &value.copied()?, out);
+        }
+        out.copy_from(&self.forward([x, &mask, value])?)
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let mask = saved.input(1)?;
+        let by_x = saved.needs(0).then(|| grad.masked_fill(&mask, 0.0)).transpose()?;
+        let by_value = saved.needs(2).then(|| masked(grad, &mask)).transpose()?;
+        Ok([by_x, None, by_value])
+    }
+}
+
+fn check_lerp(inputs: &[&Array]) -> Result<()> {
+    let dtype = inputs[0].dtype();
+    for input in inputs {
+        let other = input.dtype();
+        ensure!(
+            other == dtype,
+            Autograd,
+            "lerp: expected dtype {dtype} for all inputs but got dtype {other}; convert one of them"
+        );
+    }
+    ensure!(
+        dtype.is_float(),
+        DType,
+        "lerp: \"lerp_kernel\" not implemented for '{}'; convert with .float() first",
+        dtype.scalar_name()
+    );
+    Ok(())
+}
+
+/// `start + weight (end - start)` with one weight.
+#[derive(Debug, Clone, Copy)]
+struct LerpScalar(f64);
+
+impl Op<2> for LerpScalar {
+    const NAME: &'static str = "lerp";
+
+    fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
+        check_lerp(&[a, b])?;
+        let dtype = a.dtype();
+        let (a, b) = operands(Self::NAME, a, b, dtype)?;
+        let out = result_like(&a, &b, a.dtype())?;
+        let weight = self.0;
+        dispatch_float!(a.dtype(), Self::NAME, T => {
+            let (near, far) = (weight as T, (1.0 - weight) as T);
+            if weight.abs() < 0.5 {
+                zip::<T, T, _>(&a, &b, &out, Plain(|a: T, b: T| a + near * (b - a)));
+            } else {
+                zip::<T, T, _>(&a, &b, &out, Plain(|a: T, b: T| b - (b - a) * far));
+            }
+        });
+        out.to_dtype(dtype)
+    }
+
+    fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+        let by_a = saved.needs(0).then(|| grad * (1.0 - self.0));
+        Ok([by_a, saved.needs(1).then(|| grad * self.0)])
+    }
+}
+
+/// `start + weight (end - start)` with weights.
+#[derive(Debug, Clone, Copy)]
+struct LerpTensor;
+
+impl Op<3> for LerpTensor {
+    const NAME: &'static str = "lerp";
+
+    fn grad_fn_name(&self) -> String {
+        "LerpBackward1".into()
+    }
+
+    fn saves(&self, [_, _, weight]: [bool; 3]) -> Saves<3> {
+        Saves::inputs([weight, weight, true])
+    }
+
+    fn forward(&mut self, inputs: [&Array; 3]) -> Result<Array> {
+        let [a, b, weight] = inputs;
+        // A 0-d weight is a number: it takes the dtype of the others.
+        let weight = if weight.rank() == 0 { weight.to_dtype(a.dtype())? } else { weight.clone() };
+        check_lerp(&[a, b, &weight])?;
+        let compute = compute_dtype(a.dtype());
+        let constant = |x: &Array| Ok::<_, crate::Error>(Tensor::constant(x.to_dtype(compute)?));
+        let (start, end, weight) = (constant(a)?, constant(b)?, constant(&weight)?);
+        let step = end.sub(&start)?;
+        let near = start.add(&weight.mul(&step)?)?;
+        let rest = Tensor::ones(&[], compute)?.sub(&weight)?;
+        let far = end.sub(&step.mul(&rest)?)?;
+        let is_near = weight.abs()?.lt_scalar(0.5)?;
+        Tensor::where_self(&is_near, &near, &far)?.array().to_dtype(a.dtype())
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let weight = saved.input(2)?;
+        let by_a = saved.needs(0).then(|| grad * (1.0 - &weight));
+        let by_b = saved.needs(1).then(|| grad * &weight);
+        let by_weight = if saved.needs(2) { Some(grad * (saved.input(1)? - saved.input(0)?)) } else { None };
+        Ok([by_a, by_b, by_weight])
+    }
+}
+
+/// `a + alpha b`.
+#[derive(Debug, Clone, Copy)]
+struct AddScaled {
+    alpha: Scalar,
+    node: &'static str,
+}
+
+impl AddScaled {
+    fn check(&self, a: &Array, b: &Array) -> Result<DType> {
+        let dtype = result_type(a, b);
+        ensure!(
+            dtype.is_float() || self.alpha.category() != Category::Float,
+            Autograd,
+            "For integral input tensors, argument alpha must not be a floating point number: alpha = {} for {dtype}",
+            self.alpha.to_f64()
+        );
+        ensure!(
+            dtype == DType::Bool || self.alpha.category() != Category::Bool,
+            Autograd,
+            "Boolean alpha only supported for Boolean results, not {dtype}; use a number"
+        );
+        Ok(dtype)
+    }
+
+    fn write(self, a: &Array, b: &Array, out: &Array) -> Result<()> {
+        dispatch_compute!(a.dtype(), Self::NAME, T => {
+            use crate::kernels::num::Num;
+            let alpha = element::<T>(self.alpha);
+            zip::<T, T, _>(a, b, out, Plain(|a: T, b: T| Num::add(a, Num::mul(alpha, b))))
+        });
+        Ok(())
+    }
+}
+
+impl Op<2> for AddScaled {
+    const NAME: &'static str = "add";
+
+    fn grad_fn_name(&self) -> String {
+        self.node.into()
+    }
+
+    fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
+        let dtype = self.check(a, b)?;
+        let (a, b) = operands(Self::NAME, a, b, dtype)?;
+        let out = result_like(&a, &b, a.dtype())?;
+        self.write(&a, &b, &out)?;
+        out.to_dtype(dtype)
+    }
+
+    fn forward_into(&mut self, [a, b]: [&Array; 2], out: &Array) -> Result<()> {
+        let dtype = self.check(a, b)?;
+        let shape = broadcast_shapes(Self::NAME, a.shape(), b.shape())?;
+        check_target(Self::NAME, out, &shape, dtype)?;
+        let direct = dtype == out.dtype()
+            && compute_dtype(dtype) == dtype
+            && a.is_same_view(out)
+            && (b.is_same_view(out) || !std::sync::Arc::ptr_eq(b.storage(), out.storage()));
+        if direct {
+            let (a, b) = operands(Self::NAME, a, b, dtype)?;
+            return self.write(&a, &b, out);
+        }
+        out.copy_from(&self.forward([a, b])?)
+    }
+
+    fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+        let by_b = saved.needs(1).then(|| grad * self.alpha.to_f64());
+        Ok([saved.needs(0).then(|| grad.clone()), by_b])
+    }
+}
+
+/// The factor with its sign changed.
+fn negated(alpha: Scalar) -> Scalar {
+    match alpha {
+        Scalar::Bool(b) => Scalar::Int(-i64::from(b)),
+        Scalar::Int(i) => Scalar::Int(i.wrapping_neg()),
+        Scalar::Float(f) => Scalar::Float(-f),
+    }
+}
+
+impl Tensor {
+    /// `condition ? a : b`, element-wise and broadcast.
+    pub fn where_self(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        apply(Where, [condition, a, b])
+    }
+
+    /// A copy with `value` wherever the bool tensor `mask`, broadcast, holds.
+    pub fn masked_fill(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
+        let value = Tensor::constant(value.into().to_array(self.dtype())?);
+        apply(MaskedFill { node: "MaskedFillBackward0" }, [self, mask, &value])
+    }
+
+    /// In-place [`Tensor::masked_fill`].
+    pub fn masked_fill_(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<()> {
+        let value = Tensor::constant(value.into().to_array(self.dtype())?);
+        apply_inplace(MaskedFill { node: "MaskedFillBackward0" }, [self, mask, &value])
+    }
+
+    /// A copy with the 0-d tensor `value` wherever the bool tensor `mask`, broadcast, holds.
+    pub fn masked_fill_tensor(&self, mask: &Tensor, value: &Tensor) -> Result<Tensor> {
+        apply(MaskedFill { node: "MaskedFillBackward1" }, [self, mask, value])
+    }
+
+    /// In-place [`Tensor::masked_fill_tensor`].
+    pub fn masked_fill_tensor_(&self, mask: &Tensor, value: &Tensor) -> Result<()> {
+        apply_inplace(MaskedFill { node: "MaskedFillBackward1" }, [self, mask, value])
+    }
+
+    /// `self + weight (end - self)`, element-wise and broadcast.
+    pub fn lerp(&self, end: &Tensor, weight: f64) -> Result<Tensor> {
+        apply(LerpScalar(weight), [self, end])
+    }
+
+    /// In-place [`Tensor::lerp`].
+    pub fn lerp_(&self, end: &Tensor, weight: f64) -> Result<()> {
+        apply_inplace(LerpScalar(weight), [self, end])
+    }
+
+    /// `self + weight (end - self)` with a tensor of weights, element-wise and broadcast.
+    pub fn lerp_tensor(&self, end: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        apply(LerpTensor, [self, end, weight])
+    }
+
+    /// In-place [`Tensor::lerp_tensor`].
+    pub fn lerp_tensor_(&self, end: &Tensor, weight: &Tensor) -> Result<()> {
+        apply_inplace(LerpTensor, [self, end, weight])
+    }
+
+    /// `self + alpha other`, element-wise and broadcast.
+    pub fn add_scaled(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<Tensor> {
+        apply(AddScaled { alpha: alpha.into(), node: "AddBackward0" }, [self, other])
+    }
+
+    /// In-place [`Tensor::add_scaled`].
+    pub fn add_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
+        apply_inplace(AddScaled { alpha: alpha.into(), node: "AddBackward0" }, [self, other])
+    }
+
+    /// `self - alpha other`, element-wise and broadcast.
+    pub fn sub_scaled(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<Tensor> {
+        apply(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0" }, [self, other])
+    }
+
+    /// In-place [`Tensor::sub_scaled`].
+    pub fn sub_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
+        apply_inplace(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0" }, [self, other])
+    }
+}
