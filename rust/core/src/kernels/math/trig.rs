@@ -14,12 +14,21 @@ const HALF_PI_LO: f64 = 6.123_233_995_736_766e-17;
 
 /// `2^-k`, and `2^k` modulo 2 pi in two parts, for arguments from 0, 2^44, 2^65, 2^86 and 2^107 on:
 /// the scaled argument is an integer below 2^44 in all but the first.
-const SCALES: [[f64; 3]; 5] = [
-    [1.0, 1.0, 0.0],
-    [4.76837158203125e-07, 0.6736520550624236, 4.399545655382635e-17],
-    [2.2737367544323206e-13, 1.6710001706720203, -3.073001941088177e-17],
-    [1.0842021724855044e-19, 1.5589959764209427, 2.3305239782266665e-17],
-    [5.169878828456423e-26, 2.338537542178235, -8.107164398512609e-17],
+const SCALE: [f64; 5] = [
+    1.0,
+    4.768_371_582_031_25e-7,
+    2.273_736_754_432_320_6e-13,
+    1.084_202_172_485_504_4e-19,
+    5.169_878_828_456_423e-26,
+];
+const TURN_HI: [f64; 5] =
+    [1.0, 0.673_652_055_062_423_6, 1.671_000_170_672_020_3, 1.558_995_976_420_942_7, 2.338_537_542_178_235];
+const TURN_LO: [f64; 5] = [
+    0.0,
+    4.399_545_655_382_635e-17,
+    -3.073_001_941_088_177e-17,
+    2.330_523_978_226_666_5e-17,
+    -8.107_164_398_512_609e-17,
 ];
 
 /// The remainder of `x` modulo pi/2, between -pi/4 and pi/4, and the number of the quadrant.
@@ -27,20 +36,20 @@ const SCALES: [[f64; 3]; 5] = [
 fn reduce<I: Isa>(x: f32) -> (f32, u32) {
     let a = x.abs();
     // A chain of selects: cheaper than a gather, and a branch would keep the loop scalar.
-    let pick = |i: usize| {
-        let scale = if a >= 1.759_218_604_441_6e13 { SCALES[1][i] } else { SCALES[0][i] };
-        let scale = if a >= 3.689_348_814_741_910_3e19 { SCALES[2][i] } else { scale };
-        let scale = if a >= 7.737_125_245_533_627e25 { SCALES[3][i] } else { scale };
+    let pick = |values: [f64; 5]| {
+        let value = if a >= 1.759_218_604_441_6e13 { values[1] } else { values[0] };
+        let value = if a >= 3.689_348_814_741_910_3e19 { values[2] } else { value };
+        let value = if a >= 7.737_125_245_533_627e25 { values[3] } else { value };
         if a >= 1.622_592_768_292_133_6e32 {
-            SCALES[4][i]
+            values[4]
         } else {
-            scale
+            value
         }
     };
-    let m = f64::from(x) * pick(0);
-    let turn = pick(1);
+    let m = f64::from(x) * pick(SCALE);
+    let turn = pick(TURN_HI);
     let p = m * turn;
-    let p_low = I::fma64(m, pick(2), I::fma64(m, turn, -p));
+    let p_low = I::fma64(m, pick(TURN_LO), I::fma64(m, turn, -p));
     let t = I::fma64(p, std::f64::consts::FRAC_2_PI, ROUND);
     let n = t - ROUND;
     let r = I::fma64(-n, HALF_PI_HI, p);
