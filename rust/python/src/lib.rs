@@ -6,6 +6,7 @@ mod create;
 mod dtype;
 mod enter;
 mod error;
+mod nn;
 mod numpy;
 mod tensor;
 
@@ -20,6 +21,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     autograd::register(m)?;
     create::register(m)?;
     numpy::register(m)?;
+    nn::register(m)?;
     firesteel::autograd::set_interrupt_check(enter::check_interrupt);
     Ok(())
 }

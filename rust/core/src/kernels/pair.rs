@@ -125,7 +125,6 @@ impl PairFormula for LogitsCrossEntropy {
     }
 }
 
-
 /// What an element-wise loop writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {

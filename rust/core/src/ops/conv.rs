@@ -73,7 +73,8 @@ impl Conv {
 
     fn out_shape(&self) -> Dims {
         let geometry = self.geometry();
-        let mut shape = Dims::from_slice(&[self.x[0], self.weight[0], geometry.out_height(), geometry.out_width()]);
+        let mut shape =
+            Dims::from_slice(&[self.x[0], self.weight[0], geometry.out_height(), geometry.out_width()]);
         if self.x.len() == 3 {
             shape.remove(2);
         }
@@ -252,7 +253,14 @@ impl Op<1> for ConvBias {
 }
 
 /// Refuses operands that do not fit; `spatial` is the number of dims that the window moves along.
-fn check(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: &ConvOptions, spatial: usize) -> Result<()> {
+fn check(
+    op: &str,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    options: &ConvOptions,
+    spatial: usize,
+) -> Result<()> {
     let (n, c) = (x.shape(), weight.shape());
     ensure!(
         x.rank() == spatial + 2 || x.rank() == spatial + 1,
@@ -268,7 +276,11 @@ fn check(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: 
         spatial + 2
     );
     let ConvOptions { stride, dilation, groups, .. } = *options;
-    ensure!(!stride.contains(&0), Value, "{op}: non-positive stride is not supported, got {stride:?}; use at least 1");
+    ensure!(
+        !stride.contains(&0),
+        Value,
+        "{op}: non-positive stride is not supported, got {stride:?}; use at least 1"
+    );
     ensure!(!dilation.contains(&0), Value, "{op}: dilation should be greater than zero, got {dilation:?}");
     ensure!(groups > 0, Value, "{op}: non-positive groups is not supported, got groups={groups}");
     let channels = n[x.rank() - spatial - 1];
@@ -327,13 +339,25 @@ fn check_window(op: &str, conv: &Conv) -> Result<()> {
 
 impl Tensor {
     /// Convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(O, C / groups, h, w)`.
-    pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, padding: ConvPadding, options: ConvOptions) -> Result<Tensor> {
+    pub fn conv2d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        padding: ConvPadding,
+        options: ConvOptions,
+    ) -> Result<Tensor> {
         self.convolve("conv2d", weight, bias, padding, options, 2)
     }
 
     /// Convolution of signals `(N, C, L)` or `(C, L)` with `weight` `(O, C / groups, l)`; of the options'
     /// pairs only the second numbers count.
-    pub fn conv1d(&self, weight: &Tensor, bias: Option<&Tensor>, padding: ConvPadding, options: ConvOptions) -> Result<Tensor> {
+    pub fn conv1d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        padding: ConvPadding,
+        options: ConvOptions,
+    ) -> Result<Tensor> {
         let ConvOptions { stride: [_, stride], dilation: [_, dilation], groups, .. } = options;
         let options = ConvOptions { stride: [1, stride], padding: [0, 0], dilation: [1, dilation], groups };
         let padding = match padding {
@@ -354,7 +378,10 @@ impl Tensor {
     ) -> Result<Tensor> {
         check(op, self, weight, bias, &options, spatial)?;
         if self.rank() == spatial + 1 {
-            return self.unsqueeze(0)?.convolve(op, weight, bias, padding, options, spatial)?.squeeze(Some(&[0]));
+            return self
+                .unsqueeze(0)?
+                .convolve(op, weight, bias, padding, options, spatial)?
+                .squeeze(Some(&[0]));
         }
         let mut x = self.clone();
         match padding {
@@ -412,7 +439,11 @@ impl Tensor {
              channels, divisible by groups",
             c.first().copied().unwrap_or(0)
         );
-        ensure!(!stride.contains(&0) && !dilation.contains(&0), Value, "{op}: stride and dilation must be at least 1");
+        ensure!(
+            !stride.contains(&0) && !dilation.contains(&0),
+            Value,
+            "{op}: stride and dilation must be at least 1"
+        );
         ensure!(
             weight.dtype() == self.dtype(),
             DType,
@@ -428,7 +459,10 @@ impl Tensor {
                 "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
                  {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
             );
-            let whole = n[2 + dim].saturating_sub(1) * stride[dim] + dilation[dim] * (c[2 + dim] - 1) + output_padding[dim] + 1;
+            let whole = n[2 + dim].saturating_sub(1) * stride[dim]
+                + dilation[dim] * (c[2 + dim] - 1)
+                + output_padding[dim]
+                + 1;
             match whole.checked_sub(2 * padding[dim]) {
                 Some(extent) if extent > 0 && n[2 + dim] > 0 => x.push(extent),
                 _ => bail!(Shape, "{op}: input {n:?}, weight {c:?} and padding {padding:?} leave no output"),

@@ -39,10 +39,20 @@ impl PoolOptions {
             Shape,
             "{op}: Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got: {shape:?}"
         );
-        ensure!(!kernel.contains(&0), Value, "{op}: kernel size should be greater than zero, but got {kernel:?}");
+        ensure!(
+            !kernel.contains(&0),
+            Value,
+            "{op}: kernel size should be greater than zero, but got {kernel:?}"
+        );
         ensure!(!stride.contains(&0), Value, "{op}: stride should be greater than zero, but got {stride:?}");
-        ensure!(!dilation.contains(&0), Value, "{op}: dilation should be greater than zero, but got {dilation:?}");
-        let [.., height, width] = *shape else { bail!(Shape, "{op}: expected 3D or 4D input, got {shape:?}") };
+        ensure!(
+            !dilation.contains(&0),
+            Value,
+            "{op}: dilation should be greater than zero, but got {dilation:?}"
+        );
+        let [.., height, width] = *shape else {
+            bail!(Shape, "{op}: expected 3D or 4D input, got {shape:?}")
+        };
         let mut out = [0; 2];
         for (dim, extent) in [height, width].into_iter().enumerate() {
             ensure!(
@@ -107,7 +117,8 @@ impl Op<1> for MaxPool {
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let op = MaxPoolBackward { geometry: self.geometry, shape: saved.shape(0), indices: self.indices.get()? };
+        let op =
+            MaxPoolBackward { geometry: self.geometry, shape: saved.shape(0), indices: self.indices.get()? };
         Ok([Some(apply(op, [grad])?)])
     }
 

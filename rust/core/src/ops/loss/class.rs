@@ -29,10 +29,9 @@ impl Default for ClassLoss {
     }
 }
 
-/// Scores `[batch, classes, inner]` and one target for each batch and inner index, checked.
+/// Scores whose class dim has `inner` elements behind it, and one target for each row of classes, checked.
 #[derive(Debug, Clone)]
 pub(super) struct Targets {
-    pub batch: usize,
     pub classes: usize,
     pub inner: usize,
     /// Of the scores.
@@ -53,7 +52,12 @@ pub(super) fn class_dim(op: &str, x: &Tensor) -> Result<usize> {
 }
 
 /// The class weights, checked and converted.
-pub(super) fn class_weight(op: &str, weight: Option<&Tensor>, classes: usize, dtype: DType) -> Result<Option<Array>> {
+pub(super) fn class_weight(
+    op: &str,
+    weight: Option<&Tensor>,
+    classes: usize,
+    dtype: DType,
+) -> Result<Option<Array>> {
     let Some(weight) = weight else { return Ok(None) };
     ensure!(
         weight.rank() == 1 && weight.numel() == classes,
@@ -93,7 +97,6 @@ impl Targets {
             bail!(Index, "Target {class} is out of bounds. ({op}: the input has {classes} classes)");
         }
         Ok(Self {
-            batch: x.shape()[..dim].iter().product(),
             classes,
             inner: x.shape()[dim + 1..].iter().product(),
             shape: Dims::from_slice(x.shape()),
@@ -207,7 +210,10 @@ impl Op<1> for NllLossBackward {
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
         let targets = &self.0.targets;
         let dtype = grad.dtype();
-        let grad = grad.to_dtype(compute_dtype(dtype))?.broadcast_to(Self::NAME, &targets.loss_shape)?.contiguous()?;
+        let grad = grad
+            .to_dtype(compute_dtype(dtype))?
+            .broadcast_to(Self::NAME, &targets.loss_shape)?
+            .contiguous()?;
         let mut out = Array::full(&targets.shape, 0.0, grad.dtype())?;
         let scale = self.0.scale();
         dispatch_float!(grad.dtype(), Self::NAME, T => {

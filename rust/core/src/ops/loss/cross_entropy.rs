@@ -37,7 +37,8 @@ impl CrossEntropy {
 
     fn run<T: Float>(&mut self, x: &Array) -> Result<Array> {
         let empty = || Array::empty(&[self.targets.classes_of.len()], T::DTYPE);
-        let (mut losses, mut row_weights, mut maxima, mut log_sums) = (empty()?, empty()?, empty()?, empty()?);
+        let (mut losses, mut row_weights, mut maxima, mut log_sums) =
+            (empty()?, empty()?, empty()?, empty()?);
         self.kernel::<T>(x).forward(loss::CrossEntropyRows {
             losses: losses.slice_mut(),
             row_weights: row_weights.slice_mut(),
@@ -65,7 +66,8 @@ impl CrossEntropy {
 
     fn fused_grad<T: Float>(&self, x: &Array, grad: &Array) -> Result<Array> {
         let scale = 1.0 / self.divisor();
-        let grad = grad.to_dtype(T::DTYPE)?.broadcast_to(Self::NAME, &self.targets.loss_shape)?.contiguous()?;
+        let grad =
+            grad.to_dtype(T::DTYPE)?.broadcast_to(Self::NAME, &self.targets.loss_shape)?.contiguous()?;
         let grads: Vec<T> = grad.slice::<T>().iter().map(|g| T::from_f64(g.to_f64() * scale)).collect();
         let (maxima, log_sums) = (self.maxima.get()?, self.log_sums.get()?);
         let mut out = Array::empty(x.shape(), T::DTYPE)?;

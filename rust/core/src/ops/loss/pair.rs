@@ -3,9 +3,7 @@
 use super::Reduction;
 use crate::array::Array;
 use crate::autograd::{apply::apply, is_grad_enabled, Grads, Op, Saved, Saves};
-use crate::kernels::pair::{
-    self, Absolute, CrossEntropy, LogitsCrossEntropy, PairFloat, Rounded, Squared, Wanted,
-};
+use crate::kernels::pair::{Absolute, CrossEntropy, LogitsCrossEntropy, PairFloat, Rounded, Squared, Wanted};
 use crate::layout::broadcast_shapes;
 use crate::ops::promote::{compute_dtype, result_type};
 use crate::tensor::Tensor;
@@ -167,7 +165,13 @@ impl Op<2> for PairLoss {
 }
 
 /// The loss of `a` and `b`, promoted and broadcast to each other, times `weight`, reduced.
-fn loss(formula: Formula, a: &Tensor, b: &Tensor, weight: Option<&Tensor>, reduction: Reduction) -> Result<Tensor> {
+fn loss(
+    formula: Formula,
+    a: &Tensor,
+    b: &Tensor,
+    weight: Option<&Tensor>,
+    reduction: Reduction,
+) -> Result<Tensor> {
     let name = formula.name();
     let dtype = result_type(a.array(), b.array());
     ensure!(
@@ -213,7 +217,11 @@ impl Tensor {
 
     /// `d^2 / 2` for errors `d` below `delta`, `delta (d - delta / 2)` above.
     pub fn huber_loss(&self, target: &Tensor, delta: f64, reduction: Reduction) -> Result<Tensor> {
-        ensure!(delta > 0.0, Value, "huber_loss does not support non-positive values for delta, got {delta}.");
+        ensure!(
+            delta > 0.0,
+            Value,
+            "huber_loss does not support non-positive values for delta, got {delta}."
+        );
         let rounded = Rounded { factor: 1.0, reach: delta };
         loss(Formula::Rounded(rounded, "huber_loss"), self, target, None, reduction)
     }
