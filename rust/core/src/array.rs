@@ -155,6 +155,14 @@ impl Array {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.numel()) }
     }
 
+    /// The bytes of a contiguous array.
+    pub fn bytes(&self) -> &[u8] {
+        assert!(self.is_contiguous(), "bytes of an array that is not contiguous");
+        let start = self.storage.as_ptr().wrapping_add(self.layout.offset() * self.dtype.size());
+        // SAFETY: constructors keep layouts inside the storage; any element is valid as bytes.
+        unsafe { std::slice::from_raw_parts(start, self.numel() * self.dtype.size()) }
+    }
+
     /// The elements of a contiguous array that nobody else shares, for writing.
     #[inline]
     pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {

@@ -63,7 +63,8 @@ fn tensor(
     requires_grad: bool,
     pin_memory: bool,
 ) -> PyResult<PyTensor> {
-    let _ = (device, pin_memory);
+    let _ = pin_memory;
+    check_device(py, device)?;
     finish(py, tensor_of(data, dtype.map(|d| d.0))?, requires_grad)
 }
 
@@ -96,16 +97,17 @@ fn as_tensor<'py>(
     Ok(Bound::new(py, PyTensor::new(made))?.into_any())
 }
 
-/// Functions of a shape: `name(*size, *, out=None, dtype=None, device=None, requires_grad=False)`.
+/// Functions of a shape: `name(*size, *, dtype=None, device=None, requires_grad=False)`.
 macro_rules! of_shape {
     ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr;)*) => {
         $(
             $(#[doc = $doc])+
             #[pyfunction]
-            #[pyo3(signature = (*size, dtype=None, device=None, requires_grad=false, layout=None, pin_memory=false, memory_format=None))]
+            #[pyo3(signature = (*args, size=None, dtype=None, device=None, requires_grad=false, layout=None, pin_memory=false, memory_format=None))]
             fn $name(
                 py: Python<'_>,
-                size: &Bound<'_, PyTuple>,
+                args: &Bound<'_, PyTuple>,
+                size: Option<&Bound<'_, PyAny>>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
                 requires_grad: bool,
@@ -113,11 +115,15 @@ macro_rules! of_shape {
                 pin_memory: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<PyTensor> {
-                let _ = (device, layout, pin_memory, memory_format);
-                let $shape = shape_of(stringify!($name), &ints_of_args(size)?)?;
+                let _ = (layout, pin_memory, memory_format);
+                check_device(py, device)?;
+                let extents = match size {
+                    Some(size) => ints_of(size)?,
+                    None => ints_of_args(args)?,
+                };
+                let $shape = shape_of(stringify!($name), &extents)?;
                 let $dtype = dtype.map_or(DType::F32, |d| d.0);
-                let numel = $shape.iter().fold(1usize, |n, &e| n.saturating_mul(e));
-                finish(py, enter(py, numel, || $make)?, requires_grad)
+                finish(py, enter(py, numel_of(&$shape), || $make)?, requires_grad)
             }
         )*
         fn register_of_shape(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -136,6 +142,225 @@ of_shape! {
     empty |shape, dtype| Tensor::empty(&shape, dtype);
 }
 
+/// Functions of another tensor's shape and dtype.
+macro_rules! like {
+    ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr;)*) => {
+        $(
+            $(#[doc = $doc])+
+            #[pyfunction]
+            #[pyo3(signature = (input, *, dtype=None, device=None, requires_grad=false, layout=None, memory_format=None))]
+            fn $name(
+                py: Python<'_>,
+                input: &Bound<'_, PyTensor>,
+                dtype: Option<DTypeArg>,
+                device: Option<&Bound<'_, PyAny>>,
+                requires_grad: bool,
+                layout: Option<&Bound<'_, PyAny>>,
+                memory_format: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<PyTensor> {
+                let _ = (layout, memory_format);
+                check_device(py, device)?;
+                let x = input.get().tensor();
+                let $shape = x.shape();
+                let $dtype = dtype.map_or(x.dtype(), |d| d.0);
+                finish(py, enter(py, x.numel(), || $make)?, requires_grad)
+            }
+        )*
+        fn register_like(m: &Bound<'_, PyModule>) -> PyResult<()> {
+            $(m.add_function(wrap_pyfunction!($name, m)?)?;)*
+            Ok(())
+        }
+    };
+}
+
+like! {
+    /// zeros_like(input, *, dtype=None, requires_grad=False) -> Tensor: zeros in the input's shape.
+    zeros_like |shape, dtype| Tensor::zeros(shape, dtype);
+    /// ones_like(input, *, dtype=None, requires_grad=False) -> Tensor: ones in the input's shape.
+    ones_like |shape, dtype| Tensor::ones(shape, dtype);
+    /// empty_like(input, *, dtype=None, requires_grad=False) -> Tensor: elements without a value yet, in the input's shape.
+    empty_like |shape, dtype| Tensor::empty(shape, dtype);
+}
+
+/// full_like(input, fill_value, *, dtype=None, requires_grad=False) -> Tensor: every element `fill_value`.
+#[pyfunction]
+#[pyo3(signature = (input, fill_value, *, dtype=None, device=None, requires_grad=false, memory_format=None))]
+fn full_like(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    fill_value: Number,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+    memory_format: Option<&Bound<'_, PyAny>>,
+) -> PyResult<PyTensor> {
+    let _ = memory_format;
+    check_device(py, device)?;
+    let x = input.get().tensor();
+    let dtype = dtype.map_or(x.dtype(), |d| d.0);
+    finish(py, enter(py, x.numel(), || Tensor::full(x.shape(), fill_value.0, dtype))?, requires_grad)
+}
+
+/// arange(start=0, end, step=1, *, dtype=None, requires_grad=False) -> Tensor: `start, start + step, ...` up to, not including, `end`.
+#[pyfunction]
+#[pyo3(signature = (*args, start=None, end=None, step=None, dtype=None, device=None, requires_grad=false))]
+fn arange(
+    py: Python<'_>,
+    args: &Bound<'_, PyTuple>,
+    start: Option<Number>,
+    end: Option<Number>,
+    step: Option<Number>,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    check_device(py, device)?;
+    let given = args.iter().map(|item| item.extract::<Number>()).collect::<PyResult<Vec<_>>>()?;
+    let (first, second, third) = (given.first().copied(), given.get(1).copied(), given.get(2).copied());
+    let (start, end, step) = match (given.len(), end) {
+        (0, end) => (start, end, step),
+        (1, Some(end)) => (first, Some(end), step),
+        (1, None) => (start, first, step),
+        _ => (first, second, third.or(step)),
+    };
+    let Some(end) = end else {
+        return Err(pyo3::exceptions::PyTypeError::new_err("arange() missing required argument: end"));
+    };
+    let int = |value: i64| Scalar::Int(value);
+    let start = start.map_or(int(0), |n| n.0);
+    let step = step.map_or(int(1), |n| n.0);
+    let all_int = [start, end.0, step].iter().all(|n| !matches!(n, Scalar::Float(_)));
+    let dtype = dtype.map_or(if all_int { DType::I64 } else { DType::F32 }, |d| d.0);
+    finish(py, Tensor::arange(start, end.0, step, dtype).py(py)?, requires_grad)
+}
+
+/// linspace(start, end, steps, *, dtype=None, requires_grad=False) -> Tensor: `steps` evenly spaced values, both ends included.
+#[pyfunction]
+#[pyo3(signature = (start, end, steps, *, dtype=None, device=None, requires_grad=false))]
+fn linspace(
+    py: Python<'_>,
+    start: Number,
+    end: Number,
+    steps: isize,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    check_device(py, device)?;
+    let steps = usize::try_from(steps).map_err(|_| {
+        pyo3::exceptions::PyRuntimeError::new_err(format!(
+            "linspace: number of steps must be non-negative, got {steps}"
+        ))
+    })?;
+    let dtype = dtype.map_or(DType::F32, |d| d.0);
+    finish(py, Tensor::linspace(start.0.to_f64(), end.0.to_f64(), steps, dtype).py(py)?, requires_grad)
+}
+
+/// eye(n, m=None, *, dtype=None, requires_grad=False) -> Tensor: ones on the diagonal of a matrix of zeros.
+#[pyfunction]
+#[pyo3(signature = (n, m=None, *, dtype=None, device=None, requires_grad=false))]
+fn eye(
+    py: Python<'_>,
+    n: isize,
+    m: Option<isize>,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    check_device(py, device)?;
+    let shape = shape_of("eye", &[n, m.unwrap_or(n)])?;
+    finish(py, Tensor::eye(shape[0], shape[1], dtype.map_or(DType::F32, |d| d.0)).py(py)?, requires_grad)
+}
+
+#[pymethods]
+impl PyTensor {
+    /// new_tensor(data, *, dtype=None, requires_grad=False) -> Tensor: `data` as a tensor of this one's dtype.
+    #[pyo3(signature = (data, *, dtype=None, device=None, requires_grad=false))]
+    fn new_tensor(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        dtype: Option<DTypeArg>,
+        device: Option<&Bound<'_, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<PyTensor> {
+        check_device(py, device)?;
+        finish(py, tensor_of(data, Some(dtype.map_or(self.tensor().dtype(), |d| d.0)))?, requires_grad)
+    }
+
+    /// new_full(size, fill_value, *, dtype=None, requires_grad=False) -> Tensor: of this tensor's dtype.
+    #[pyo3(signature = (size, fill_value, *, dtype=None, device=None, requires_grad=false))]
+    fn new_full(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyAny>,
+        fill_value: Number,
+        dtype: Option<DTypeArg>,
+        device: Option<&Bound<'_, PyAny>>,
+        requires_grad: bool,
+    ) -> PyResult<PyTensor> {
+        check_device(py, device)?;
+        let shape = shape_of("new_full", &ints_of(size)?)?;
+        let dtype = dtype.map_or(self.tensor().dtype(), |d| d.0);
+        finish(py, enter(py, numel_of(&shape), || Tensor::full(&shape, fill_value.0, dtype))?, requires_grad)
+    }
+}
+
+/// Methods `x.new_zeros(*size)` and their like.
+macro_rules! new_of_shape {
+    ($($(#[doc = $doc:literal])+ $name:ident = $make:path;)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                $(#[doc = $doc])+
+                #[pyo3(signature = (*args, size=None, dtype=None, device=None, requires_grad=false))]
+                fn $name(
+                    &self,
+                    py: Python<'_>,
+                    args: &Bound<'_, PyTuple>,
+                    size: Option<&Bound<'_, PyAny>>,
+                    dtype: Option<DTypeArg>,
+                    device: Option<&Bound<'_, PyAny>>,
+                    requires_grad: bool,
+                ) -> PyResult<PyTensor> {
+                    check_device(py, device)?;
+                    let extents = match size {
+                        Some(size) => ints_of(size)?,
+                        None => ints_of_args(args)?,
+                    };
+                    let shape = shape_of(stringify!($name), &extents)?;
+                    let dtype = dtype.map_or(self.tensor().dtype(), |d| d.0);
+                    finish(py, enter(py, numel_of(&shape), || $make(&shape, dtype))?, requires_grad)
+                }
+            )*
+        }
+    };
+}
+
+new_of_shape! {
+    /// new_zeros(*size, *, dtype=None, requires_grad=False) -> Tensor: zeros of this tensor's dtype.
+    new_zeros = Tensor::zeros;
+    /// new_ones(*size, *, dtype=None, requires_grad=False) -> Tensor: ones of this tensor's dtype.
+    new_ones = Tensor::ones;
+    /// new_empty(*size, *, dtype=None, requires_grad=False) -> Tensor: elements without a value yet, of this tensor's dtype.
+    new_empty = Tensor::empty;
+}
+
+fn numel_of(shape: &[usize]) -> usize {
+    shape.iter().fold(1usize, |n, &extent| n.saturating_mul(extent))
+}
+
+/// Raises unless the device is the CPU.
+fn check_device(py: Python<'_>, device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    match device {
+        None => Ok(()),
+        Some(device) => py
+            .import(intern!(py, "firesteel._types"))?
+            .call_method1(intern!(py, "device"), (device,))
+            .map(|_| ()),
+    }
+}
+
 /// full(size, fill_value, *, dtype=None, requires_grad=False) -> Tensor: every element `fill_value`.
 #[pyfunction]
 #[pyo3(signature = (size, fill_value, *, dtype=None, device=None, requires_grad=false))]
@@ -147,17 +372,21 @@ fn full(
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
 ) -> PyResult<PyTensor> {
-    let _ = device;
+    check_device(py, device)?;
     let shape = shape_of("full", &ints_of(size)?)?;
     let value: Scalar = fill_value.0;
     let dtype = dtype.map_or(value.default_dtype(), |d| d.0);
-    let numel = shape.iter().fold(1usize, |n, &e| n.saturating_mul(e));
-    finish(py, enter(py, numel, || Tensor::full(&shape, value, dtype))?, requires_grad)
+    finish(py, enter(py, numel_of(&shape), || Tensor::full(&shape, value, dtype))?, requires_grad)
 }
 
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     register_of_shape(m)?;
+    register_like(m)?;
+    m.add_function(wrap_pyfunction!(full_like, m)?)?;
+    m.add_function(wrap_pyfunction!(arange, m)?)?;
+    m.add_function(wrap_pyfunction!(linspace, m)?)?;
+    m.add_function(wrap_pyfunction!(eye, m)?)?;
     m.add_function(wrap_pyfunction!(tensor, m)?)?;
     m.add_function(wrap_pyfunction!(as_tensor, m)?)?;
     m.add_function(wrap_pyfunction!(full, m)?)

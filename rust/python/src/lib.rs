@@ -7,7 +7,11 @@ mod dtype;
 mod enter;
 mod error;
 mod nn;
+mod io;
+mod memory;
 mod numpy;
+mod optim;
+mod random;
 mod tensor;
 
 use pyo3::prelude::*;
@@ -20,8 +24,12 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     tensor::register(m)?;
     autograd::register(m)?;
     create::register(m)?;
+    io::register(m)?;
+    memory::register(m)?;
     numpy::register(m)?;
     nn::register(m)?;
+    optim::register(m)?;
+    random::register(m)?;
     firesteel::autograd::set_interrupt_check(enter::check_interrupt);
     Ok(())
 }

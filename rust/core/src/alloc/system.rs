@@ -2,7 +2,7 @@
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::ALIGNMENT;
 
@@ -72,8 +72,16 @@ fn map(capacity: usize) -> Option<NonNull<u8>> {
 /// Linux grants far more than that and kills the process when it uses it, so requests are compared
 /// with this number before they reach the system.
 pub(super) fn memory_bytes() -> usize {
-    static BYTES: OnceLock<usize> = OnceLock::new();
-    *BYTES.get_or_init(|| machine_bytes().min(container_bytes()))
+    // No lock: a child that is forked while another thread asks first would wait for it forever.
+    static BYTES: AtomicUsize = AtomicUsize::new(0);
+    match BYTES.load(Relaxed) {
+        0 => {
+            let bytes = machine_bytes().min(container_bytes());
+            BYTES.store(bytes, Relaxed);
+            bytes
+        }
+        known => known,
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -3,10 +3,11 @@
 //! The operations and their rounding follow PyTorch's single-tensor optimizers (what a step does
 //! there with several passes), so that results agree bit for bit where multiply-add is fused.
 
+use crate::array::Array;
 use std::marker::PhantomData;
 use std::ops::{Add, Div, Mul, Neg, Range, Sub};
 
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::par::for_each_chunk;
 use crate::simd::{dispatch, Isa, Kernel};
 
@@ -26,6 +27,8 @@ pub trait Real:
     fn fma<I: Isa>(a: Self, b: Self, c: Self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Whether this is not a number.
+    fn is_nan(self) -> bool;
 }
 
 impl Real for f32 {
@@ -37,6 +40,10 @@ impl Real for f32 {
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
 }
 
 impl Real for f64 {
@@ -47,6 +54,10 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         self.sqrt()
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
     }
 }
 
@@ -308,10 +319,61 @@ impl<T: Real> Kernel for Adam<'_, T> {
         for ((((param, &grad), avg), avg_sq), max) in all.zip(max_exp_avg_sq) {
             factors.update::<I>(param, grad, avg, avg_sq, |avg_sq| {
                 // Not-a-number wins, as in `maximum`.
-                let keep = *max > avg_sq || *max != *max;
+                let keep = *max > avg_sq || max.is_nan();
                 *max = if keep { *max } else { avg_sq };
                 *max
             });
         }
+    }
+}
+
+/// The elements of a contiguous array that is written in place.
+///
+/// # Safety
+/// No other slice of the same elements is in use.
+#[expect(
+    clippy::mut_from_ref,
+    reason = "arrays share their storage; the caller's promise keeps slices disjoint"
+)]
+unsafe fn elements<T: Element>(array: &Array) -> &mut [T] {
+    assert!(array.is_contiguous());
+    // SAFETY: a contiguous array has `numel` elements from its pointer; uniqueness is the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(array.as_ptr::<T>(), array.numel()) }
+}
+
+/// [`sgd_step`] on contiguous float32 or float64 arrays of one shape, each of its own memory.
+pub fn sgd_arrays(param: &Array, grad: &Array, buffer: Option<&Array>, first: bool, options: &SgdOptions) {
+    fn typed<T: Real + Element>(p: &Array, g: &Array, b: Option<&Array>, first: bool, options: &SgdOptions) {
+        // SAFETY: a parameter, its gradient and its buffer have memory of their own.
+        unsafe { sgd_step::<T>(elements(p), elements(g), b.map(|b| elements(b)), first, options) }
+    }
+    match param.dtype() {
+        DType::F64 => typed::<f64>(param, grad, buffer, first, options),
+        _ => typed::<f32>(param, grad, buffer, first, options),
+    }
+}
+
+/// [`adam_step`] on contiguous float32 or float64 arrays of one shape, each of its own memory.
+pub fn adam_arrays(
+    param: &Array,
+    grad: &Array,
+    exp_avg: &Array,
+    exp_avg_sq: &Array,
+    max_exp_avg_sq: Option<&Array>,
+    step: f64,
+    options: &AdamOptions,
+) {
+    fn typed<T: Real + Element>(arrays: [&Array; 4], max: Option<&Array>, step: f64, options: &AdamOptions) {
+        let [p, g, m, v] = arrays;
+        // SAFETY: a parameter, its gradient and its averages have memory of their own.
+        unsafe {
+            let max = max.map(|max| elements(max));
+            adam_step::<T>(elements(p), elements(g), elements(m), elements(v), max, step, options);
+        }
+    }
+    let arrays = [param, grad, exp_avg, exp_avg_sq];
+    match param.dtype() {
+        DType::F64 => typed::<f64>(arrays, max_exp_avg_sq, step, options),
+        _ => typed::<f32>(arrays, max_exp_avg_sq, step, options),
     }
 }

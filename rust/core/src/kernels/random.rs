@@ -200,7 +200,7 @@ fn log_f32(x: f32) -> f32 {
     let bits = x.to_bits();
     let exponent = ((bits >> 23) as i32 - 126) as f32;
     let mantissa = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000);
-    let low = mantissa < 0.707_106_78;
+    let low = mantissa < std::f32::consts::FRAC_1_SQRT_2;
     let e = exponent - if low { 1.0 } else { 0.0 };
     let m = (mantissa - 1.0) + if low { mantissa } else { 0.0 };
     let z = m * m;

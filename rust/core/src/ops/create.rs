@@ -3,8 +3,9 @@
 use super::promote::Scalar;
 use crate::array::Array;
 use crate::kernels::copy;
+use crate::layout::{Dims, Strides};
 use crate::tensor::Tensor;
-use crate::{DType, Result};
+use crate::{ensure, DType, Layout, Result};
 
 impl Tensor {
     /// Elements without a value yet.
@@ -31,4 +32,74 @@ impl Tensor {
     pub fn ones(shape: &[usize], dtype: DType) -> Result<Tensor> {
         Self::full(shape, 1i64, dtype)
     }
+
+    /// `start, start + step, ...` up to, not including, `end`.
+    pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType) -> Result<Tensor> {
+        let (from, to, by) = (start.to_f64(), end.to_f64(), step.to_f64());
+        ensure!(by != 0.0 && !by.is_nan(), Value, "arange: step must be nonzero");
+        ensure!(from.is_finite() && to.is_finite(), Value, "arange: unsupported range: {from} -> {to}");
+        ensure!(
+            (by > 0.0 && to >= from) || (by < 0.0 && to <= from),
+            Value,
+            "arange: upper bound and lower bound inconsistent with step sign: {from} to {to} by {by}"
+        );
+        if let (Scalar::Int(from), Scalar::Int(to), Scalar::Int(by), false) =
+            (start, end, step, dtype.is_float())
+        {
+            let numel =
+                (i128::from(to) - i128::from(from)).unsigned_abs().div_ceil(i128::from(by).unsigned_abs());
+            let values: Vec<i64> =
+                (0..checked(numel)?).map(|i| from.wrapping_add(by.wrapping_mul(i as i64))).collect();
+            return Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?));
+        }
+        let numel = ((to - from) / by).ceil();
+        let values: Vec<f64> = (0..checked(numel as u128)?).map(|i| from + by * i as f64).collect();
+        Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?))
+    }
+
+    /// `steps` values from `start` to `end`, evenly spaced, both included.
+    pub fn linspace(start: f64, end: f64, steps: usize, dtype: DType) -> Result<Tensor> {
+        crate::layout::checked_numel("linspace", &[steps], 8)?;
+        // Counted from the nearer end, so that both ends are exact; float32 in float32, as PyTorch does.
+        let values: Vec<f64> = if dtype == DType::F64 {
+            let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
+            (0..steps)
+                .map(|i| {
+                    if i < steps / 2 || steps == 1 {
+                        start + step * i as f64
+                    } else {
+                        end - step * (steps - i - 1) as f64
+                    }
+                })
+                .collect()
+        } else {
+            let (start, end) = (start as f32, end as f32);
+            let step = if steps > 1 { (end - start) / (steps - 1) as f32 } else { 0.0 };
+            let at = |i: usize| {
+                if i < steps / 2 || steps == 1 {
+                    step.mul_add(i as f32, start)
+                } else {
+                    (-step).mul_add((steps - i - 1) as f32, end)
+                }
+            };
+            (0..steps).map(|i| f64::from(at(i))).collect()
+        };
+        Ok(Self::constant(Array::from_slice(&values, &[steps])?.to_dtype(dtype)?))
+    }
+
+    /// Ones on the diagonal of an `n` x `m` matrix of zeros.
+    pub fn eye(n: usize, m: usize, dtype: DType) -> Result<Tensor> {
+        let out = Array::full(&[n, m], 0.0, dtype)?;
+        let diagonal = Layout::new(Dims::from_slice(&[n.min(m)]), Strides::from_slice(&[m as isize + 1]), 0);
+        copy::fill(&out.with_layout(diagonal), 1.0);
+        Ok(Self::constant(out))
+    }
+}
+
+/// A number of elements that memory can be asked for.
+fn checked(numel: u128) -> Result<usize> {
+    let numel = usize::try_from(numel).unwrap_or(usize::MAX);
+    crate::layout::checked_numel("arange", &[numel], 8)?;
+    drop(crate::alloc::Block::new(numel * 8)?); // asked for before a vector of that size is built
+    Ok(numel)
 }

@@ -29,6 +29,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod pow;
 pub mod promote;
+pub mod random;
 pub mod rearrange;
 pub mod reduce;
 pub(crate) mod region;

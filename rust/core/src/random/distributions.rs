@@ -66,7 +66,7 @@ impl Generator {
             self.uniform_f32(data, 0.0, 1.0);
             dispatch(NormalBlocksF32 { data, mean: mean as f32, std: std as f32 });
         }
-        if len % NORMAL_BLOCK != 0 {
+        if !len.is_multiple_of(NORMAL_BLOCK) {
             self.normal_f32(&mut out[len - NORMAL_BLOCK..], mean, std);
         }
     }
@@ -84,7 +84,7 @@ impl Generator {
                 normal_block_f64(block, mean, std);
             }
         }
-        if len % NORMAL_BLOCK != 0 {
+        if !len.is_multiple_of(NORMAL_BLOCK) {
             self.normal_f64(&mut out[len - NORMAL_BLOCK..], mean, std);
         }
     }

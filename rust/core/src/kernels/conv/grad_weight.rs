@@ -50,7 +50,8 @@ fn block(g: &Conv2dGeometry) -> [usize; 2] {
 fn tile(block: [usize; 2], batch: usize, pass: &Pass, layout: &Layout, element: usize) -> Extent {
     let [rows, cols] = pass.len;
     let planes = block[0] + block[1] * layout.origins.len();
-    let outputs = (TILE_BYTES / (planes * element)).max(64);
+    // Long runs: each ends in a horizontal sum.
+    let outputs = (TILE_BYTES / (planes * element)).max(512);
     let whole = Extent { images: 1, rows, cols };
     let plane = layout.plane(whole);
     if plane <= outputs {
@@ -250,7 +251,7 @@ fn sum_lanes<T: Float, const L: usize>(mut lanes: [T; L]) -> T {
     let mut half = L / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+            lanes[lane] += lanes[lane + half];
         }
         half /= 2;
     }

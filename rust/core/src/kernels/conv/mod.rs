@@ -97,7 +97,7 @@ fn sum_plane<T: Float>(plane: &[T]) -> T {
     let mut half = 16;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+            lanes[lane] += lanes[lane + half];
         }
         half /= 2;
     }

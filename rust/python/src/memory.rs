@@ -1,0 +1,70 @@
+//! Threads and memory of the core.
+
+use crate::error::IntoPy;
+use firesteel::{alloc, par};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// get_num_threads() -> int: threads that operations may use.
+#[pyfunction]
+fn get_num_threads() -> usize {
+    par::num_threads()
+}
+
+/// set_num_threads(num_threads): sets how many threads operations may use.
+#[pyfunction]
+fn set_num_threads(py: Python<'_>, num_threads: isize) -> PyResult<()> {
+    let count = usize::try_from(num_threads).map_err(|_| {
+        PyValueError::new_err(format!("set_num_threads expects a positive integer, got {num_threads}"))
+    })?;
+    par::set_num_threads(count).py(py)
+}
+
+/// empty_cache(): gives memory that no tensor uses back to the system.
+#[pyfunction]
+fn empty_cache() {
+    alloc::empty_cache();
+}
+
+/// memory_stats() -> dict: bytes in use, their peak, bytes kept for reuse, and counts.
+#[pyfunction]
+fn memory_stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let stats = alloc::stats();
+    let dict = PyDict::new(py);
+    dict.set_item("allocated_bytes", stats.allocated_bytes)?;
+    dict.set_item("peak_bytes", stats.peak_bytes)?;
+    dict.set_item("cached_bytes", stats.cached_bytes)?;
+    dict.set_item("allocations", stats.allocations)?;
+    Ok(dict)
+}
+
+/// reset_peak_memory_stats(): starts the peak anew.
+#[pyfunction]
+fn reset_peak_memory_stats() {
+    alloc::reset_peak();
+}
+
+/// set_memory_limit(limit): allocations beyond `limit` bytes raise MemoryError; None lifts the limit.
+#[pyfunction]
+#[pyo3(signature = (limit))]
+fn set_memory_limit(limit: Option<usize>) {
+    alloc::set_limit(limit);
+}
+
+/// Name of the instruction set that kernels use.
+#[pyfunction]
+fn _cpu_capability() -> String {
+    firesteel::simd::level().to_string()
+}
+
+/// Adds the functions.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(get_num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(set_num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(empty_cache, m)?)?;
+    m.add_function(wrap_pyfunction!(memory_stats, m)?)?;
+    m.add_function(wrap_pyfunction!(reset_peak_memory_stats, m)?)?;
+    m.add_function(wrap_pyfunction!(set_memory_limit, m)?)?;
+    m.add_function(wrap_pyfunction!(_cpu_capability, m)?)
+}

@@ -1,0 +1,468 @@
+//! Generators, seeds, and random tensors.
+
+use crate::convert::{int_of, ints_of, ints_of_args, shape_of, DTypeArg, Operand};
+use crate::enter::enter;
+use crate::error::IntoPy;
+use crate::tensor::PyTensor;
+use firesteel::random::{default_generator, Generator};
+use firesteel::{Array, DType, Tensor};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Generator(device="cpu")
+///
+/// A source of random numbers with a state of its own: PyTorch's numbers for the same seed.
+#[pyclass(frozen, name = "Generator", module = "firesteel", weakref)]
+pub struct PyGenerator(Source);
+
+#[derive(Clone)]
+enum Source {
+    Default,
+    Own(Arc<Mutex<Generator>>),
+}
+
+impl Source {
+    fn lock(&self) -> MutexGuard<'_, Generator> {
+        match self {
+            Source::Default => default_generator().lock(),
+            Source::Own(generator) => generator.lock(),
+        }
+        .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type GeneratorArg<'a, 'py> = Option<&'a Bound<'py, PyGenerator>>;
+
+fn source(generator: GeneratorArg<'_, '_>) -> Source {
+    generator.map_or(Source::Default, |generator| generator.get().0.clone())
+}
+
+/// A seed as PyTorch takes it: 64 bits, negative ones counted from the end.
+fn seed_of(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if let Ok(seed) = seed.extract::<u64>() {
+        return Ok(seed);
+    }
+    match seed.extract::<i64>() {
+        Ok(seed) => Ok(seed as u64),
+        Err(_) if seed.cast::<pyo3::types::PyInt>().is_ok() => {
+            Err(PyRuntimeError::new_err("Overflow when unpacking long: a seed has 64 bits"))
+        }
+        Err(_) => Ok(int_of(seed)? as u64),
+    }
+}
+
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+fn state_tensor(py: Python<'_>, source: &Source) -> PyResult<PyTensor> {
+    let state = source.lock().state();
+    Ok(PyTensor::new(Tensor::from_slice(&state, &[state.len()]).py(py)?))
+}
+
+fn restore(py: Python<'_>, source: &Source, state: &Bound<'_, PyTensor>) -> PyResult<()> {
+    let state = state.get().tensor();
+    if state.dtype() != DType::U8 {
+        return Err(PyTypeError::new_err(format!(
+            "set_state: the RNG state must be a uint8 tensor, not {}",
+            state.dtype()
+        )));
+    }
+    let bytes = state.array().to_vec::<u8>().py(py)?;
+    source.lock().set_state(&bytes).py(py)
+}
+
+#[pymethods]
+impl PyGenerator {
+    #[new]
+    #[pyo3(signature = (device=None))]
+    fn new(device: Option<&Bound<'_, PyAny>>) -> Self {
+        let _ = device;
+        Self(Source::Own(Arc::new(Mutex::new(Generator::default()))))
+    }
+
+    /// Starts the sequence of `seed`.
+    fn manual_seed<'py>(slf: Bound<'py, Self>, seed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let seed = seed_of(seed)?;
+        slf.get().0.lock().manual_seed(seed);
+        Ok(slf)
+    }
+
+    /// Starts the sequence of a seed that the system chooses, and returns it.
+    fn seed(&self) -> u64 {
+        let seed = fresh_seed();
+        self.0.lock().manual_seed(seed);
+        seed
+    }
+
+    /// The seed that the sequence was started with.
+    fn initial_seed(&self) -> u64 {
+        self.0.lock().initial_seed()
+    }
+
+    /// The state as a uint8 tensor.
+    fn get_state(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        state_tensor(py, &self.0)
+    }
+
+    /// Goes on from a state that `get_state` returned.
+    fn set_state(&self, py: Python<'_>, new_state: &Bound<'_, PyTensor>) -> PyResult<()> {
+        restore(py, &self.0, new_state)
+    }
+
+    /// Always the CPU.
+    #[getter]
+    fn device<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.import("firesteel._types")?.getattr("cpu")
+    }
+}
+
+/// manual_seed(seed) -> Generator: starts the default generator's sequence of `seed`.
+#[pyfunction]
+fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerator>> {
+    Source::Default.lock().manual_seed(seed_of(seed)?);
+    Py::new(py, PyGenerator(Source::Default))
+}
+
+/// seed() -> int: starts the default generator with a seed that the system chooses.
+#[pyfunction]
+fn seed() -> u64 {
+    let seed = fresh_seed();
+    Source::Default.lock().manual_seed(seed);
+    seed
+}
+
+/// initial_seed() -> int: the seed of the default generator.
+#[pyfunction]
+fn initial_seed() -> u64 {
+    Source::Default.lock().initial_seed()
+}
+
+/// get_rng_state() -> Tensor: the default generator's state.
+#[pyfunction]
+fn get_rng_state(py: Python<'_>) -> PyResult<PyTensor> {
+    state_tensor(py, &Source::Default)
+}
+
+/// set_rng_state(new_state): sets the default generator's state.
+#[pyfunction]
+fn set_rng_state(py: Python<'_>, new_state: &Bound<'_, PyTensor>) -> PyResult<()> {
+    restore(py, &Source::Default, new_state)
+}
+
+fn numel_of(shape: &[usize]) -> usize {
+    shape.iter().fold(1usize, |n, &extent| n.saturating_mul(extent))
+}
+
+fn finish(py: Python<'_>, tensor: Tensor, requires_grad: bool) -> PyResult<PyTensor> {
+    if requires_grad {
+        tensor.set_requires_grad(true).py(py)?;
+    }
+    Ok(PyTensor::new(tensor))
+}
+
+macro_rules! random_of_shape {
+    ($($(#[doc = $doc:literal])+ $name:ident = $make:path;)*) => {
+        $(
+            $(#[doc = $doc])+
+            #[pyfunction]
+            #[pyo3(signature = (*args, size=None, generator=None, dtype=None, device=None, requires_grad=false, pin_memory=false))]
+            fn $name(
+                py: Python<'_>,
+                args: &Bound<'_, PyTuple>,
+                size: Option<&Bound<'_, PyAny>>,
+                generator: GeneratorArg<'_, '_>,
+                dtype: Option<DTypeArg>,
+                device: Option<&Bound<'_, PyAny>>,
+                requires_grad: bool,
+                pin_memory: bool,
+            ) -> PyResult<PyTensor> {
+                let _ = (device, pin_memory);
+                let extents = match size {
+                    Some(size) => ints_of(size)?,
+                    None => ints_of_args(args)?,
+                };
+                let shape = shape_of(stringify!($name), &extents)?;
+                let dtype = dtype.map_or(DType::F32, |d| d.0);
+                let source = source(generator);
+                let tensor = enter(py, numel_of(&shape), || $make(&shape, dtype, &mut source.lock()))?;
+                finish(py, tensor, requires_grad)
+            }
+        )*
+    };
+}
+
+random_of_shape! {
+    /// rand(*size, *, generator=None, dtype=None, requires_grad=False) -> Tensor: uniform in [0, 1).
+    rand = Tensor::rand;
+    /// randn(*size, *, generator=None, dtype=None, requires_grad=False) -> Tensor: normal with mean 0 and standard deviation 1.
+    randn = Tensor::randn;
+}
+
+/// randint(low=0, high, size, *, generator=None, dtype=int64) -> Tensor: integers in [low, high).
+#[pyfunction]
+#[pyo3(signature = (*args, low=None, high=None, size=None, generator=None, dtype=None, device=None, requires_grad=false))]
+fn randint(
+    py: Python<'_>,
+    args: &Bound<'_, PyTuple>,
+    low: Option<i64>,
+    high: Option<i64>,
+    size: Option<&Bound<'_, PyAny>>,
+    generator: GeneratorArg<'_, '_>,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    let _ = device;
+    let mut items: Vec<Bound<'_, PyAny>> = args.iter().collect();
+    let size = match size {
+        Some(size) => size.clone(),
+        None => {
+            items.pop().ok_or_else(|| PyTypeError::new_err("randint() missing required argument: size"))?
+        }
+    };
+    let mut numbers = items.iter().map(|item| item.extract::<i64>()).collect::<PyResult<Vec<_>>>()?;
+    let high = match high.or_else(|| numbers.pop()) {
+        Some(high) => high,
+        None => return Err(PyTypeError::new_err("randint() missing required argument: high")),
+    };
+    let low = low.or_else(|| numbers.pop()).unwrap_or(0);
+    let shape = shape_of("randint", &ints_of(&size)?)?;
+    let dtype = dtype.map_or(DType::I64, |d| d.0);
+    let source = source(generator);
+    let tensor =
+        enter(py, numel_of(&shape), || Tensor::randint(low, high, &shape, dtype, &mut source.lock()))?;
+    finish(py, tensor, requires_grad)
+}
+
+/// randperm(n, *, generator=None, dtype=int64) -> Tensor: the integers 0..n in random order.
+#[pyfunction]
+#[pyo3(signature = (n, *, generator=None, dtype=None, device=None, requires_grad=false))]
+fn randperm(
+    py: Python<'_>,
+    n: isize,
+    generator: GeneratorArg<'_, '_>,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    let _ = device;
+    let n = usize::try_from(n)
+        .map_err(|_| PyRuntimeError::new_err(format!("randperm: n must be non-negative, got {n}")))?;
+    let source = source(generator);
+    let dtype = dtype.map_or(DType::I64, |d| d.0);
+    let tensor = enter(py, n, || Tensor::randperm(n, dtype, &mut source.lock()))?;
+    finish(py, tensor, requires_grad)
+}
+
+macro_rules! random_like {
+    ($($(#[doc = $doc:literal])+ $name:ident = $make:path;)*) => {
+        $(
+            $(#[doc = $doc])+
+            #[pyfunction]
+            #[pyo3(signature = (input, *, generator=None, dtype=None, device=None, requires_grad=false, memory_format=None))]
+            fn $name(
+                py: Python<'_>,
+                input: &Bound<'_, PyTensor>,
+                generator: GeneratorArg<'_, '_>,
+                dtype: Option<DTypeArg>,
+                device: Option<&Bound<'_, PyAny>>,
+                requires_grad: bool,
+                memory_format: Option<&Bound<'_, PyAny>>,
+            ) -> PyResult<PyTensor> {
+                let _ = (device, memory_format);
+                let x = input.get().tensor();
+                let dtype = dtype.map_or(x.dtype(), |d| d.0);
+                let source = source(generator);
+                finish(py, enter(py, x.numel(), || $make(x.shape(), dtype, &mut source.lock()))?, requires_grad)
+            }
+        )*
+    };
+}
+
+random_like! {
+    /// rand_like(input, *, dtype=None) -> Tensor: uniform in [0, 1), in the input's shape.
+    rand_like = Tensor::rand;
+    /// randn_like(input, *, dtype=None) -> Tensor: normal with mean 0 and standard deviation 1, in the input's shape.
+    randn_like = Tensor::randn;
+}
+
+/// randint_like(input, low=0, high, *, dtype=None) -> Tensor: integers in [low, high), in the input's shape.
+#[pyfunction]
+#[pyo3(signature = (input, low, high=None, *, generator=None, dtype=None, device=None))]
+fn randint_like(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    low: i64,
+    high: Option<i64>,
+    generator: GeneratorArg<'_, '_>,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+) -> PyResult<PyTensor> {
+    let _ = device;
+    let x = input.get().tensor();
+    let (low, high) = high.map_or((0, low), |high| (low, high));
+    let dtype = dtype.map_or(x.dtype(), |d| d.0);
+    let source = source(generator);
+    enter(py, x.numel(), || Tensor::randint(low, high, x.shape(), dtype, &mut source.lock()))
+        .map(PyTensor::new)
+}
+
+/// bernoulli(input, *, generator=None) -> Tensor: 1 with the probability that each element names, else 0.
+#[pyfunction]
+#[pyo3(signature = (input, p=None, *, generator=None))]
+fn bernoulli(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    p: Option<f64>,
+    generator: GeneratorArg<'_, '_>,
+) -> PyResult<PyTensor> {
+    let x = input.get().tensor();
+    let source = source(generator);
+    enter(py, x.numel(), || match p {
+        None => x.bernoulli(&mut source.lock()),
+        Some(p) => {
+            let out = Tensor::empty(x.shape(), x.dtype())?;
+            out.bernoulli_(p, &mut source.lock())?;
+            Ok(out)
+        }
+    })
+    .map(PyTensor::new)
+}
+
+/// normal(mean, std, size=None, *, generator=None) -> Tensor: normal numbers; mean and std are numbers or tensors.
+#[pyfunction]
+#[pyo3(signature = (mean=Operand::Scalar(firesteel::Scalar::Float(0.0)), std=Operand::Scalar(firesteel::Scalar::Float(1.0)), size=None, *, generator=None, dtype=None, device=None, requires_grad=false))]
+fn normal(
+    py: Python<'_>,
+    mean: Operand,
+    std: Operand,
+    size: Option<&Bound<'_, PyAny>>,
+    generator: GeneratorArg<'_, '_>,
+    dtype: Option<DTypeArg>,
+    device: Option<&Bound<'_, PyAny>>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    let _ = device;
+    let source = source(generator);
+    let draw = |shape: &[usize], dtype: DType, mean: f64, std: f64| -> firesteel::Result<Tensor> {
+        let out = Tensor::constant(Array::empty(shape, dtype)?);
+        out.normal_(mean, std, &mut source.lock())?;
+        Ok(out)
+    };
+    let tensor = match (mean, std) {
+        (Operand::Scalar(mean), Operand::Scalar(std)) => {
+            let Some(size) = size else {
+                return Err(PyTypeError::new_err(
+                    "normal() with two numbers needs size, the shape of the result",
+                ));
+            };
+            let shape = shape_of("normal", &ints_of(size)?)?;
+            draw(&shape, dtype.map_or(DType::F32, |d| d.0), mean.to_f64(), std.to_f64())
+        }
+        (Operand::Tensor(mean), Operand::Scalar(std)) => {
+            draw(mean.shape(), mean.dtype(), 0.0, std.to_f64()).and_then(|noise| noise.add(&mean.detach()))
+        }
+        (mean, Operand::Tensor(std)) => draw(std.shape(), std.dtype(), 0.0, 1.0)
+            .and_then(|noise| noise.mul(&std.detach()))
+            .and_then(|noise| noise.add(&mean.beside(&std)?.detach())),
+    };
+    finish(py, tensor.py(py)?, requires_grad)
+}
+
+#[pymethods]
+impl PyTensor {
+    /// uniform_(from=0, to=1) -> Tensor: overwrites with uniform numbers in [from, to).
+    #[pyo3(signature = (r#from=0.0, to=1.0, *, generator=None))]
+    fn uniform_<'py>(
+        slf: Bound<'py, Self>,
+        r#from: f64,
+        to: f64,
+        generator: GeneratorArg<'_, 'py>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (x, source) = (slf.get().tensor(), source(generator));
+        enter(slf.py(), x.numel(), || x.uniform_(r#from, to, &mut source.lock()))?;
+        Ok(slf)
+    }
+
+    /// normal_(mean=0, std=1) -> Tensor: overwrites with normal numbers.
+    #[pyo3(signature = (mean=0.0, std=1.0, *, generator=None))]
+    fn normal_<'py>(
+        slf: Bound<'py, Self>,
+        mean: f64,
+        std: f64,
+        generator: GeneratorArg<'_, 'py>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (x, source) = (slf.get().tensor(), source(generator));
+        enter(slf.py(), x.numel(), || x.normal_(mean, std, &mut source.lock()))?;
+        Ok(slf)
+    }
+
+    /// bernoulli_(p=0.5) -> Tensor: overwrites with 1 at probability p (a number or a tensor), else 0.
+    #[pyo3(signature = (p=Operand::Scalar(firesteel::Scalar::Float(0.5)), *, generator=None))]
+    fn bernoulli_<'py>(
+        slf: Bound<'py, Self>,
+        p: Operand,
+        generator: GeneratorArg<'_, 'py>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (x, source) = (slf.get().tensor(), source(generator));
+        enter(slf.py(), x.numel(), || match p {
+            Operand::Scalar(p) => x.bernoulli_(p.to_f64(), &mut source.lock()),
+            Operand::Tensor(p) => x.copy_(&p.expand(x.shape())?.bernoulli(&mut source.lock())?),
+        })?;
+        Ok(slf)
+    }
+
+    /// random_(from=0, to=None) -> Tensor: overwrites with integers in [from, to), or any that the dtype can hold.
+    #[pyo3(signature = (r#from=None, to=None, *, generator=None))]
+    fn random_<'py>(
+        slf: Bound<'py, Self>,
+        r#from: Option<i64>,
+        to: Option<i64>,
+        generator: GeneratorArg<'_, 'py>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (x, source) = (slf.get().tensor(), source(generator));
+        let range = match (r#from, to) {
+            (None, None) => None,
+            (Some(to), None) => Some((0, to)),
+            (from, Some(to)) => Some((from.unwrap_or(0), to)),
+        };
+        enter(slf.py(), x.numel(), || x.random_(range, &mut source.lock()))?;
+        Ok(slf)
+    }
+
+    /// exponential_(lambd=1) -> Tensor: overwrites with exponentially distributed numbers.
+    #[pyo3(signature = (lambd=1.0, *, generator=None))]
+    fn exponential_<'py>(
+        slf: Bound<'py, Self>,
+        lambd: f64,
+        generator: GeneratorArg<'_, 'py>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (x, source) = (slf.get().tensor(), source(generator));
+        enter(slf.py(), x.numel(), || x.exponential_(lambd, &mut source.lock()))?;
+        Ok(slf)
+    }
+}
+
+/// Adds the class and the functions.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<PyGenerator>()?;
+    m.add("default_generator", Py::new(m.py(), PyGenerator(Source::Default))?)?;
+    m.add_function(wrap_pyfunction!(manual_seed, m)?)?;
+    m.add_function(wrap_pyfunction!(seed, m)?)?;
+    m.add_function(wrap_pyfunction!(initial_seed, m)?)?;
+    m.add_function(wrap_pyfunction!(get_rng_state, m)?)?;
+    m.add_function(wrap_pyfunction!(set_rng_state, m)?)?;
+    m.add_function(wrap_pyfunction!(rand, m)?)?;
+    m.add_function(wrap_pyfunction!(randn, m)?)?;
+    m.add_function(wrap_pyfunction!(randint, m)?)?;
+    m.add_function(wrap_pyfunction!(randperm, m)?)?;
+    m.add_function(wrap_pyfunction!(rand_like, m)?)?;
+    m.add_function(wrap_pyfunction!(randn_like, m)?)?;
+    m.add_function(wrap_pyfunction!(randint_like, m)?)?;
+    m.add_function(wrap_pyfunction!(bernoulli, m)?)?;
+    m.add_function(wrap_pyfunction!(normal, m)?)
+}
