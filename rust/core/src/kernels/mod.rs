@@ -14,6 +14,7 @@ pub mod nest;
 pub mod norm;
 pub mod num;
 pub mod optim;
+pub mod pair;
 pub mod pool;
 pub mod power;
 pub mod random;
