@@ -60,7 +60,7 @@ impl<T: GemmElement> Products<T> {
         let (batch, work) = (self.batch.numel(), m.saturating_mul(n).saturating_mul(k).max(1));
         let inner = self.batch.inner_strides();
         let some = |range| {
-            self.batch.runs(range, |offsets, len| (0..len).for_each(|i| self.one(offsets, inner, i)));
+            self.batch.runs(range, &mut |offsets, len| (0..len).for_each(|i| self.one(offsets, inner, i)));
         };
         if work >= LARGE && batch < 2 * par::num_threads() {
             some(0..batch);

@@ -45,6 +45,7 @@ macro_rules! formulas {
         $(
             impl<A: Activation> Unary<$type, $type> for Value<A> {
                 const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
                 #[inline(always)]
                 fn call<I: Isa>(self, x: $type) -> $type {
                     self.0.value::<I, $type>(x)
@@ -52,6 +53,7 @@ macro_rules! formulas {
             }
             impl<A: Activation> Binary<$type, $type> for Slope<A> {
                 const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
                 #[inline(always)]
                 fn call<I: Isa>(self, grad: $type, x: $type) -> $type {
                     grad * self.0.slope::<I, $type>(x)
