@@ -96,7 +96,7 @@ fn of_pair(
     target: &Bound<'_, PyTensor>,
     weight: Maybe<'_, '_>,
     reduction: Reduction,
-    call: impl Fn(&Tensor, &Tensor, Reduction) -> firesteel::Result<Tensor> + Send,
+    call: impl Fn(&Tensor, &Tensor, Reduction) -> firesteel::Result<Tensor> + Sync,
 ) -> PyResult<PyTensor> {
     let (x, target_tensor) = (input.get().tensor(), target.get().tensor());
     warn_of_sizes(x, target)?;
