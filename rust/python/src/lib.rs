@@ -6,6 +6,7 @@ mod create;
 mod dtype;
 mod enter;
 mod error;
+mod nn;
 mod io;
 mod memory;
 mod numpy;
@@ -26,6 +27,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     io::register(m)?;
     memory::register(m)?;
     numpy::register(m)?;
+    nn::register(m)?;
     optim::register(m)?;
     random::register(m)?;
     firesteel::autograd::set_interrupt_check(enter::check_interrupt);

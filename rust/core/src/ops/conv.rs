@@ -1,0 +1,486 @@
+//! Convolution of images and signals. Three operations are each other's gradients: the convolution,
+//! the gradient of its input (a transposed convolution), and the gradient of its weight.
+
+use super::promote::compute_dtype;
+use crate::array::Array;
+use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
+use crate::kernels::conv::{self, Conv2dGeometry};
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{bail, dispatch_float, ensure, Result};
+
+/// What a convolution is, besides its operands. A signal is an image of height 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Steps of the window.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: [usize; 2],
+    /// Distances between the taps.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+}
+
+impl Default for ConvOptions {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+    }
+}
+
+/// `padding=` as users give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConvPadding {
+    /// As many zeros on both sides of each dim.
+    Zeros([usize; 2]),
+    /// As many as keep the extents.
+    Same,
+}
+
+/// Shapes of the operands, with batch dim, and the attributes.
+#[derive(Debug, Clone)]
+struct Conv {
+    options: ConvOptions,
+    x: Dims,
+    weight: Dims,
+}
+
+/// Height and width, 1 and length for signals.
+fn plane(shape: &[usize]) -> [usize; 2] {
+    match shape {
+        [_, _, height, width] => [*height, *width],
+        _ => [1, shape[2]],
+    }
+}
+
+impl Conv {
+    fn geometry(&self) -> Conv2dGeometry {
+        let [in_height, in_width] = plane(&self.x);
+        let ConvOptions { stride, padding, dilation, groups } = self.options;
+        Conv2dGeometry {
+            batch: self.x[0],
+            in_channels: self.x[1],
+            in_height,
+            in_width,
+            out_channels: self.weight[0],
+            kernel: plane(&self.weight),
+            stride,
+            padding,
+            dilation,
+            groups,
+        }
+    }
+
+    fn out_shape(&self) -> Dims {
+        let geometry = self.geometry();
+        let mut shape =
+            Dims::from_slice(&[self.x[0], self.weight[0], geometry.out_height(), geometry.out_width()]);
+        if self.x.len() == 3 {
+            shape.remove(2);
+        }
+        shape
+    }
+
+    fn forward(&self, x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
+        let dtype = compute_dtype(x.dtype());
+        let ready = |a: &Array| a.to_dtype(dtype)?.contiguous();
+        let (x, weight, bias) = (ready(x)?, ready(weight)?, bias.map(ready).transpose()?);
+        let mut out = Array::empty(&self.out_shape(), dtype)?;
+        dispatch_float!(dtype, "conv2d", T => {
+            let bias = bias.as_ref().map(|bias| bias.slice::<T>());
+            conv::conv2d(&self.geometry(), x.slice::<T>(), weight.slice(), bias, out.slice_mut());
+        });
+        Ok(out)
+    }
+
+    /// The gradients of input and weight that are asked for.
+    fn grads<const N: usize>(&self, saved: &Saved<N>, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        let (x, weight) = (saved.needs(1).then(|| saved.input(0)), saved.needs(0).then(|| saved.input(1)));
+        let by_x = weight.transpose()?.map(|weight| apply(ConvInput(self.clone()), [grad, &weight]));
+        let by_weight = x.transpose()?.map(|x| apply(ConvWeight(self.clone()), [grad, &x]));
+        Ok([by_x.transpose()?, by_weight.transpose()?])
+    }
+}
+
+/// A convolution, with or without bias.
+#[derive(Debug)]
+struct Convolve(Conv);
+
+impl Op<2> for Convolve {
+    const NAME: &'static str = "conv2d";
+
+    fn grad_fn_name(&self) -> String {
+        "ConvolutionBackward0".into()
+    }
+
+    fn saves(&self, [x, weight]: [bool; 2]) -> Saves<2> {
+        Saves::inputs([weight, x])
+    }
+
+    fn forward(&mut self, [x, weight]: [&Array; 2]) -> Result<Array> {
+        self.0.forward(x, weight, None)?.to_dtype(x.dtype())
+    }
+
+    fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+        self.0.grads(saved, grad)
+    }
+}
+
+impl Op<3> for Convolve {
+    const NAME: &'static str = "conv2d";
+
+    fn grad_fn_name(&self) -> String {
+        "ConvolutionBackward0".into()
+    }
+
+    fn saves(&self, [x, weight, _]: [bool; 3]) -> Saves<3> {
+        Saves::inputs([weight, x, false])
+    }
+
+    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
+        self.0.forward(x, weight, Some(bias))?.to_dtype(x.dtype())
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let [by_x, by_weight] = self.0.grads(saved, grad)?;
+        let by_bias = saved.needs(2).then(|| apply(ConvBias, [grad])).transpose()?;
+        Ok([by_x, by_weight, by_bias])
+    }
+}
+
+/// The gradient of the input from that of the output and the weight: a transposed convolution.
+#[derive(Debug)]
+struct ConvInput(Conv);
+
+impl Op<2> for ConvInput {
+    const NAME: &'static str = "conv_transpose2d";
+
+    fn grad_fn_name(&self) -> String {
+        "ConvolutionBackward0".into()
+    }
+
+    fn saves(&self, [grad, weight]: [bool; 2]) -> Saves<2> {
+        Saves::inputs([weight, grad])
+    }
+
+    fn forward(&mut self, [grad, weight]: [&Array; 2]) -> Result<Array> {
+        let dtype = compute_dtype(grad.dtype());
+        let result_dtype = grad.dtype();
+        let (grad, weight) = (grad.to_dtype(dtype)?.contiguous()?, weight.to_dtype(dtype)?.contiguous()?);
+        let mut out = Array::empty(&self.0.x, dtype)?;
+        dispatch_float!(dtype, "conv2d", T => {
+            conv::conv2d_grad_input(&self.0.geometry(), grad.slice::<T>(), weight.slice(), out.slice_mut());
+        });
+        out.to_dtype(result_dtype)
+    }
+
+    fn backward(&self, saved: &Saved<2>, v: &Tensor) -> Result<Grads<2>> {
+        let conv = &self.0;
+        let by_grad = saved.needs(0).then(|| apply::<_, 2>(Convolve(conv.clone()), [v, &saved.input(1)?]));
+        let by_weight = saved.needs(1).then(|| apply(ConvWeight(conv.clone()), [&saved.input(0)?, v]));
+        Ok([by_grad.transpose()?, by_weight.transpose()?])
+    }
+}
+
+/// The gradient of the weight from that of the output and the input.
+#[derive(Debug)]
+struct ConvWeight(Conv);
+
+impl Op<2> for ConvWeight {
+    const NAME: &'static str = "conv2d_weight";
+
+    fn saves(&self, [grad, x]: [bool; 2]) -> Saves<2> {
+        Saves::inputs([x, grad])
+    }
+
+    fn forward(&mut self, [grad, x]: [&Array; 2]) -> Result<Array> {
+        let dtype = compute_dtype(grad.dtype());
+        let result_dtype = grad.dtype();
+        let (grad, x) = (grad.to_dtype(dtype)?.contiguous()?, x.to_dtype(dtype)?.contiguous()?);
+        let mut out = Array::empty(&self.0.weight, dtype)?;
+        dispatch_float!(dtype, "conv2d", T => {
+            conv::conv2d_grad_weight(&self.0.geometry(), grad.slice::<T>(), x.slice(), out.slice_mut());
+        });
+        out.to_dtype(result_dtype)
+    }
+
+    fn backward(&self, saved: &Saved<2>, v: &Tensor) -> Result<Grads<2>> {
+        let conv = &self.0;
+        let by_grad = saved.needs(0).then(|| apply::<_, 2>(Convolve(conv.clone()), [&saved.input(1)?, v]));
+        let by_x = saved.needs(1).then(|| apply(ConvInput(conv.clone()), [&saved.input(0)?, v]));
+        Ok([by_grad.transpose()?, by_x.transpose()?])
+    }
+}
+
+/// The sum of each channel: the gradient of the bias.
+#[derive(Debug)]
+struct ConvBias;
+
+impl Op<1> for ConvBias {
+    const NAME: &'static str = "conv2d_bias";
+
+    fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
+        let dtype = compute_dtype(grad.dtype());
+        let result_dtype = grad.dtype();
+        let grad = grad.to_dtype(dtype)?.contiguous()?;
+        let shape = grad.shape();
+        // The kernel reads only the extents of the output.
+        let geometry = Conv2dGeometry {
+            batch: shape[0],
+            in_channels: shape[1],
+            in_height: plane(shape)[0],
+            in_width: plane(shape)[1],
+            out_channels: shape[1],
+            kernel: [1, 1],
+            stride: [1, 1],
+            padding: [0, 0],
+            dilation: [1, 1],
+            groups: 1,
+        };
+        let mut out = Array::empty(&[shape[1]], dtype)?;
+        dispatch_float!(dtype, "conv2d", T => {
+            conv::conv2d_grad_bias(&geometry, grad.slice::<T>(), out.slice_mut());
+        });
+        out.to_dtype(result_dtype)
+    }
+
+    fn backward(&self, saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {
+        let shape = saved.shape(0);
+        let mut one_per_channel = Dims::from_elem(1, shape.len());
+        one_per_channel[1] = shape[1];
+        Ok([Some(v.reshape(&one_per_channel)?.expand(&shape)?)])
+    }
+}
+
+/// Refuses operands that do not fit; `spatial` is the number of dims that the window moves along.
+fn check(
+    op: &str,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    options: &ConvOptions,
+    spatial: usize,
+) -> Result<()> {
+    let (n, c) = (x.shape(), weight.shape());
+    ensure!(
+        x.rank() == spatial + 2 || x.rank() == spatial + 1,
+        Shape,
+        "{op}: Expected {}D (unbatched) or {}D (batched) input to {op}, but got input of size: {n:?}",
+        spatial + 1,
+        spatial + 2
+    );
+    ensure!(
+        weight.rank() == spatial + 2,
+        Shape,
+        "{op}: expected a {}-dimensional weight (out_channels, in_channels / groups, kernel), got shape {c:?}",
+        spatial + 2
+    );
+    let ConvOptions { stride, dilation, groups, .. } = *options;
+    ensure!(
+        !stride.contains(&0),
+        Value,
+        "{op}: non-positive stride is not supported, got {stride:?}; use at least 1"
+    );
+    ensure!(!dilation.contains(&0), Value, "{op}: dilation should be greater than zero, got {dilation:?}");
+    ensure!(groups > 0, Value, "{op}: non-positive groups is not supported, got groups={groups}");
+    let channels = n[x.rank() - spatial - 1];
+    ensure!(
+        c[1].checked_mul(groups) == Some(channels),
+        Shape,
+        "{op}: Given groups={groups}, weight of size {c:?}, expected input {n:?} to have {} channels, but got \
+         {channels} channels instead",
+        c[1].saturating_mul(groups)
+    );
+    ensure!(
+        c[0] > 0 && c[0] % groups == 0,
+        Shape,
+        "{op}: Given groups={groups}, expected weight to be at least {groups} at dimension 0 and divisible by it, \
+         but got weight of size {c:?} instead"
+    );
+    ensure!(!c[2..].contains(&0), Shape, "{op}: kernel size {:?} has a zero; use at least 1", &c[2..]);
+    if let Some(bias) = bias {
+        ensure!(
+            bias.rank() == 1 && bias.numel() == c[0],
+            Shape,
+            "{op}: Given weight of size {c:?}, expected bias to be 1-dimensional with {} elements, but got bias of \
+             size {:?} instead",
+            c[0],
+            bias.shape()
+        );
+    }
+    for (role, other) in [("weight", Some(weight)), ("bias", bias)] {
+        let Some(other) = other else { continue };
+        ensure!(
+            other.dtype() == x.dtype(),
+            DType,
+            "{op}: Input type ({}) and {role} type ({}) should be the same; convert one of them",
+            x.dtype().scalar_name(),
+            other.dtype().scalar_name()
+        );
+    }
+    Ok(())
+}
+
+fn check_window(op: &str, conv: &Conv) -> Result<()> {
+    let (planes, kernel) = (plane(&conv.x), plane(&conv.weight));
+    let ConvOptions { padding, dilation, .. } = conv.options;
+    for dim in 0..2 {
+        let (padded, window) = (planes[dim] + 2 * padding[dim], dilation[dim] * (kernel[dim] - 1) + 1);
+        ensure!(
+            padded >= window,
+            Shape,
+            "{op}: Calculated padded input size per channel: {padded} at dim {dim} of {planes:?} (padding \
+             {padding:?}). Kernel size: {kernel:?} (dilation {dilation:?}). Kernel size can't be greater than actual \
+             input size"
+        );
+    }
+    Ok(())
+}
+
+impl Tensor {
+    /// Convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(O, C / groups, h, w)`.
+    pub fn conv2d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        padding: ConvPadding,
+        options: ConvOptions,
+    ) -> Result<Tensor> {
+        self.convolve("conv2d", weight, bias, padding, options, 2)
+    }
+
+    /// Convolution of signals `(N, C, L)` or `(C, L)` with `weight` `(O, C / groups, l)`; of the options'
+    /// pairs only the second numbers count.
+    pub fn conv1d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        padding: ConvPadding,
+        options: ConvOptions,
+    ) -> Result<Tensor> {
+        let ConvOptions { stride: [_, stride], dilation: [_, dilation], groups, .. } = options;
+        let options = ConvOptions { stride: [1, stride], padding: [0, 0], dilation: [1, dilation], groups };
+        let padding = match padding {
+            ConvPadding::Zeros([_, n]) => ConvPadding::Zeros([0, n]),
+            ConvPadding::Same => ConvPadding::Same,
+        };
+        self.convolve("conv1d", weight, bias, padding, options, 1)
+    }
+
+    fn convolve(
+        &self,
+        op: &str,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        padding: ConvPadding,
+        mut options: ConvOptions,
+        spatial: usize,
+    ) -> Result<Tensor> {
+        check(op, self, weight, bias, &options, spatial)?;
+        if self.rank() == spatial + 1 {
+            return self
+                .unsqueeze(0)?
+                .convolve(op, weight, bias, padding, options, spatial)?
+                .squeeze(Some(&[0]));
+        }
+        let mut x = self.clone();
+        match padding {
+            ConvPadding::Zeros(padding) => options.padding = padding,
+            ConvPadding::Same => (x, options.padding) = x.pad_same(op, weight, &options)?,
+        }
+        let conv = Conv { options, x: Dims::from_slice(x.shape()), weight: Dims::from_slice(weight.shape()) };
+        check_window(op, &conv)?;
+        match bias {
+            Some(bias) => apply(Convolve(conv), [&x, weight, bias]),
+            None => apply::<_, 2>(Convolve(conv), [&x, weight]),
+        }
+    }
+
+    /// The padding that keeps the extents; an odd one takes a zero more at the end, which is added here.
+    fn pad_same(&self, op: &str, weight: &Tensor, options: &ConvOptions) -> Result<(Tensor, [usize; 2])> {
+        ensure!(
+            options.stride == [1, 1],
+            Value,
+            "{op}: padding='same' is not supported for strided convolutions, stride is {:?}",
+            options.stride
+        );
+        let kernel = plane(weight.shape());
+        let total: [usize; 2] = std::array::from_fn(|dim| options.dilation[dim] * (kernel[dim] - 1));
+        let mut x = self.clone();
+        for dim in (0..2).filter(|&dim| total[dim] % 2 == 1) {
+            let at = x.rank() - 2 + dim;
+            let mut shape = Dims::from_slice(x.shape());
+            shape[at] = 1;
+            x = Tensor::cat(&[&x, &Tensor::zeros(&shape, x.dtype())?], at as isize)?;
+        }
+        Ok((x, total.map(|zeros| zeros / 2)))
+    }
+
+    /// Transposed convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(C, O / groups, h, w)`:
+    /// what the gradient of the input of `conv2d` is.
+    pub fn conv_transpose2d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        output_padding: [usize; 2],
+        options: ConvOptions,
+    ) -> Result<Tensor> {
+        let op = "conv_transpose2d";
+        if self.rank() == 3 {
+            let batch = self.unsqueeze(0)?.conv_transpose2d(weight, bias, output_padding, options)?;
+            return batch.squeeze(Some(&[0]));
+        }
+        let (n, c) = (self.shape(), weight.shape());
+        let ConvOptions { stride, padding, dilation, groups } = options;
+        ensure!(
+            n.len() == 4 && c.len() == 4 && n[1] == c[0] && groups > 0 && c[0] % groups == 0 && !c[2..].contains(&0),
+            Shape,
+            "{op}: Given transposed=1, groups={groups}, weight of size {c:?}, expected 4-D input {n:?} with {} \
+             channels, divisible by groups",
+            c.first().copied().unwrap_or(0)
+        );
+        ensure!(
+            !stride.contains(&0) && !dilation.contains(&0),
+            Value,
+            "{op}: stride and dilation must be at least 1"
+        );
+        ensure!(
+            weight.dtype() == self.dtype(),
+            DType,
+            "{op}: Input type ({}) and weight type ({}) should be the same; convert one of them",
+            self.dtype().scalar_name(),
+            weight.dtype().scalar_name()
+        );
+        let mut x = Dims::from_slice(&[n[0], c[1] * groups]);
+        for dim in 0..2 {
+            ensure!(
+                output_padding[dim] < stride[dim].max(dilation[dim]),
+                Value,
+                "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
+                 {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
+            );
+            let whole = n[2 + dim].saturating_sub(1) * stride[dim]
+                + dilation[dim] * (c[2 + dim] - 1)
+                + output_padding[dim]
+                + 1;
+            match whole.checked_sub(2 * padding[dim]) {
+                Some(extent) if extent > 0 && n[2 + dim] > 0 => x.push(extent),
+                _ => bail!(Shape, "{op}: input {n:?}, weight {c:?} and padding {padding:?} leave no output"),
+            }
+        }
+        let out = apply(ConvInput(Conv { options, x, weight: Dims::from_slice(c) }), [self, weight])?;
+        match bias {
+            None => Ok(out),
+            Some(bias) => {
+                ensure!(
+                    bias.rank() == 1 && bias.numel() == out.shape()[1],
+                    Shape,
+                    "{op}: expected bias to be 1-dimensional with {} elements, but got bias of size {:?}",
+                    out.shape()[1],
+                    bias.shape()
+                );
+                out.add(&bias.reshape(&[1, bias.numel(), 1, 1])?)
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Dropout: elements set to zero at random, the others scaled up.
+
+use super::promote::compute_dtype;
+use crate::array::Array;
+use crate::random::default_generator;
+use crate::tensor::Tensor;
+use crate::{dispatch_float, ensure, Result};
+use std::sync::PoisonError;
+
+/// What `x` is multiplied by, in the order of its memory: PyTorch draws in that order, too.
+fn mask_like(x: &Tensor, p: f64) -> Result<Tensor> {
+    if p == 1.0 {
+        return Tensor::zeros(&[], x.dtype());
+    }
+    let layout = x.array().layout().like();
+    let mut mask = Array::empty(&[x.numel()], compute_dtype(x.dtype()))?;
+    let mut generator = default_generator().lock().unwrap_or_else(PoisonError::into_inner);
+    dispatch_float!(mask.dtype(), "dropout", T => generator.dropout_mask::<T>(mask.slice_mut(), p));
+    drop(generator);
+    Ok(Tensor::constant(mask.to_dtype(x.dtype())?.with_layout(layout)))
+}
+
+fn check(x: &Tensor, p: f64) -> Result<()> {
+    ensure!((0.0..=1.0).contains(&p), Value, "dropout probability has to be between 0 and 1, but got {p}");
+    ensure!(
+        x.dtype().is_float() || p == 0.0,
+        DType,
+        "dropout: result type Float can't be cast to the desired output type {}; convert with .float()",
+        x.dtype().scalar_name()
+    );
+    Ok(())
+}
+
+impl Tensor {
+    /// Elements set to zero with probability `p`, the others divided by `1 - p`, when training.
+    pub fn dropout(&self, p: f64, training: bool) -> Result<Tensor> {
+        check(self, p)?;
+        if p == 0.0 || !training || self.numel() == 0 {
+            return Ok(self.clone());
+        }
+        self.mul(&mask_like(self, p)?)
+    }
+
+    /// In-place `dropout`.
+    pub fn dropout_(&self, p: f64, training: bool) -> Result<()> {
+        check(self, p)?;
+        if p == 0.0 || !training || self.numel() == 0 {
+            return Ok(());
+        }
+        self.mul_(&mask_like(self, p)?)
+    }
+}

@@ -1,0 +1,276 @@
+//! Batch normalisation: each channel shifted and scaled, by its own or by running statistics.
+
+use super::{or_empty, ready};
+use crate::array::Array;
+use crate::autograd::{apply::apply, is_grad_enabled, GradMode, Grads, Kept, Op, Saved, Saves};
+use crate::dtype::DType;
+use crate::kernels::batch_norm::{self, BatchNormBackward, Planes};
+use crate::kernels::rows::Float;
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{dispatch_float, ensure, Result};
+use smallvec::SmallVec;
+
+/// How a batch is normalised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormOptions {
+    /// Whether the batch's own statistics are used, and the running ones moved towards them.
+    pub training: bool,
+    /// How far the running statistics move.
+    pub momentum: f64,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// Channels normalised by statistics, times weight, plus bias.
+#[derive(Debug)]
+struct BatchNorm {
+    training: bool,
+    eps: f64,
+    has_weight: bool,
+    has_bias: bool,
+    /// Per channel, in the compute dtype.
+    mean: Kept,
+    rstd: Kept,
+}
+
+fn planes(shape: &[usize]) -> Planes {
+    Planes { batch: shape[0], channels: shape[1], len: shape[2..].iter().product() }
+}
+
+impl BatchNorm {
+    fn run<T: Float>(&self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
+        let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
+        let mut out = Array::empty(x.shape(), T::DTYPE)?;
+        let (weight, bias) = (weight.map(|w| w.slice()), bias.map(|b| b.slice()));
+        let planes = planes(x.shape());
+        if x.numel() > 0 {
+            batch_norm::batch_norm::<T>(
+                x.slice(),
+                planes,
+                mean.slice(),
+                rstd.slice(),
+                weight,
+                bias,
+                out.slice_mut(),
+            );
+        }
+        Ok(out)
+    }
+
+    fn fused<T: Float>(
+        &self,
+        needs: [bool; 3],
+        x: &Array,
+        weight: Option<&Array>,
+        grad: &Array,
+    ) -> Result<Grads<3>> {
+        let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
+        let planes = planes(x.shape());
+        let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
+        let mut by_weight = Array::full(&[planes.channels], 0.0, T::DTYPE)?;
+        let mut by_bias = Array::full(&[planes.channels], 0.0, T::DTYPE)?;
+        let kernel = BatchNormBackward::<T> {
+            grad: grad.slice(),
+            x: x.slice(),
+            planes,
+            mean: mean.slice(),
+            rstd: rstd.slice(),
+            weight: weight.map(|w| w.slice()),
+            is_training: self.training,
+        };
+        if x.numel() > 0 {
+            kernel.run(by_x.as_mut().map(|out| out.slice_mut()), by_weight.slice_mut(), by_bias.slice_mut());
+        }
+        let grads = [by_x, needs[1].then_some(by_weight), needs[2].then_some(by_bias)];
+        Ok(grads.map(|grad| grad.map(Tensor::constant)))
+    }
+
+    /// The gradients in operations that are recorded.
+    fn recorded(&self, x: &Tensor, weight: Option<&Tensor>, grad: &Tensor) -> Result<Grads<3>> {
+        let dims: SmallVec<[isize; 4]> = (0..x.rank() as isize).filter(|&dim| dim != 1).collect();
+        let mut per_channel = Dims::from_elem(1, x.rank());
+        per_channel[1] = x.shape()[1];
+        let mean = |x: &Tensor| x.mean(&dims, true);
+        let (centred, rstd) = if self.training {
+            let centred = x - mean(x)?;
+            let rstd = (mean(&(&centred * &centred))? + self.eps).rsqrt()?;
+            (centred, rstd)
+        } else {
+            let kept = |kept: &Kept| Tensor::constant(kept.get()?.to_dtype(x.dtype())?).reshape(&per_channel);
+            (x - kept(&self.mean)?, kept(&self.rstd)?)
+        };
+        let normal = centred * &rstd;
+        let d = match weight {
+            Some(weight) => grad * weight.reshape(&per_channel)?,
+            None => grad.clone(),
+        };
+        let by_x = match self.training {
+            true => (&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd,
+            false => d * rstd,
+        };
+        let by_weight = self.has_weight.then(|| (grad * normal).sum(&dims, false)).transpose()?;
+        let by_bias = self.has_bias.then(|| grad.sum(&dims, false)).transpose()?;
+        Ok([Some(by_x), by_weight, by_bias])
+    }
+}
+
+impl Op<3> for BatchNorm {
+    const NAME: &'static str = "batch_norm";
+
+    fn grad_fn_name(&self) -> String {
+        "NativeBatchNormBackward0".into()
+    }
+
+    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
+        Saves::inputs([true, self.has_weight, false])
+    }
+
+    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
+        let dtype = x.dtype();
+        let x = ready(x, dtype)?;
+        let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
+        let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
+        let out =
+            dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
+        out.to_dtype(dtype)
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let x = saved.input(0)?;
+        let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
+        if is_grad_enabled() {
+            return self.recorded(&x, weight.as_ref(), grad);
+        }
+        let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
+        let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
+        let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
+        dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
+    }
+
+    fn release(&self) {
+        self.mean.clear();
+        self.rstd.clear();
+    }
+}
+
+fn check(x: &Tensor, per_channel: [(&str, Option<&Tensor>); 4], training: bool) -> Result<()> {
+    ensure!(
+        x.rank() >= 2,
+        Shape,
+        "batch_norm: expected input of at least 2 dimensions (N, C, ...), got shape {:?}",
+        x.shape()
+    );
+    ensure!(
+        x.dtype().is_float(),
+        DType,
+        "batch_norm: not implemented for '{}'; convert with .float()",
+        x.dtype().scalar_name()
+    );
+    let channels = x.shape()[1];
+    for (role, parameter) in per_channel {
+        let Some(parameter) = parameter else { continue };
+        ensure!(
+            parameter.rank() == 1 && parameter.numel() == channels,
+            Shape,
+            "batch_norm: {role} should contain {channels} elements not {} (input {:?}, {role} {:?})",
+            parameter.numel(),
+            x.shape(),
+            parameter.shape()
+        );
+        ensure!(
+            parameter.dtype() == x.dtype() || x.dtype().is_half() && parameter.dtype() == DType::F32,
+            DType,
+            "batch_norm: expected scalar type {} but found {} for {role}; convert one of them",
+            x.dtype().scalar_name(),
+            parameter.dtype().scalar_name()
+        );
+    }
+    if training {
+        let count = x.numel() / channels.max(1);
+        ensure!(
+            count != 1,
+            Value,
+            "Expected more than 1 value per channel when training, got input size {:?}",
+            x.shape()
+        );
+    }
+    Ok(())
+}
+
+/// Mean and biased variance of each channel.
+fn moments<T: Float>(x: &Array) -> Result<[Array; 2]> {
+    let planes = planes(x.shape());
+    let (mut mean, mut variance) =
+        (Array::full(&[planes.channels], 0.0, T::DTYPE)?, Array::full(&[planes.channels], 0.0, T::DTYPE)?);
+    if x.numel() > 0 {
+        batch_norm::channel_moments::<T>(x.slice(), planes, mean.slice_mut(), variance.slice_mut());
+    }
+    Ok([mean, variance])
+}
+
+/// `1 / sqrt(variance + eps)`, rounded once.
+fn rstd<T: Float>(variance: &Array, eps: f64) -> Result<Array> {
+    let of = |v: &T| T::from_f64(1.0 / (v.to_f64() + eps).sqrt());
+    Array::from_slice(&variance.slice::<T>().iter().map(of).collect::<Vec<T>>(), variance.shape())
+}
+
+/// Moves running statistics by `momentum` towards `value`, in place.
+fn follow(running: Option<&Tensor>, value: &Array, momentum: f64) -> Result<()> {
+    let Some(running) = running else { return Ok(()) };
+    let value = Tensor::constant(value.clone());
+    running.copy_(&(running.detach() * (1.0 - momentum) + value * momentum))
+}
+
+impl Tensor {
+    /// Channels of `(N, C, ...)` shifted and scaled to mean 0 and variance 1, times `weight`, plus `bias`:
+    /// by the batch's statistics when training, which the running ones then follow, else by the running ones.
+    pub fn batch_norm(
+        &self,
+        running: [Option<&Tensor>; 2],
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        options: BatchNormOptions,
+    ) -> Result<Tensor> {
+        let BatchNormOptions { training, momentum, eps } = options;
+        let per_channel =
+            [("running_mean", running[0]), ("running_var", running[1]), ("weight", weight), ("bias", bias)];
+        check(self, per_channel, training)?;
+        let x = ready(self.array(), self.dtype())?;
+        let [mean, variance] = match (training, running) {
+            (true, _) => dispatch_float!(x.dtype(), "batch_norm", T => moments::<T>(&x)?),
+            (false, [Some(mean), Some(variance)]) => {
+                // The running statistics may be written before the backward pass.
+                let own = |x: &Tensor| {
+                    x.array().copied()?.to_dtype(super::compute_dtype(self.dtype()))?.contiguous()
+                };
+                [own(mean)?, own(variance)?]
+            }
+            _ => crate::bail!(
+                Value,
+                "batch_norm: Expected running_mean and running_var to be defined when training=False"
+            ),
+        };
+        if training {
+            let _off = GradMode::disabled();
+            let count = (self.numel() / self.shape()[1].max(1)) as f64;
+            follow(running[0], &mean, momentum)?;
+            let unbiased = Tensor::constant(variance.clone()) * (count / (count - 1.0));
+            follow(running[1], unbiased.array(), momentum)?;
+        }
+        let rstd = dispatch_float!(x.dtype(), "batch_norm", T => rstd::<T>(&variance, eps)?);
+        let (mut kept_mean, mut kept_rstd) = (Kept::default(), Kept::default());
+        kept_mean.set(mean);
+        kept_rstd.set(rstd);
+        let op = BatchNorm {
+            training,
+            eps,
+            has_weight: weight.is_some(),
+            has_bias: bias.is_some(),
+            mean: kept_mean,
+            rstd: kept_rstd,
+        };
+        let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
+        apply(op, [self, &weight, &bias])
+    }
+}

@@ -1,0 +1,257 @@
+//! Normalisation over the last dims: layer, group and root-mean-square normalisation.
+
+use super::{or_empty, ready};
+use crate::array::Array;
+use crate::autograd::{apply::apply, is_grad_enabled, Grads, Kept, Op, Saved, Saves};
+use crate::dtype::DType;
+use crate::kernels::norm;
+use crate::kernels::rows::Float;
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{dispatch_float, ensure, Result};
+use smallvec::SmallVec;
+
+/// Rows shifted and scaled to mean 0 and variance 1, times weight, plus bias.
+#[derive(Debug)]
+struct LayerNorm {
+    eps: f64,
+    /// Number of dims of a row, and their extents' product.
+    row_rank: usize,
+    cols: usize,
+    has_weight: bool,
+    has_bias: bool,
+    mean: Kept,
+    rstd: Kept,
+}
+
+impl LayerNorm {
+    fn run<T: Float>(&mut self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
+        let rows = x.shape()[..x.rank() - self.row_rank].iter().product();
+        let mut out = Array::empty(x.shape(), T::DTYPE)?;
+        let (mut mean, mut rstd) = (Array::empty(&[rows], T::DTYPE)?, Array::empty(&[rows], T::DTYPE)?);
+        let (weight, bias) = (weight.map(|w| w.slice()), bias.map(|b| b.slice()));
+        norm::layer_norm::<T>(
+            x.slice(),
+            self.cols,
+            weight,
+            bias,
+            self.eps,
+            out.slice_mut(),
+            mean.slice_mut(),
+            rstd.slice_mut(),
+        );
+        self.mean.set(mean);
+        self.rstd.set(rstd);
+        Ok(out)
+    }
+
+    fn fused<T: Float>(
+        &self,
+        needs: [bool; 3],
+        x: &Array,
+        weight: Option<&Array>,
+        grad: &Array,
+    ) -> Result<Grads<3>> {
+        let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
+        let row_shape = &x.shape()[x.rank() - self.row_rank..];
+        let parameter = |needed: bool| needed.then(|| Array::empty(row_shape, T::DTYPE)).transpose();
+        let mut out = Array::empty(x.shape(), T::DTYPE)?;
+        let (mut by_weight, mut by_bias) = (parameter(needs[1])?, parameter(needs[2])?);
+        norm::layer_norm_backward::<T>(
+            grad.slice(),
+            x.slice(),
+            mean.slice(),
+            rstd.slice(),
+            weight.map(|w| w.slice()),
+            self.cols,
+            out.slice_mut(),
+            by_weight.as_mut().map(|out| out.slice_mut()),
+            by_bias.as_mut().map(|out| out.slice_mut()),
+        );
+        Ok([needs[0].then_some(out), by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
+    }
+
+    /// The gradients in operations that are recorded.
+    fn recorded(&self, x: &Tensor, weight: Option<&Tensor>, grad: &Tensor) -> Result<Grads<3>> {
+        let dims: SmallVec<[isize; 4]> = (1..=self.row_rank as isize).map(|dim| -dim).collect();
+        let mean = |x: &Tensor| x.mean(&dims, true);
+        let centred = x - mean(x)?;
+        let rstd = (mean(&(&centred * &centred))? + self.eps).rsqrt()?;
+        let normal = centred * &rstd;
+        let d = weight.map_or_else(|| grad.clone(), |weight| grad * weight);
+        let by_x = (&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd;
+        Ok([Some(by_x), self.has_weight.then(|| grad * normal), self.has_bias.then(|| grad.clone())])
+    }
+}
+
+impl Op<3> for LayerNorm {
+    const NAME: &'static str = "layer_norm";
+
+    fn grad_fn_name(&self) -> String {
+        "NativeLayerNormBackward0".into()
+    }
+
+    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
+        Saves::inputs([true, self.has_weight, false])
+    }
+
+    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
+        let dtype = x.dtype();
+        let x = ready(x, dtype)?;
+        let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
+        let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
+        let out =
+            dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
+        out.to_dtype(dtype)
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let x = saved.input(0)?;
+        let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
+        if is_grad_enabled() {
+            return self.recorded(&x, weight.as_ref(), grad);
+        }
+        let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
+        let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
+        let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
+        dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
+    }
+
+    fn release(&self) {
+        self.mean.clear();
+        self.rstd.clear();
+    }
+}
+
+fn check_rows(op: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
+    ensure!(
+        !shape.is_empty(),
+        Shape,
+        "{op}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got []"
+    );
+    ensure!(
+        x.shape().ends_with(shape),
+        Shape,
+        "{op}: Given normalized_shape={shape:?}, expected input with shape [*, {}], but got input of size{:?}",
+        shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+        x.shape()
+    );
+    ensure!(
+        x.dtype().is_float(),
+        DType,
+        "{op}: \"LayerNormKernelImpl\" not implemented for '{}'; convert with .float()",
+        x.dtype().scalar_name()
+    );
+    Ok(())
+}
+
+fn check_parameter(
+    op: &str,
+    role: &str,
+    parameter: Option<&Tensor>,
+    shape: &[usize],
+    dtype: DType,
+) -> Result<()> {
+    let Some(parameter) = parameter else { return Ok(()) };
+    ensure!(
+        parameter.shape() == shape,
+        Shape,
+        "{op}: Expected {role} to be of same shape as normalized_shape, but got {role} of shape {:?} and \
+         normalized_shape = {shape:?}",
+        parameter.shape()
+    );
+    ensure!(
+        parameter.dtype() == dtype || dtype.is_half() && parameter.dtype() == DType::F32,
+        DType,
+        "{op}: expected scalar type {} but found {} for {role}; convert one of them",
+        dtype.scalar_name(),
+        parameter.dtype().scalar_name()
+    );
+    Ok(())
+}
+
+impl Tensor {
+    /// Rows of the last dims, which have `shape`, shifted and scaled to mean 0 and variance 1; then
+    /// times `weight`, plus `bias`.
+    pub fn layer_norm(
+        &self,
+        shape: &[usize],
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Result<Tensor> {
+        check_rows("layer_norm", self, shape)?;
+        check_parameter("layer_norm", "weight", weight, shape, self.dtype())?;
+        check_parameter("layer_norm", "bias", bias, shape, self.dtype())?;
+        let op = LayerNorm {
+            eps,
+            row_rank: shape.len(),
+            cols: shape.iter().product(),
+            has_weight: weight.is_some(),
+            has_bias: bias.is_some(),
+            mean: Kept::default(),
+            rstd: Kept::default(),
+        };
+        let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
+        apply(op, [self, &weight, &bias])
+    }
+
+    /// Channels of `(N, C, ...)` in `groups`, each group of a sample normalised; then times `weight`, plus
+    /// `bias`, per channel.
+    pub fn group_norm(
+        &self,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Result<Tensor> {
+        ensure!(
+            self.rank() >= 2,
+            Shape,
+            "group_norm: Expected at least 2 dimensions for input tensor but received {}",
+            self.rank()
+        );
+        let channels = self.shape()[1];
+        ensure!(
+            groups > 0 && channels % groups == 0,
+            Shape,
+            "group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape \
+             {:?} and num_groups={groups}",
+            self.shape()
+        );
+        let cols = channels / groups * self.shape()[2..].iter().product::<usize>();
+        let rows = self.reshape(&[self.shape()[0], groups, cols])?;
+        let mut out = rows.layer_norm(&[cols], None, None, eps)?.reshape(self.shape())?;
+        let mut per_channel = Dims::from_elem(1, self.rank() - 1);
+        per_channel[0] = channels;
+        for (role, parameter) in [("weight", weight), ("bias", bias)] {
+            let Some(parameter) = parameter else { continue };
+            ensure!(
+                parameter.rank() == 1 && parameter.numel() == channels,
+                Shape,
+                "group_norm: Expected {role} to be a vector of size equal to the number of channels in input, but got \
+                 {role} of shape {:?} and input of shape {:?}",
+                parameter.shape(),
+                self.shape()
+            );
+            let parameter = parameter.reshape(&per_channel)?;
+            out = if role == "weight" { out.mul(&parameter)? } else { out.add(&parameter)? };
+        }
+        Ok(out)
+    }
+
+    /// Rows of the last dims, which have `shape`, over their root mean square; then times `weight`.
+    pub fn rms_norm(&self, shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Result<Tensor> {
+        check_rows("rms_norm", self, shape)?;
+        check_parameter("rms_norm", "weight", weight, shape, self.dtype())?;
+        let compute = super::compute_dtype(self.dtype());
+        let eps = eps.unwrap_or(if compute == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) });
+        let dims: SmallVec<[isize; 4]> = (1..=shape.len() as isize).map(|dim| -dim).collect();
+        let x = self.to_dtype(compute)?;
+        let mut out = &x * (x.square()?.mean(&dims, true)? + eps).rsqrt()?;
+        if let Some(weight) = weight {
+            out = out * weight;
+        }
+        out.to_dtype(self.dtype())
+    }
+}

@@ -1,0 +1,324 @@
+//! Max and average pooling of planes.
+
+use super::promote::compute_dtype;
+use crate::array::Array;
+use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
+use crate::dtype::DType;
+use crate::kernels::pool::{self, pool_extent, AvgDivisor, PoolGeometry};
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{bail, dispatch_compute, dispatch_float, ensure, Result};
+use std::num::NonZeroUsize;
+
+/// What the window is and how it moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Rows and columns of the window.
+    pub kernel: [usize; 2],
+    /// Steps of the window.
+    pub stride: [usize; 2],
+    /// Positions around the input.
+    pub padding: [usize; 2],
+    /// Distances between the window's elements.
+    pub dilation: [usize; 2],
+    /// Whether a last window may hang over the end.
+    pub ceil_mode: bool,
+}
+
+impl PoolOptions {
+    /// A window that moves by its own extent.
+    pub fn tiles(kernel: [usize; 2]) -> Self {
+        Self { kernel, stride: kernel, padding: [0, 0], dilation: [1, 1], ceil_mode: false }
+    }
+
+    /// Checks everything and gives the geometry for an input of `shape`.
+    fn geometry(&self, op: &str, shape: &[usize]) -> Result<PoolGeometry> {
+        let Self { kernel, stride, padding, dilation, ceil_mode } = *self;
+        ensure!(
+            (shape.len() == 3 || shape.len() == 4) && !shape[shape.len() - 3..].contains(&0),
+            Shape,
+            "{op}: Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got: {shape:?}"
+        );
+        ensure!(
+            !kernel.contains(&0),
+            Value,
+            "{op}: kernel size should be greater than zero, but got {kernel:?}"
+        );
+        ensure!(!stride.contains(&0), Value, "{op}: stride should be greater than zero, but got {stride:?}");
+        ensure!(
+            !dilation.contains(&0),
+            Value,
+            "{op}: dilation should be greater than zero, but got {dilation:?}"
+        );
+        let [.., height, width] = *shape else {
+            bail!(Shape, "{op}: expected 3D or 4D input, got {shape:?}")
+        };
+        let mut out = [0; 2];
+        for (dim, extent) in [height, width].into_iter().enumerate() {
+            ensure!(
+                padding[dim] <= (dilation[dim] * (kernel[dim] - 1) + 1) / 2,
+                Value,
+                "{op}: pad should be at most half of effective kernel size, but got pad={}, kernel_size={} and \
+                 dilation={}",
+                padding[dim],
+                kernel[dim],
+                dilation[dim]
+            );
+            out[dim] = pool_extent(extent, kernel[dim], stride[dim], padding[dim], dilation[dim], ceil_mode);
+        }
+        ensure!(
+            !out.contains(&0),
+            Shape,
+            "{op}: Given input size: {shape:?} and kernel size {kernel:?} (padding {padding:?}, dilation \
+             {dilation:?}). Calculated output size: {out:?}. Output size is too small"
+        );
+        Ok(PoolGeometry {
+            planes: shape[..shape.len() - 2].iter().product(),
+            in_height: height,
+            in_width: width,
+            out_height: out[0],
+            out_width: out[1],
+            kernel,
+            stride,
+            padding,
+            dilation,
+        })
+    }
+}
+
+/// An input's shape with the output's height and width.
+fn out_shape(shape: &[usize], g: &PoolGeometry) -> Dims {
+    let mut out = Dims::from_slice(shape);
+    let rank = out.len();
+    (out[rank - 2], out[rank - 1]) = (g.out_height, g.out_width);
+    out
+}
+
+/// The largest elements of the windows, which have been found before, as a recorded result.
+#[derive(Debug)]
+struct MaxPool {
+    geometry: PoolGeometry,
+    out: Option<Array>,
+    indices: Kept,
+}
+
+impl Op<1> for MaxPool {
+    const NAME: &'static str = "max_pool2d";
+
+    fn grad_fn_name(&self) -> String {
+        "MaxPool2DWithIndicesBackward0".into()
+    }
+
+    fn forward(&mut self, _: [&Array; 1]) -> Result<Array> {
+        match self.out.take() {
+            Some(out) => Ok(out),
+            None => bail!(Autograd, "max_pool2d: the result was taken before"),
+        }
+    }
+
+    fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        let op =
+            MaxPoolBackward { geometry: self.geometry, shape: saved.shape(0), indices: self.indices.get()? };
+        Ok([Some(apply(op, [grad])?)])
+    }
+
+    fn release(&self) {
+        self.indices.clear();
+    }
+}
+
+/// Gradients of the windows, added where their largest elements stand.
+#[derive(Debug)]
+struct MaxPoolBackward {
+    geometry: PoolGeometry,
+    shape: Dims,
+    indices: Array,
+}
+
+impl Op<1> for MaxPoolBackward {
+    const NAME: &'static str = "max_pool2d_backward";
+
+    fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
+        let (dtype, result_dtype) = (compute_dtype(grad.dtype()), grad.dtype());
+        let grad = grad.to_dtype(dtype)?.contiguous()?;
+        let mut out = Array::empty(&self.shape, dtype)?;
+        dispatch_float!(dtype, "max_pool2d", T => {
+            pool::max_pool2d_backward(&self.geometry, grad.slice::<T>(), self.indices.slice(), out.slice_mut());
+        });
+        out.to_dtype(result_dtype)
+    }
+
+    fn backward(&self, _saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {
+        let g = &self.geometry;
+        let rows = v.reshape(&[g.planes, g.in_height * g.in_width])?;
+        let indices = Tensor::constant(self.indices.clone());
+        let picked = rows.gather(1, &indices.reshape(&[g.planes, g.out_height * g.out_width])?)?;
+        Ok([Some(picked.reshape(self.indices.shape())?)])
+    }
+}
+
+/// Means of windows, and how their gradients are spread: each is the other's gradient.
+#[derive(Debug, Clone)]
+struct AvgPool {
+    geometry: PoolGeometry,
+    divisor: AvgDivisor,
+    shape: Dims,
+}
+
+impl Op<1> for AvgPool {
+    const NAME: &'static str = "avg_pool2d";
+
+    fn grad_fn_name(&self) -> String {
+        "AvgPool2DBackward0".into()
+    }
+
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
+        let x = x.to_dtype(dtype)?.contiguous()?;
+        let mut out = Array::empty(&out_shape(&self.shape, &self.geometry), dtype)?;
+        dispatch_float!(dtype, "avg_pool2d", T => {
+            pool::avg_pool2d(&self.geometry, self.divisor, x.slice::<T>(), out.slice_mut());
+        });
+        out.to_dtype(result_dtype)
+    }
+
+    fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        Ok([Some(apply(AvgPoolBackward(self.clone()), [grad])?)])
+    }
+}
+
+#[derive(Debug)]
+struct AvgPoolBackward(AvgPool);
+
+impl Op<1> for AvgPoolBackward {
+    const NAME: &'static str = "avg_pool2d_backward";
+
+    fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
+        let (dtype, result_dtype) = (compute_dtype(grad.dtype()), grad.dtype());
+        let grad = grad.to_dtype(dtype)?.contiguous()?;
+        let mut out = Array::empty(&self.0.shape, dtype)?;
+        dispatch_float!(dtype, "avg_pool2d", T => {
+            pool::avg_pool2d_backward(&self.0.geometry, self.0.divisor, grad.slice::<T>(), out.slice_mut());
+        });
+        out.to_dtype(result_dtype)
+    }
+
+    fn backward(&self, _saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {
+        Ok([Some(apply(self.0.clone(), [v])?)])
+    }
+}
+
+impl Tensor {
+    /// The largest element of each window of `(N, C, H, W)` or `(C, H, W)`, and its index in the plane.
+    pub fn max_pool2d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
+        let geometry = options.geometry("max_pool2d", self.shape())?;
+        let shape = out_shape(self.shape(), &geometry);
+        let dtype = compute_dtype(self.dtype());
+        let x = self.array().to_dtype(dtype)?.contiguous()?;
+        let (mut out, mut indices) = (Array::empty(&shape, dtype)?, Array::empty(&shape, DType::I64)?);
+        dispatch_compute!(dtype, "max_pool2d", T => {
+            pool::max_pool2d(&geometry, x.slice::<T>(), out.slice_mut(), indices.slice_mut());
+        });
+        let mut kept = Kept::default();
+        kept.set(indices.clone());
+        let op = MaxPool { geometry, out: Some(out.to_dtype(self.dtype())?), indices: kept };
+        Ok((apply(op, [self])?, Tensor::constant(indices)))
+    }
+
+    /// The mean of each window of `(N, C, H, W)` or `(C, H, W)`; `options.dilation` must be 1.
+    pub fn avg_pool2d(
+        &self,
+        options: &PoolOptions,
+        count_include_pad: bool,
+        divisor_override: Option<isize>,
+    ) -> Result<Tensor> {
+        let geometry = options.geometry("avg_pool2d", self.shape())?;
+        ensure!(
+            options.dilation == [1, 1],
+            Value,
+            "avg_pool2d: dilation must be 1, got {:?}",
+            options.dilation
+        );
+        let divisor = match divisor_override {
+            None if count_include_pad => AvgDivisor::Padded,
+            None => AvgDivisor::Inside,
+            Some(divisor) => match usize::try_from(divisor).ok().and_then(NonZeroUsize::new) {
+                Some(divisor) => AvgDivisor::Fixed(divisor),
+                None => bail!(Value, "avg_pool2d: divisor must be positive, got divisor_override={divisor}"),
+            },
+        };
+        apply(AvgPool { geometry, divisor, shape: Dims::from_slice(self.shape()) }, [self])
+    }
+
+    /// `max_pool2d_with_indices` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
+    pub fn max_pool1d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
+        let (out, indices) = self.as_planes("max_pool1d")?.max_pool2d_with_indices(&options.in_a_row())?;
+        Ok((out.squeeze(Some(&[-2]))?, indices.squeeze(Some(&[-2]))?))
+    }
+
+    /// `avg_pool2d` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
+    pub fn avg_pool1d(&self, options: &PoolOptions, count_include_pad: bool) -> Result<Tensor> {
+        let planes = self.as_planes("avg_pool1d")?;
+        planes.avg_pool2d(&options.in_a_row(), count_include_pad, None)?.squeeze(Some(&[-2]))
+    }
+
+    fn as_planes(&self, op: &str) -> Result<Tensor> {
+        ensure!(
+            self.rank() == 2 || self.rank() == 3,
+            Shape,
+            "{op}: Expected 2D or 3D input tensor, but got {:?}",
+            self.shape()
+        );
+        self.unsqueeze(-2)
+    }
+
+    /// Means over windows that are chosen so that the output has that height and width: window `i`
+    /// covers the rows from `floor(i H / out)` up to `ceil((i + 1) H / out)`, columns likewise.
+    pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
+        ensure!(
+            (self.rank() == 3 || self.rank() == 4) && !self.shape()[self.rank() - 3..].contains(&0),
+            Shape,
+            "adaptive_avg_pool2d: Expected 3D or 4D tensor with non-zero sizes but the batch, but got {:?}",
+            self.shape()
+        );
+        let extents = [self.shape()[self.rank() - 2], self.shape()[self.rank() - 1]];
+        if size == [1, 1] {
+            return self.mean(&[-2, -1], true);
+        }
+        if size.iter().all(|&n| n > 0) && extents[0] % size[0] == 0 && extents[1] % size[1] == 0 {
+            let kernel = [extents[0] / size[0], extents[1] / size[1]];
+            return self.avg_pool2d(&PoolOptions::tiles(kernel), true, None);
+        }
+        let mut out = self.clone();
+        for (dim, (&extent, &count)) in extents.iter().zip(&size).enumerate() {
+            out = out.adaptive_means(dim as isize - 2, extent, count)?;
+        }
+        Ok(out)
+    }
+
+    fn adaptive_means(&self, dim: isize, extent: usize, count: usize) -> Result<Tensor> {
+        if count == 0 {
+            return self.slice(dim, 0, 0, 1);
+        }
+        let window = |i: usize| {
+            let (start, end) = (i * extent / count, ((i + 1) * extent).div_ceil(count));
+            self.slice(dim, start, end, 1)?.mean(&[dim], true)
+        };
+        let windows = (0..count).map(window).collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&windows.iter().collect::<Vec<_>>(), dim)
+    }
+}
+
+impl PoolOptions {
+    /// The same for planes of height 1.
+    fn in_a_row(&self) -> Self {
+        let row = |[_, n]: [usize; 2], first| [first, n];
+        Self {
+            kernel: row(self.kernel, 1),
+            stride: row(self.stride, 1),
+            padding: row(self.padding, 0),
+            dilation: row(self.dilation, 1),
+            ceil_mode: self.ceil_mode,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Functions of `nn.functional` that the core computes, with its signatures.
+
+mod conv;
+mod loss;
+mod norm;
+mod pool;
+mod softmax;
+
+use crate::convert::ints_of;
+use crate::tensor::PyTensor;
+use firesteel::Tensor;
+use pyo3::exceptions::{PyRuntimeError, PyUserWarning};
+use pyo3::prelude::*;
+use std::ffi::CString;
+
+/// An optional tensor argument.
+pub(crate) type Maybe<'a, 'py> = Option<&'a Bound<'py, PyTensor>>;
+
+/// The core's tensor of an optional argument.
+fn maybe<'a>(tensor: Maybe<'a, '_>) -> Option<&'a Tensor> {
+    tensor.map(|tensor| tensor.get().tensor())
+}
+
+/// One number for both dims, or a number for each, none negative.
+fn pair_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
+    let ints = ints_of(value)?;
+    let pair = match ints[..] {
+        [both] => [both, both],
+        [rows, cols] => [rows, cols],
+        _ => {
+            return Err(PyRuntimeError::new_err(format!(
+                "{op}: {role} should be a single int or a tuple of two ints, got {} values",
+                ints.len()
+            )))
+        }
+    };
+    if pair.iter().any(|&n| n < 0) {
+        return Err(PyRuntimeError::new_err(format!("{op}: negative {role} is not supported, got {pair:?}")));
+    }
+    Ok(pair.map(|n| n as usize))
+}
+
+/// The same for a single dim: its number is the second one of the pair.
+fn single_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
+    let ints = ints_of(value)?;
+    match ints[..] {
+        [n] if n >= 0 => Ok([n as usize; 2]),
+        _ => Err(PyRuntimeError::new_err(format!(
+            "{op}: {role} should be a single int that is not negative, got {:?}",
+            ints.as_slice()
+        ))),
+    }
+}
+
+/// A `UserWarning` at the caller's line.
+fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
+    let text = CString::new(text).unwrap_or_default();
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 2)
+}
+
+/// Adds the functions.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    softmax::register(m)?;
+    loss::register(m)?;
+    conv::register(m)?;
+    pool::register(m)?;
+    norm::register(m)
+}

@@ -1,0 +1,155 @@
+//! Pooling.
+
+use super::{pair_of, single_of};
+use crate::convert::int_of;
+use crate::enter::enter;
+use crate::tensor::PyTensor;
+use firesteel::ops::pool::PoolOptions;
+use firesteel::Tensor;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple};
+
+type Pair = fn(&str, &str, &Bound<'_, PyAny>) -> PyResult<[usize; 2]>;
+
+/// The window; a missing stride is its extent.
+fn options_of(
+    op: &str,
+    pair: Pair,
+    kernel: &Bound<'_, PyAny>,
+    stride: Option<&Bound<'_, PyAny>>,
+    padding: Option<&Bound<'_, PyAny>>,
+    dilation: Option<&Bound<'_, PyAny>>,
+    ceil_mode: bool,
+) -> PyResult<PoolOptions> {
+    let kernel = pair(op, "kernel_size", kernel)?;
+    let is_given = |value: &&Bound<'_, PyAny>| value.len().map_or(true, |len| len > 0);
+    Ok(PoolOptions {
+        kernel,
+        stride: stride.filter(is_given).map_or(Ok(kernel), |stride| pair(op, "stride", stride))?,
+        padding: padding.map_or(Ok([0, 0]), |padding| pair(op, "padding", padding))?,
+        dilation: dilation.map_or(Ok([1, 1]), |dilation| pair(op, "dilation", dilation))?,
+        ceil_mode,
+    })
+}
+
+fn max_pool<'py>(
+    input: &Bound<'py, PyTensor>,
+    options: &PoolOptions,
+    return_indices: bool,
+    call: fn(&Tensor, &PoolOptions) -> firesteel::Result<(Tensor, Tensor)>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, x) = (input.py(), input.get().tensor());
+    let (out, indices) = enter(py, x.numel(), || call(x, options))?;
+    if return_indices {
+        return Ok(PyTuple::new(py, [PyTensor::new(out), PyTensor::new(indices)])?.into_any());
+    }
+    Ok(Bound::new(py, PyTensor::new(out))?.into_any())
+}
+
+/// max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) ->
+/// Tensor, or a tuple with the indices: the largest element of each window.
+#[pyfunction]
+#[pyo3(signature = (input, kernel_size, stride=None, padding=None, dilation=None, ceil_mode=false, return_indices=false))]
+#[allow(clippy::too_many_arguments)]
+fn max_pool2d<'py>(
+    input: &Bound<'py, PyTensor>,
+    kernel_size: &Bound<'py, PyAny>,
+    stride: Option<&Bound<'py, PyAny>>,
+    padding: Option<&Bound<'py, PyAny>>,
+    dilation: Option<&Bound<'py, PyAny>>,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let options = options_of("max_pool2d", pair_of, kernel_size, stride, padding, dilation, ceil_mode)?;
+    max_pool(input, &options, return_indices, Tensor::max_pool2d_with_indices)
+}
+
+/// max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) ->
+/// Tensor, or a tuple with the indices: the largest element of each window.
+#[pyfunction]
+#[pyo3(signature = (input, kernel_size, stride=None, padding=None, dilation=None, ceil_mode=false, return_indices=false))]
+#[allow(clippy::too_many_arguments)]
+fn max_pool1d<'py>(
+    input: &Bound<'py, PyTensor>,
+    kernel_size: &Bound<'py, PyAny>,
+    stride: Option<&Bound<'py, PyAny>>,
+    padding: Option<&Bound<'py, PyAny>>,
+    dilation: Option<&Bound<'py, PyAny>>,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let options = options_of("max_pool1d", single_of, kernel_size, stride, padding, dilation, ceil_mode)?;
+    max_pool(input, &options, return_indices, Tensor::max_pool1d_with_indices)
+}
+
+/// avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
+/// divisor_override=None) -> Tensor: the mean of each window.
+#[pyfunction]
+#[pyo3(signature = (input, kernel_size, stride=None, padding=None, ceil_mode=false, count_include_pad=true, divisor_override=None))]
+#[allow(clippy::too_many_arguments)]
+fn avg_pool2d(
+    input: &Bound<'_, PyTensor>,
+    kernel_size: &Bound<'_, PyAny>,
+    stride: Option<&Bound<'_, PyAny>>,
+    padding: Option<&Bound<'_, PyAny>>,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: Option<isize>,
+) -> PyResult<PyTensor> {
+    let options = options_of("avg_pool2d", pair_of, kernel_size, stride, padding, None, ceil_mode)?;
+    let x = input.get().tensor();
+    enter(input.py(), x.numel(), || x.avg_pool2d(&options, count_include_pad, divisor_override))
+        .map(PyTensor::new)
+}
+
+/// avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Tensor: the
+/// mean of each window.
+#[pyfunction]
+#[pyo3(signature = (input, kernel_size, stride=None, padding=None, ceil_mode=false, count_include_pad=true))]
+fn avg_pool1d(
+    input: &Bound<'_, PyTensor>,
+    kernel_size: &Bound<'_, PyAny>,
+    stride: Option<&Bound<'_, PyAny>>,
+    padding: Option<&Bound<'_, PyAny>>,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> PyResult<PyTensor> {
+    let options = options_of("avg_pool1d", single_of, kernel_size, stride, padding, None, ceil_mode)?;
+    let x = input.get().tensor();
+    enter(input.py(), x.numel(), || x.avg_pool1d(&options, count_include_pad)).map(PyTensor::new)
+}
+
+/// adaptive_avg_pool2d(input, output_size) -> Tensor: means over windows chosen so that the output has that height
+/// and width; None keeps an extent.
+#[pyfunction]
+fn adaptive_avg_pool2d(input: &Bound<'_, PyTensor>, output_size: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+    let x = input.get().tensor();
+    let rank = x.rank();
+    let extents = if rank >= 2 { [x.shape()[rank - 2], x.shape()[rank - 1]] } else { [0, 0] };
+    let both = output_size.is_none() || output_size.cast::<PyInt>().is_ok();
+    if !both && output_size.len()? != 2 {
+        return Err(PyRuntimeError::new_err("adaptive_avg_pool2d: output_size must be 2"));
+    }
+    let mut size = extents;
+    for (dim, size) in size.iter_mut().enumerate() {
+        let value = if both { output_size.clone() } else { output_size.get_item(dim)? };
+        if !value.is_none() {
+            *size = usize::try_from(int_of(&value)?).map_err(|_| {
+                PyRuntimeError::new_err(
+                    "adaptive_avg_pool2d: elements of output_size must be greater than or equal to 0",
+                )
+            })?;
+        }
+    }
+    enter(input.py(), x.numel(), || x.adaptive_avg_pool2d(size)).map(PyTensor::new)
+}
+
+/// Adds the functions.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(max_pool1d, m)?)?;
+    m.add_function(wrap_pyfunction!(max_pool2d, m)?)?;
+    m.add_function(wrap_pyfunction!(avg_pool1d, m)?)?;
+    m.add_function(wrap_pyfunction!(avg_pool2d, m)?)?;
+    m.add_function(wrap_pyfunction!(adaptive_avg_pool2d, m)?)
+}

@@ -1,0 +1,145 @@
+//! Softmax, dropout, embedding.
+
+use super::warn;
+use crate::convert::DTypeArg;
+use crate::enter::enter;
+use crate::error::IntoPy;
+use crate::tensor::PyTensor;
+use firesteel::Tensor;
+use pyo3::exceptions::{PyAssertionError, PyNotImplementedError};
+use pyo3::prelude::*;
+
+type Call = fn(&Tensor, isize) -> firesteel::Result<Tensor>;
+
+fn along(py: Python<'_>, x: &Tensor, dim: isize, dtype: Option<DTypeArg>, call: Call) -> PyResult<PyTensor> {
+    enter(py, x.numel(), || match dtype {
+        None => call(x, dim),
+        Some(dtype) => call(&x.to_dtype(dtype.0)?, dim),
+    })
+    .map(PyTensor::new)
+}
+
+/// The dim that PyTorch takes where none is given, with its warning.
+fn implicit_dim(py: Python<'_>, name: &str, x: &Tensor) -> PyResult<isize> {
+    warn(
+        py,
+        &format!(
+            "Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument."
+        ),
+    )?;
+    Ok(isize::from(!matches!(x.rank(), 0 | 1 | 3)))
+}
+
+/// softmax(input, dim=None, dtype=None) -> Tensor: exp(input) over its sum along a dim.
+#[pyfunction]
+#[pyo3(signature = (input, dim=None, _stacklevel=3, dtype=None))]
+fn softmax(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    dim: Option<isize>,
+    _stacklevel: isize,
+    dtype: Option<DTypeArg>,
+) -> PyResult<PyTensor> {
+    let x = input.get().tensor();
+    let dim = dim.map_or_else(|| implicit_dim(py, "softmax", x), Ok)?;
+    along(py, x, dim, dtype, Tensor::softmax)
+}
+
+/// log_softmax(input, dim=None, dtype=None) -> Tensor: the logarithm of softmax, without loss of digits.
+#[pyfunction]
+#[pyo3(signature = (input, dim=None, _stacklevel=3, dtype=None))]
+fn log_softmax(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    dim: Option<isize>,
+    _stacklevel: isize,
+    dtype: Option<DTypeArg>,
+) -> PyResult<PyTensor> {
+    let x = input.get().tensor();
+    let dim = dim.map_or_else(|| implicit_dim(py, "log_softmax", x), Ok)?;
+    along(py, x, dim, dtype, Tensor::log_softmax)
+}
+
+#[pymethods]
+impl PyTensor {
+    /// softmax(dim, dtype=None) -> Tensor: exp(self) over its sum along a dim.
+    #[pyo3(signature = (dim, dtype=None))]
+    fn softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<PyTensor> {
+        along(py, self.tensor(), dim, dtype, Tensor::softmax)
+    }
+
+    /// log_softmax(dim, dtype=None) -> Tensor: the logarithm of softmax, without loss of digits.
+    #[pyo3(signature = (dim, dtype=None))]
+    fn log_softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<PyTensor> {
+        along(py, self.tensor(), dim, dtype, Tensor::log_softmax)
+    }
+}
+
+/// dropout(input, p=0.5, training=True, inplace=False) -> Tensor: elements set to zero with probability p, the
+/// others divided by 1 - p, if training.
+#[pyfunction]
+#[pyo3(signature = (input, p=0.5, training=true, inplace=false))]
+fn dropout<'py>(
+    input: Bound<'py, PyTensor>,
+    p: f64,
+    training: bool,
+    inplace: bool,
+) -> PyResult<Bound<'py, PyTensor>> {
+    let py = input.py();
+    let x = input.get().tensor();
+    if inplace {
+        enter(py, x.numel(), || x.dropout_(p, training))?;
+        return Ok(input);
+    }
+    let out = enter(py, x.numel(), || x.dropout(p, training))?;
+    if out.is_same(x) {
+        return Ok(input);
+    }
+    Bound::new(py, PyTensor::new(out))
+}
+
+/// embedding(input, weight, padding_idx=None) -> Tensor: the rows of weight at the indices in input; the row
+/// padding_idx gets no gradient.
+#[pyfunction]
+#[pyo3(signature = (input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=false, sparse=false))]
+#[allow(clippy::too_many_arguments)]
+fn embedding(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    weight: &Bound<'_, PyTensor>,
+    padding_idx: Option<isize>,
+    max_norm: Option<f64>,
+    norm_type: f64,
+    scale_grad_by_freq: bool,
+    sparse: bool,
+) -> PyResult<PyTensor> {
+    if max_norm.is_some() || scale_grad_by_freq || sparse {
+        return Err(PyNotImplementedError::new_err(format!(
+            "embedding: max_norm={max_norm:?} (norm_type={norm_type}), scale_grad_by_freq={scale_grad_by_freq} and \
+             sparse={sparse} are not supported; leave them at their defaults"
+        )));
+    }
+    let (index, weight) = (input.get().tensor(), weight.get().tensor());
+    let rows = weight.shape().first().copied().unwrap_or(0) as isize;
+    let padding = match padding_idx {
+        Some(row) if !(-rows..rows).contains(&row) => {
+            return Err(PyAssertionError::new_err(format!(
+                "Padding_idx must be within num_embeddings: got {row} for {rows} rows"
+            )))
+        }
+        Some(row) => Some((if row < 0 { row + rows } else { row }) as usize),
+        None => None,
+    };
+    if weight.rank() != 2 {
+        return weight.embedding(index, padding).map(PyTensor::new).py(py);
+    }
+    enter(py, index.numel() * weight.shape()[1], || weight.embedding(index, padding)).map(PyTensor::new)
+}
+
+/// Adds the functions.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(softmax, m)?)?;
+    m.add_function(wrap_pyfunction!(log_softmax, m)?)?;
+    m.add_function(wrap_pyfunction!(dropout, m)?)?;
+    m.add_function(wrap_pyfunction!(embedding, m)?)
+}
