@@ -9,7 +9,7 @@ use crate::simd::Isa;
 
 /// Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits.
 const ROUND: f64 = 6_755_399_441_055_744.0;
-const HALF_PI_HI: f64 = 1.570_796_326_794_896_6;
+const HALF_PI_HI: f64 = std::f64::consts::FRAC_PI_2;
 const HALF_PI_LO: f64 = 6.123_233_995_736_766e-17;
 
 /// The value for arguments of magnitude `a` from 0, 2^44, 2^65, 2^86 and 2^107 on.
