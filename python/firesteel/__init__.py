@@ -1,6 +1,6 @@
 """PyTorch's API for training neural networks on CPUs, on a small Rust core.
 
-    import firesteel as torch
+import firesteel as torch
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def get_default_dtype() -> _core.dtype:
 
 
 def allclose(
-    input: _core.Tensor, other: _core.Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+    input: _core.Tensor,
+    other: _core.Tensor,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
 ) -> bool:
     """Whether all elements satisfy `|input - other| <= atol + rtol * |other|`.
 
@@ -77,7 +81,11 @@ def allclose(
 
 
 def isclose(
-    input: _core.Tensor, other: _core.Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+    input: _core.Tensor,
+    other: _core.Tensor,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
 ) -> _core.Tensor:
     """As `allclose`, for each element."""
     if input.dtype != other.dtype:

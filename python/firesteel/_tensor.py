@@ -20,7 +20,11 @@ def _reduce_ex(self: Tensor, protocol: int):
     """Pickles the elements; history is not kept."""
     data = self.detach().contiguous()
     dtype = str(self.dtype).removeprefix("torch.")
-    return _rebuild, (type(self), data._bytes(), dtype, tuple(self.shape), self.requires_grad), self.__dict__ or None
+    return (
+        _rebuild,
+        (type(self), data._bytes(), dtype, tuple(self.shape), self.requires_grad),
+        self.__dict__ or None,
+    )
 
 
 def _deepcopy(self: Tensor, memo: dict) -> Tensor:
