@@ -17,8 +17,9 @@ import re
 import tokenize
 from pathlib import Path
 
-import firesteel
 import pytest
+
+import firesteel
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from firesteel import _core
 
 ROOT = Path(__file__).parent.parent
 RUST = sorted(path for folder in ("core", "python") for path in (ROOT / "rust" / folder).rglob("*.rs"))
 PYTHON = sorted((ROOT / "python").rglob("*.py"))
-OTHER_PYTHON = [path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+OTHER_PYTHON = [
+    path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+]
 
 # Where unsafe code may stand, as paths in the source folders of the two crates.
 UNSAFE = {
@@ -48,7 +51,7 @@ def _has_reason(lines: list[str], number: int) -> bool:
 
 
 def _is_covered(lines: list[str], number: int) -> bool:
-    """Whether line `number` is part of an item that gives one reason, `SAFETY (all blocks):`, for all of them."""
+    """Whether line `number` is part of an item with one reason for all, `SAFETY (all blocks):`."""
     for first in (i for i, line in enumerate(lines[:number]) if "SAFETY (all blocks):" in line):
         indent = lines[first][: -len(lines[first].lstrip())]
         last = next((i for i in range(first, len(lines)) if lines[i] == indent + "}"), first)
@@ -71,7 +74,9 @@ def test_unsafe_code_is_where_it_may_be_and_says_why_it_is_sound(path: Path) -> 
 
 
 def test_rayon_is_named_in_one_file() -> None:
-    naming = {_name(path) for path in RUST if any(re.search(r"\brayon\b", code) for _, code in _code_lines(path))}
+    naming = {
+        _name(path) for path in RUST if any(re.search(r"\brayon\b", code) for _, code in _code_lines(path))
+    }
     assert naming == {"rust/core/src/par.rs"}
 
 
@@ -107,8 +112,5 @@ def test_public_python_is_documented(path: Path) -> None:
 @pytest.mark.parametrize("owner", [_core, _core.Tensor, _core.Generator], ids=lambda owner: owner.__name__)
 def test_public_names_of_the_binding_are_documented(owner: object) -> None:
     public = {name: getattr(owner, name) for name in vars(owner) if not name.startswith("_")}
-    documented = {name: value for name, value in public.items() if callable(value) or inspect.isdatadescriptor(value)}
-    # The objects that are dtypes are values, not functions.
-    assert not [
-        name for name, value in documented.items() if not isinstance(value, _core.dtype) and not inspect.getdoc(value)
-    ]
+    named = [name for name, value in public.items() if callable(value) or inspect.isdatadescriptor(value)]
+    assert not [name for name in named if not inspect.getdoc(public[name])]
