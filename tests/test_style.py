@@ -15,9 +15,7 @@ from firesteel import _core
 ROOT = Path(__file__).parent.parent
 RUST = sorted(path for folder in ("core", "python") for path in (ROOT / "rust" / folder).rglob("*.rs"))
 PYTHON = sorted((ROOT / "python").rglob("*.py"))
-OTHER_PYTHON = [
-    path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")
-]
+OTHER = [path for folder in ("tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 
 # Where unsafe code may stand, as paths in the source folders of the two crates.
 UNSAFE = {
