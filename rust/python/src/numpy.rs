@@ -155,7 +155,7 @@ fn frombuffer(
     }
     let read_only = bytes.readonly();
     let pointer = (bytes.buf_ptr() as *mut u8).wrapping_add(offset);
-    if pointer as usize % size != 0 {
+    if !(pointer as usize).is_multiple_of(size) {
         return Err(PyValueError::new_err(format!(
             "frombuffer: offset {offset} is not aligned for {}",
             dtype.0
