@@ -34,7 +34,7 @@ pub fn backward(
     };
     let mut run = Run::start(roots, grads, options, Some(inputs))?;
     run.sweep()?;
-    let captured = run.take_captured(inputs);
+    let captured = run.take_captured();
     for (input, grad) in inputs.iter().zip(captured) {
         if let Some(grad) = grad {
             input.accumulate_grad(grad)?;
@@ -52,7 +52,7 @@ pub fn grad(
 ) -> Result<Vec<Option<Tensor>>> {
     let mut run = Run::start(outputs, grad_outputs, options, Some(inputs))?;
     run.sweep()?;
-    Ok(run.take_captured(inputs))
+    Ok(run.take_captured())
 }
 
 type InterruptCheck = fn() -> Result<()>;
@@ -73,6 +73,8 @@ struct Run {
     /// With inputs given: which nodes lead to one (true for an input's own node).
     wanted: Option<HashMap<u64, bool>>,
     captured: HashMap<(u64, usize), Tensor>,
+    /// Edges of the inputs: they keep the inputs' nodes, and with them the ids, alive.
+    targets: Vec<Edge>,
 }
 
 /// Orders nodes by creation, newest first.
@@ -106,12 +108,19 @@ impl Run {
         for (i, root) in roots.iter().enumerate() {
             starts.push(start_of(root, grads.get(i).and_then(Option::as_ref))?);
         }
+        let targets: Vec<Edge> = inputs.unwrap_or_default().iter().filter_map(Tensor::edge).collect();
         let wanted = match inputs {
             Some(inputs) => Some(nodes_towards(starts.iter().map(|(edge, _)| edge), inputs)?),
             None => None,
         };
-        let mut run =
-            Self { id: next_id(), options, ready: BinaryHeap::new(), wanted, captured: HashMap::new() };
+        let mut run = Self {
+            id: next_id(),
+            options,
+            ready: BinaryHeap::new(),
+            wanted,
+            captured: HashMap::new(),
+            targets,
+        };
         for (edge, grad) in starts {
             run.deliver(&edge, grad)?;
         }
@@ -179,14 +188,8 @@ impl Run {
         Ok(())
     }
 
-    fn take_captured(&mut self, inputs: &[Tensor]) -> Vec<Option<Tensor>> {
-        inputs
-            .iter()
-            .map(|input| {
-                let edge = input.edge()?;
-                self.captured.get(&(edge.node.id(), edge.output)).cloned()
-            })
-            .collect()
+    fn take_captured(&mut self) -> Vec<Option<Tensor>> {
+        self.targets.iter().map(|edge| self.captured.get(&(edge.node.id(), edge.output)).cloned()).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use super::nest::Nest;
 use crate::array::Array;
 use crate::dispatch_all;
 use crate::dtype::Element;
+use crate::layout::contiguous_strides;
 use crate::par;
 use std::ops::Range;
 
@@ -17,7 +18,9 @@ pub fn take(x: &Array, offsets: &[isize], rest: &Array, out: &Array) {
 fn take_items<T: Element>(rest: &Array, offsets: &[isize], out: &Array) {
     let item = rest.numel();
     let (xp, op) = (Shared(rest.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
-    let nest = Nest::new(rest.shape(), [rest.strides()]);
+    // The output comes first: its order of dims decides the walk.
+    let nest = Nest::new(rest.shape(), [&contiguous_strides(rest.shape()), rest.strides()]);
+    let [to_step, step] = nest.inner_strides();
     let contiguous = rest.is_contiguous();
     par::for_each_chunk(offsets.len(), (GRAIN_CHEAP / item.max(1)).max(1), |range: Range<usize>| {
         for b in range {
@@ -27,12 +30,9 @@ fn take_items<T: Element>(rest: &Array, offsets: &[isize], out: &Array) {
                 if contiguous {
                     std::ptr::copy_nonoverlapping(from, to, item);
                 } else {
-                    let [step] = nest.inner_strides();
-                    let mut i = 0;
-                    nest.runs(0..item, &mut |[offset], len| {
+                    nest.runs(0..item, &mut |[start, offset], len| {
                         for j in 0..len as isize {
-                            *to.add(i) = *from.offset(offset + j * step);
-                            i += 1;
+                            *to.offset(start + j * to_step) = *from.offset(offset + j * step);
                         }
                     });
                 }
@@ -51,12 +51,13 @@ fn put_items<T: Element>(rest: &Array, offsets: &[isize], values: &Array, accumu
     let item = rest.numel();
     let values = values.slice::<T>();
     let op = Shared(rest.as_ptr::<T>());
-    let nest = Nest::new(rest.shape(), [rest.strides()]);
-    let [step] = nest.inner_strides();
+    let nest = Nest::new(rest.shape(), [&contiguous_strides(rest.shape()), rest.strides()]);
+    let [from_step, step] = nest.inner_strides();
     for (b, &offset) in offsets.iter().enumerate() {
-        let mut from = values[b * item..(b + 1) * item].iter();
-        nest.runs(0..item, &mut |[at], len| {
-            for (j, &value) in (0..len as isize).zip(from.by_ref()) {
+        let from = &values[b * item..(b + 1) * item];
+        nest.runs(0..item, &mut |[start, at], len| {
+            for j in 0..len as isize {
+                let value = from[(start + j * from_step) as usize];
                 // SAFETY: offsets stay inside `out`.
                 unsafe {
                     let slot = op.at(offset + at + j * step);

@@ -133,11 +133,11 @@ macro_rules! result_dtype {
         result_type($a, $b)
     };
     (no_bool, $name:expr, $a:ident, $b:ident) => {{
-        if $a.dtype() == DType::Bool && $b.dtype() == DType::Bool {
+        if $a.dtype() == DType::Bool || $b.dtype() == DType::Bool {
             bail!(
                 DType,
-                "{}: not defined for two bool tensors; use the `^` or `logical_xor()` operator, or convert \
-                 with .int()",
+                "{}: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to \
+                 invert a mask, use the `~` or `logical_not()` operator instead, or convert with .int()",
                 $name
             );
         }
@@ -145,6 +145,9 @@ macro_rules! result_dtype {
     }};
     (divisor, $name:expr, $a:ident, $b:ident) => {{
         let dtype = result_type($a, $b);
+        if dtype == DType::Bool {
+            bail!(DType, "{}: not implemented for 'Bool'; convert with .int()", $name);
+        }
         if !dtype.is_float() {
             check_divisor($name, $b)?;
         }

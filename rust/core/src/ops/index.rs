@@ -34,16 +34,25 @@ impl Picks {
                 }
             };
         }
+        // Where nothing is picked, PyTorch does not look at the indices.
+        let dims: Vec<usize> = indexed.iter().map(|(dim, _)| *dim).collect();
+        let nothing = (0..source.len()).any(|d| !dims.contains(&d) && source[d] == 0);
         let mut indices = Vec::new();
         for (dim, index) in indexed {
             let extent = source[*dim] as i64;
             for i in index.broadcast_to(op, &shape)?.to_vec::<i64>()? {
                 ensure!(
-                    (-extent..extent).contains(&i),
+                    nothing || (-extent..extent).contains(&i),
                     Index,
                     "{op}: index {i} is out of bounds for dimension {dim} with size {extent}"
                 );
-                indices.push(if i < 0 { i + extent } else { i } as usize);
+                indices.push(if nothing {
+                    0
+                } else if i < 0 {
+                    (i + extent) as usize
+                } else {
+                    i as usize
+                });
             }
         }
         let dims = indexed.iter().map(|(dim, _)| *dim).collect();

@@ -3,7 +3,7 @@
 use crate::array::Array;
 use crate::random::Generator;
 use crate::tensor::Tensor;
-use crate::{bail, dispatch_all, ensure, DType, Result};
+use crate::{bail, dispatch_all, ensure, DType, Layout, Result};
 
 fn float_only(op: &str, dtype: DType) -> Result<()> {
     ensure!(
@@ -187,6 +187,11 @@ impl Tensor {
         crate::autograd::check_writable(op, self)?;
         let mut values = Array::empty(self.shape(), self.dtype())?;
         make(&mut values, self.array().is_contiguous())?;
+        // PyTorch fills dense tensors in the order of memory, whatever the order of their dims.
+        if self.array().layout().is_dense() {
+            let layout = Layout::new(self.shape().into(), self.array().strides().into(), 0);
+            values = values.with_layout(layout);
+        }
         self.copy_(&Tensor::constant(values))
     }
 }

@@ -55,6 +55,14 @@ fn float_into<F: FloatFormula>(name: &str, f: F, x: &Array, out: &Array) -> Resu
     Ok(())
 }
 
+/// Integers are rounded already.
+fn rounded_into<F: FloatFormula>(name: &str, f: F, x: &Array, out: &Array) -> Result<()> {
+    if x.dtype().is_float() {
+        return float_into(name, f, x, out);
+    }
+    out.copy_from(x)
+}
+
 fn num_into<F: NumFormula>(name: &str, f: F, x: &Array, out: &Array) -> Result<()> {
     dispatch_compute!(x.dtype(), name, T => map::<T, T, _>(x, out, OnNum(f)));
     Ok(())
@@ -125,6 +133,9 @@ macro_rules! formula {
             }
         }
     };
+    (rounding, $op:ident, |$x:ident| $f:expr) => {
+        formula!(float, $op, |$x| $f);
+    };
     (number, $op:ident, |$x:ident| $f:expr) => {
         impl NumFormula for $op {
             #[inline(always)]
@@ -139,7 +150,7 @@ macro_rules! result_dtype {
     (float, $x:expr) => {
         $x.dtype().to_float()
     };
-    (number, $x:expr) => {
+    ($over:ident, $x:expr) => {
         $x.dtype()
     };
 }
@@ -147,6 +158,9 @@ macro_rules! result_dtype {
 macro_rules! kernel {
     (float) => {
         float_into
+    };
+    (rounding) => {
+        rounded_into
     };
     (number) => {
         num_into
@@ -247,13 +261,13 @@ unary_ops! {
         df: |g, x| { let s = x.sigmoid()?; g * (&s * (x * (1.0 - &s) + 1.0)) }, on: -4.0..4.0
     }
     /// Largest integer not above `x`, element-wise.
-    floor / floor_ (Floor, float) { f: |x| x.floor(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
+    floor / floor_ (Floor, rounding) { f: |x| x.floor(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
     /// Smallest integer not below `x`, element-wise.
-    ceil / ceil_ (Ceil, float) { f: |x| x.ceil(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
+    ceil / ceil_ (Ceil, rounding) { f: |x| x.ceil(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
     /// Nearest integer, halves to even, element-wise.
-    round / round_ (Round, float) { f: |x| x.round(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.4 }
+    round / round_ (Round, rounding) { f: |x| x.round(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.4 }
     /// `x` without its fraction, element-wise.
-    trunc / trunc_ (Trunc, float) { f: |x| x.trunc(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
+    trunc / trunc_ (Trunc, rounding) { f: |x| x.trunc(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
     /// `-x`, element-wise.
     neg / neg_ (Neg, number) { f: |x| x.neg(), keep: nothing, df: |g, _g| -g, on: -3.0..3.0 }
     /// Absolute value, element-wise.

@@ -74,7 +74,7 @@ impl PyTensor {
     }
 
     #[deleter]
-    fn del_grad(&self, py: Python<'_>) -> PyResult<()> {
+    fn delete_grad(&self, py: Python<'_>) -> PyResult<()> {
         self.tensor().set_grad(None).py(py)
     }
 
