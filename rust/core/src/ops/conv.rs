@@ -459,16 +459,21 @@ impl Tensor {
                 "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
                  {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
             );
-            let whole = n[2 + dim].saturating_sub(1) * stride[dim]
-                + dilation[dim] * (c[2 + dim] - 1)
-                + output_padding[dim]
-                + 1;
+            // More than a step of output padding lies beyond the reach of every window: zeros, added below.
+            let near = output_padding[dim].min(stride[dim] - 1);
+            let whole =
+                n[2 + dim].saturating_sub(1) * stride[dim] + dilation[dim] * (c[2 + dim] - 1) + near + 1;
             match whole.checked_sub(2 * padding[dim]) {
                 Some(extent) if extent > 0 && n[2 + dim] > 0 => x.push(extent),
                 _ => bail!(Shape, "{op}: input {n:?}, weight {c:?} and padding {padding:?} leave no output"),
             }
         }
-        let out = apply(ConvInput(Conv { options, x, weight: Dims::from_slice(c) }), [self, weight])?;
+        let mut out = apply(ConvInput(Conv { options, x, weight: Dims::from_slice(c) }), [self, weight])?;
+        for dim in (0..2).filter(|&dim| output_padding[dim] >= stride[dim]) {
+            let mut shape = Dims::from_slice(out.shape());
+            shape[2 + dim] = output_padding[dim] - (stride[dim] - 1);
+            out = Tensor::cat(&[&out, &Tensor::zeros(&shape, out.dtype())?], 2 + dim as isize)?;
+        }
         match bias {
             None => Ok(out),
             Some(bias) => {
