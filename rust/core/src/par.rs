@@ -29,7 +29,12 @@ const ALIGN: usize = 64;
 ///
 /// `grain` is the length that is worth a thread; a loop of at most that runs on the caller, and so
 /// does a loop inside a loop. Chunks may run in any order. A panic in `body` comes out of this call.
+#[inline]
 pub fn for_each_chunk(len: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
+    split(len, grain, &body);
+}
+
+fn split(len: usize, grain: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
     let threads = num_threads();
     if len <= grain.max(1) || threads == 1 || is_nested() {
         if len > 0 {

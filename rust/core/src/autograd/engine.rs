@@ -279,7 +279,8 @@ fn fit(edge: &Edge, grad: Tensor) -> Result<Tensor> {
 
 /// The sum of two gradients, in the first one's memory when nobody else can see it.
 pub(crate) fn add(held: Tensor, grad: Tensor) -> Result<Tensor> {
-    if !super::mode::is_grad_enabled() && held.is_unique() {
+    // A gradient that was expanded has fewer places than elements, and cannot hold the sum.
+    if !super::mode::is_grad_enabled() && held.is_unique() && !held.array().layout().has_overlap() {
         held.add_(&grad)?;
         return Ok(held);
     }

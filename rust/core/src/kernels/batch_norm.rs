@@ -151,12 +151,10 @@ where
     #[inline(always)]
     fn run<I: Isa>(self) {
         if self.planes.len == 1 {
-            let mut start = self.channels.start;
-            while start < self.channels.end {
-                let end = self.channels.end.min(start + TILE);
-                self.tile(start, end);
-                start = end;
-            }
+            let (mut start, end) = (self.channels.start, self.channels.end);
+            start = self.tiles::<TILE>(start, end);
+            start = self.tiles::<8>(start, end);
+            self.tiles::<1>(start, end);
             return;
         }
         let Planes { batch, channels, len } = self.planes;
@@ -182,29 +180,37 @@ where
         unsafe { self.sums.row(channel)[0] = total };
     }
 
-    /// Sums the columns from `start` to `end`, at most [`TILE`] of them.
+    /// Sums columns in tiles of `W`, as many as fit from `start` to `end`; returns where the rest begins.
     #[inline(always)]
-    fn tile(&self, start: usize, end: usize) {
-        let Planes { batch, channels, .. } = self.planes;
-        let width = end - start;
-        let mut k = [[T::default(); TILE]; K];
-        for (k, coefficients) in k.iter_mut().zip(self.coefficients) {
-            k[..width].copy_from_slice(&coefficients[start..end]);
+    fn tiles<const W: usize>(&self, mut start: usize, end: usize) -> usize {
+        while start + W <= end {
+            self.tile::<W>(start);
+            start += W;
         }
-        let mut totals = [0.0; TILE];
+        start
+    }
+
+    /// Sums the `W` columns from `start` on.
+    #[inline(always)]
+    fn tile<const W: usize>(&self, start: usize) {
+        let Planes { batch, channels, .. } = self.planes;
+        let mut k = [[T::default(); W]; K];
+        for (k, coefficients) in k.iter_mut().zip(self.coefficients) {
+            k.copy_from_slice(&coefficients[start..start + W]);
+        }
+        let mut totals = [0.0; W];
         for rows in (0..batch).step_by(TILE_ROWS) {
-            let mut partial = [T::default(); TILE];
+            let mut partial = [T::default(); W];
             for row in rows..batch.min(rows + TILE_ROWS) {
-                let xs = self.xs.map(|x| &x[row * channels + start..row * channels + end]);
-                let partial = &mut partial[..width];
-                for i in 0..width {
-                    let x = xs.map(|x| x[i]);
-                    partial[i] += (self.f)(x, std::array::from_fn(|n| k[n][i]));
+                let at = row * channels + start;
+                let xs = self.xs.map(|x| &x[at..at + W]);
+                for i in 0..W {
+                    partial[i] += (self.f)(xs.map(|x| x[i]), std::array::from_fn(|n| k[n][i]));
                 }
             }
             totals.iter_mut().zip(partial).for_each(|(total, sum)| *total += sum.to_f64());
         }
-        for (i, total) in totals[..width].iter().enumerate() {
+        for (i, total) in totals.iter().enumerate() {
             self.write(start + i, *total);
         }
     }

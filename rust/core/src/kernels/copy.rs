@@ -36,7 +36,7 @@ fn convert<T: Element, U: Element>(x: &Array, out: &Array, f: impl Fn(T) -> U + 
     let (op, xp) = (Shared(out.as_ptr::<U>()), Shared(x.as_ptr::<T>()));
     let [os, xs] = nest.inner_strides();
     par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
-        nest.runs(range, |[o, x], len| {
+        nest.runs(range, &mut |[o, x], len| {
             for i in 0..len as isize {
                 // SAFETY: the nest stays inside both layouts.
                 unsafe { *op.at(o + i * os) = f(*xp.at(x + i * xs)) };
@@ -60,7 +60,7 @@ fn fill_with<T: Element>(out: &Array, value: T) {
     let nest = Nest::new(out.shape(), [out.strides()]);
     let [step] = nest.inner_strides();
     par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
-        nest.runs(range, |[offset], len| {
+        nest.runs(range, &mut |[offset], len| {
             let op = op.at(offset);
             // SAFETY: the nest stays inside the layout.
             unsafe {

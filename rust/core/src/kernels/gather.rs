@@ -29,7 +29,7 @@ fn take_items<T: Element>(rest: &Array, offsets: &[isize], out: &Array) {
                 } else {
                     let [step] = nest.inner_strides();
                     let mut i = 0;
-                    nest.runs(0..item, |[offset], len| {
+                    nest.runs(0..item, &mut |[offset], len| {
                         for j in 0..len as isize {
                             *to.add(i) = *from.offset(offset + j * step);
                             i += 1;
@@ -55,7 +55,7 @@ fn put_items<T: Element>(rest: &Array, offsets: &[isize], values: &Array, accumu
     let [step] = nest.inner_strides();
     for (b, &offset) in offsets.iter().enumerate() {
         let mut from = values[b * item..(b + 1) * item].iter();
-        nest.runs(0..item, |[at], len| {
+        nest.runs(0..item, &mut |[at], len| {
             for (j, &value) in (0..len as isize).zip(from.by_ref()) {
                 // SAFETY: offsets stay inside `out`.
                 unsafe {
@@ -98,7 +98,7 @@ fn gather_elements<T: Element>(x: &Array, dim: usize, index: &Array, out: &Array
     let [os, is, xs] = nest.inner_strides();
     let (op, ip, xp) = (Shared(out.as_ptr::<T>()), Shared(index.as_ptr::<i64>()), Shared(x.as_ptr::<T>()));
     par::for_each_chunk(index.numel(), GRAIN_CHEAP / 4, |range| {
-        nest.runs(range, |[o, i, x], len| {
+        nest.runs(range, &mut |[o, i, x], len| {
             for j in 0..len as isize {
                 // SAFETY: the nest stays inside the layouts; indices have been checked.
                 unsafe {
@@ -120,7 +120,7 @@ fn scatter_elements<T: Element>(out: &Array, dim: usize, index: &Array, src: &Ar
     let nest = Nest::new(index.shape(), [index.strides(), src.strides(), &without(out.strides(), dim)]);
     let [is, ss, os] = nest.inner_strides();
     let (ip, sp, op) = (Shared(index.as_ptr::<i64>()), Shared(src.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
-    nest.runs(0..nest.numel(), |[i, s, o], len| {
+    nest.runs(0..nest.numel(), &mut |[i, s, o], len| {
         for j in 0..len as isize {
             // SAFETY: the nest stays inside the layouts; indices have been checked.
             unsafe {

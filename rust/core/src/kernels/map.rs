@@ -18,6 +18,8 @@ pub const GRAIN_COSTLY: usize = 4 * 1024;
 pub trait Unary<T, U>: Copy + Send + Sync {
     /// Elements that are worth a task of their own.
     const GRAIN: usize = GRAIN_CHEAP;
+    /// Whether the formula is long enough for AVX-512 to pay (see [`Kernel::WIDE`]).
+    const WIDE: bool = false;
     /// The formula. Mark it `#[inline(always)]`.
     fn call<I: Isa>(self, x: T) -> U;
 }
@@ -26,6 +28,8 @@ pub trait Unary<T, U>: Copy + Send + Sync {
 pub trait Binary<T, U>: Copy + Send + Sync {
     /// Elements that are worth a task of their own.
     const GRAIN: usize = GRAIN_CHEAP;
+    /// Whether the formula is long enough for AVX-512 to pay (see [`Kernel::WIDE`]).
+    const WIDE: bool = false;
     /// The formula. Mark it `#[inline(always)]`.
     fn call<I: Isa>(self, a: T, b: T) -> U;
 }
@@ -74,66 +78,38 @@ impl<T> Shared<T> {
 pub fn map<T: Element, U: Element, F: Unary<T, U>>(x: &Array, out: &Array, f: F) {
     debug_assert_eq!(x.shape(), out.shape());
     let (xp, op) = (Shared(x.as_ptr::<T>()), Shared(out.as_ptr::<U>()));
-    let numel = out.numel();
-    if x.layout().strides() == out.layout().strides() && out.layout().is_dense() {
-        par::for_each_chunk(numel, F::GRAIN, |range| {
-            dispatch(MapRun {
-                xp: xp.at(range.start as isize),
-                op: op.at(range.start as isize),
-                len: range.len(),
-                f,
-            })
-        });
-        return;
-    }
     let nest = Nest::new(out.shape(), [out.strides(), x.strides()]);
-    par::for_each_chunk(numel, F::GRAIN, |range| {
-        dispatch(MapNest { nest: &nest, range, xp, op, f });
+    let steps = nest.inner_strides();
+    par::for_each_chunk(out.numel(), F::GRAIN, |range| {
+        nest.runs(range, &mut |[o, x], len| {
+            dispatch(MapRun { xp: xp.at(x), op: op.at(o), steps, len, f });
+        });
     });
 }
 
+/// One run of `map`.
 struct MapRun<T, U, F> {
     xp: *const T,
     op: *mut U,
+    steps: [isize; 2],
     len: usize,
     f: F,
 }
 
 impl<T: Element, U: Element, F: Unary<T, U>> Kernel for MapRun<T, U, F> {
+    const WIDE: bool = F::WIDE;
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        for i in 0..self.len {
-            // SAFETY: `map` passes runs of `len` elements inside both arrays.
-            unsafe { *self.op.add(i) = self.f.call::<I>(*self.xp.add(i)) };
-        }
-    }
-}
-
-struct MapNest<'a, T, U, F> {
-    nest: &'a Nest<2>,
-    range: std::ops::Range<usize>,
-    xp: Shared<T>,
-    op: Shared<U>,
-    f: F,
-}
-
-impl<T: Element, U: Element, F: Unary<T, U>> Kernel for MapNest<'_, T, U, F> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let [os, xs] = self.nest.inner_strides();
-        self.nest.runs(self.range.clone(), |[o, x], len| {
-            let (op, xp) = (self.op.at(o), self.xp.at(x));
+        let Self { xp, op, steps: [os, xs], len, f } = self;
+        // SAFETY: the nest stays inside both layouts.
+        unsafe {
             if os == 1 && xs == 1 {
-                MapRun { xp, op, len, f: self.f }.run::<I>();
+                (0..len).for_each(|i| *op.add(i) = f.call::<I>(*xp.add(i)));
             } else {
-                for i in 0..len as isize {
-                    // SAFETY: the nest stays inside both layouts.
-                    unsafe { *op.offset(i * os) = self.f.call::<I>(*xp.offset(i * xs)) };
-                }
+                (0..len as isize).for_each(|i| *op.offset(i * os) = f.call::<I>(*xp.offset(i * xs)));
             }
-        });
+        }
     }
 }
 
@@ -142,68 +118,52 @@ pub fn zip<T: Element, U: Element, F: Binary<T, U>>(a: &Array, b: &Array, out: &
     debug_assert!(a.shape() == out.shape() && b.shape() == out.shape());
     let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
     let op = Shared(out.as_ptr::<U>());
-    let numel = out.numel();
-    if numel == 1 {
-        // SAFETY: each array has one element, at its offset.
-        unsafe { *op.0 = dispatch(One { a: *ap.0, b: *bp.0, f, out: std::marker::PhantomData }) };
+    if out.numel() == 1 {
+        dispatch(ZipRun { ap: ap.0, bp: bp.0, op: op.0, steps: [1, 1, 1], len: 1, f });
         return;
     }
     let nest = Nest::new(out.shape(), [out.strides(), a.strides(), b.strides()]);
-    par::for_each_chunk(numel, F::GRAIN, |range| {
-        dispatch(ZipNest { nest: &nest, range, ap, bp, op, f });
+    let steps = nest.inner_strides();
+    par::for_each_chunk(out.numel(), F::GRAIN, |range| {
+        nest.runs(range, &mut |[o, a, b], len| {
+            dispatch(ZipRun { ap: ap.at(a), bp: bp.at(b), op: op.at(o), steps, len, f });
+        });
     });
 }
 
-struct One<T, U, F> {
-    a: T,
-    b: T,
-    f: F,
-    out: std::marker::PhantomData<U>,
-}
-
-impl<T: Element, U: Element, F: Binary<T, U>> Kernel for One<T, U, F> {
-    type Output = U;
-    #[inline(always)]
-    fn run<I: Isa>(self) -> U {
-        self.f.call::<I>(self.a, self.b)
-    }
-}
-
-struct ZipNest<'a, T, U, F> {
-    nest: &'a Nest<3>,
-    range: std::ops::Range<usize>,
-    ap: Shared<T>,
-    bp: Shared<T>,
-    op: Shared<U>,
+/// One run of `zip`.
+struct ZipRun<T, U, F> {
+    ap: *const T,
+    bp: *const T,
+    op: *mut U,
+    steps: [isize; 3],
+    len: usize,
     f: F,
 }
 
-impl<T: Element, U: Element, F: Binary<T, U>> Kernel for ZipNest<'_, T, U, F> {
+impl<T: Element, U: Element, F: Binary<T, U>> Kernel for ZipRun<T, U, F> {
+    const WIDE: bool = F::WIDE;
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let [os, sa, sb] = self.nest.inner_strides();
-        let f = self.f;
-        self.nest.runs(self.range.clone(), |[o, a, b], len| {
-            let (op, ap, bp) = (self.op.at(o), self.ap.at(a), self.bp.at(b));
-            // SAFETY: the nest stays inside all three layouts; the same holds for each loop below.
-            unsafe {
-                match (os, sa, sb) {
-                    (1, 1, 1) => (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), *bp.add(i))),
-                    (1, 1, 0) => {
-                        let b = *bp;
-                        (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), b));
-                    }
-                    (1, 0, 1) => {
-                        let a = *ap;
-                        (0..len).for_each(|i| *op.add(i) = f.call::<I>(a, *bp.add(i)));
-                    }
-                    _ => (0..len as isize).for_each(|i| {
-                        *op.offset(i * os) = f.call::<I>(*ap.offset(i * sa), *bp.offset(i * sb));
-                    }),
+        let Self { ap, bp, op, steps, len, f } = self;
+        // SAFETY: the nest stays inside all three layouts.
+        unsafe {
+            match steps {
+                [1, 1, 1] => (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), *bp.add(i))),
+                [1, 1, 0] => {
+                    let b = *bp;
+                    (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), b));
                 }
+                [1, 0, 1] => {
+                    let a = *ap;
+                    (0..len).for_each(|i| *op.add(i) = f.call::<I>(a, *bp.add(i)));
+                }
+                [os, sa, sb] => (0..len as isize).for_each(|i| {
+                    *op.offset(i * os) = f.call::<I>(*ap.offset(i * sa), *bp.offset(i * sb));
+                }),
             }
-        });
+        }
     }
 }
 
@@ -214,7 +174,7 @@ pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array, out: &Array) 
     let (cp, op) = (Shared(condition.as_ptr::<bool>()), Shared(out.as_ptr::<T>()));
     let [os, cs, sa, sb] = nest.inner_strides();
     par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
-        nest.runs(range, |[o, c, a, b], len| {
+        nest.runs(range, &mut |[o, c, a, b], len| {
             let (op, cp, ap, bp) = (op.at(o), cp.at(c), ap.at(a), bp.at(b));
             for i in 0..len as isize {
                 // SAFETY: the nest stays inside all four layouts.

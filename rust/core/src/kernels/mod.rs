@@ -9,6 +9,7 @@ pub mod gemm;
 pub mod loss;
 pub mod map;
 pub mod math;
+pub mod matmul;
 pub mod nest;
 pub mod norm;
 pub mod num;

@@ -62,8 +62,10 @@ impl<const N: usize> Nest<N> {
     }
 
     /// Calls `run(offsets, len)` for each inner run of the steps in `range`.
-    #[inline(always)]
-    pub fn runs(&self, range: Range<usize>, mut run: impl FnMut([isize; N], usize)) {
+    ///
+    /// The walk itself is compiled once per `N`, not once per kernel: with a copy in each of them it
+    /// was most of the library. A run costs one indirect call.
+    pub fn runs(&self, range: Range<usize>, run: &mut dyn FnMut([isize; N], usize)) {
         let inner = self.dims[0];
         if range.is_empty() {
             return;

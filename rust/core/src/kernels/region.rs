@@ -16,7 +16,7 @@ fn add_elements<T: Element>(out: &Array, x: &Array) {
     let nest = Nest::new(out.shape(), [out.strides(), x.strides()]);
     let (op, xp) = (Shared(out.as_ptr::<T>()), Shared(x.as_ptr::<T>()));
     let [os, xs] = nest.inner_strides();
-    nest.runs(0..nest.numel(), |[o, x], len| {
+    nest.runs(0..nest.numel(), &mut |[o, x], len| {
         for i in 0..len as isize {
             // SAFETY: the nest stays inside both layouts.
             unsafe {

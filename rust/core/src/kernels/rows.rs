@@ -79,8 +79,13 @@ pub(super) fn sum_of<T: Float, const N: usize>(xs: [&[T]; N], f: impl Fn([T; N])
             }
             i += LANES;
         }
-        for (lane, sum) in lanes[..end - i].iter_mut().enumerate() {
-            *sum += at(i + lane);
+        // The rest goes through an array of its own: an index that varies would keep `lanes` in memory.
+        let mut rest = [T::default(); LANES];
+        for (lane, rest) in rest[..end - i].iter_mut().enumerate() {
+            *rest = at(i + lane);
+        }
+        for (sum, rest) in lanes.iter_mut().zip(rest) {
+            *sum += rest;
         }
         total += join(lanes, |a, b| a + b).to_f64();
     }
@@ -98,8 +103,10 @@ pub(super) fn max_of<T: Float>(x: &[T]) -> T {
             *max = larger(*max, *x);
         }
     }
-    for (max, x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *max = larger(*max, *x);
+    let mut rest = [T::from_f64(f64::NEG_INFINITY); LANES];
+    rest[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    for (max, rest) in lanes.iter_mut().zip(rest) {
+        *max = larger(*max, rest);
     }
     join(lanes, larger)
 }

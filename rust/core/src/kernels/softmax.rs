@@ -26,7 +26,7 @@ pub fn log_softmax_backward<T: Float>(grad: &[T], output: &[T], cols: usize, gra
 }
 
 fn forward<T: Float, const LOG: bool>(x: &[T], cols: usize, out: &mut [T]) {
-    debug_assert!(x.len() == out.len() && (cols == 0 || x.len() % cols == 0));
+    debug_assert!(x.len() == out.len() && (cols == 0 || x.len().is_multiple_of(cols)));
     if x.is_empty() {
         return;
     }

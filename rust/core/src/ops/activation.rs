@@ -10,7 +10,7 @@ use crate::kernels::map::{map, zip, Binary, Unary, GRAIN_COSTLY};
 use crate::kernels::math::Real;
 use crate::simd::Isa;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{dispatch_float, ensure, DType, Result};
 use std::fmt::Debug;
 
 /// A function of one float with arguments in its fields.
@@ -45,6 +45,7 @@ macro_rules! formulas {
         $(
             impl<A: Activation> Unary<$type, $type> for Value<A> {
                 const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
                 #[inline(always)]
                 fn call<I: Isa>(self, x: $type) -> $type {
                     self.0.value::<I, $type>(x)
@@ -52,6 +53,7 @@ macro_rules! formulas {
             }
             impl<A: Activation> Binary<$type, $type> for Slope<A> {
                 const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
                 #[inline(always)]
                 fn call<I: Isa>(self, grad: $type, x: $type) -> $type {
                     grad * self.0.slope::<I, $type>(x)
@@ -138,9 +140,13 @@ impl<A: Activation> Op<2> for ActivateGrad<A> {
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
         let x = saved.input(1)?;
-        let by_x = match self.0.curvature(&x)? {
-            Some(curvature) if saved.needs(1) => Some(grad * saved.input(0)? * curvature),
-            _ => None,
+        let by_x = if !saved.needs(1) {
+            None
+        } else {
+            Some(match self.0.curvature(&x)? {
+                Some(curvature) => grad * saved.input(0)? * curvature,
+                None => Tensor::zeros(x.shape(), x.dtype())?,
+            })
         };
         Ok([Some(apply(ActivateGrad(self.0), [grad, &x])?), by_x])
     }
@@ -322,7 +328,7 @@ impl Activation for Elu {
 
     fn curvature(self, x: &Tensor) -> Result<Option<Tensor>> {
         let factor = self.alpha * self.scale * self.input_scale * self.input_scale;
-        let below = x.le_scalar(0.0)?;
+        let below = x.lt_scalar(0.0)?;
         // Positive numbers are set to 0 first: their powers would overflow.
         Ok(Some(masked(&((masked(x, &below)? * self.input_scale).exp()? * factor), &below)?))
     }
@@ -483,6 +489,17 @@ pub enum Approximate {
     Tanh,
 }
 
+/// `hardtanh` takes signed integers, and unsigned ones when the limits are not negative.
+fn check_int_limits(x: &Tensor, min: f64, max: f64) -> Result<()> {
+    ensure!(x.dtype() != DType::Bool, DType, "hardtanh: Bool inputs not supported for hardtanh");
+    ensure!(
+        x.dtype() != DType::U8 || (min >= 0.0 && max >= 0.0),
+        Value,
+        "hardtanh: cannot do hardtanh on an unsigned type with negative limits {min} and {max}"
+    );
+    Ok(())
+}
+
 impl Tensor {
     /// `x` times the normal distribution function, element-wise.
     pub fn gelu(&self, approximate: Approximate) -> Result<Tensor> {
@@ -525,6 +542,7 @@ impl Tensor {
     /// Values limited to `min..=max`; no gradient at the ends. Integers stay integers.
     pub fn hardtanh(&self, min: f64, max: f64) -> Result<Tensor> {
         if !self.dtype().is_float() {
+            check_int_limits(self, min, max)?;
             return self.clamp(Some(Scalar::Int(min as i64)), Some(Scalar::Int(max as i64)));
         }
         apply(Activate(HardTanh { min, max }), [self])
@@ -533,6 +551,7 @@ impl Tensor {
     /// In-place [`Tensor::hardtanh`].
     pub fn hardtanh_(&self, min: f64, max: f64) -> Result<()> {
         if !self.dtype().is_float() {
+            check_int_limits(self, min, max)?;
             return self.clamp_(Some(Scalar::Int(min as i64)), Some(Scalar::Int(max as i64)));
         }
         apply_inplace(Activate(HardTanh { min, max }), [self])

@@ -27,6 +27,7 @@ trait NumFormula: Copy + Send + Sync + 'static {
 struct OnFloat<F>(F);
 impl<F: FloatFormula> Binary<f32, f32> for OnFloat<F> {
     const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
     #[inline(always)]
     fn call<I: Isa>(self, a: f32, b: f32) -> f32 {
         F::call::<I, f32>(a, b)
@@ -34,6 +35,7 @@ impl<F: FloatFormula> Binary<f32, f32> for OnFloat<F> {
 }
 impl<F: FloatFormula> Binary<f64, f64> for OnFloat<F> {
     const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
     #[inline(always)]
     fn call<I: Isa>(self, a: f64, b: f64) -> f64 {
         F::call::<I, f64>(a, b)

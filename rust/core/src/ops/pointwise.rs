@@ -228,6 +228,12 @@ impl AddScaled {
     fn check(&self, a: &Array, b: &Array) -> Result<DType> {
         let dtype = result_type(a, b);
         ensure!(
+            self.node != "SubBackward0" || (a.dtype() != DType::Bool && b.dtype() != DType::Bool),
+            DType,
+            "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert \
+             a mask, use the `~` or `logical_not()` operator instead."
+        );
+        ensure!(
             dtype.is_float() || self.alpha.category() != Category::Float,
             Autograd,
             "For integral input tensors, argument alpha must not be a floating point number: alpha = {} for {dtype}",

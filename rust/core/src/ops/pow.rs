@@ -23,6 +23,7 @@ pub(super) fn element<T: Element>(scalar: Scalar) -> T {
 struct To<T>(T);
 impl<T: Power> Unary<T, T> for To<T> {
     const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
     #[inline(always)]
     fn call<I: Isa>(self, x: T) -> T {
         x.power(self.0)

@@ -58,12 +58,14 @@ pub(super) struct Over {
     pub keepdim: bool,
     /// Whether no dims were named: PyTorch's node names differ.
     pub all: bool,
+    /// How many dims were named.
+    named: usize,
 }
 
 impl Over {
     pub(super) fn new(op: &str, x: &Tensor, dims: &[isize], keepdim: bool) -> Result<Self> {
         let mask = reduced_dims(op, dims, x.rank())?;
-        Ok(Self { mask, keepdim, all: dims.is_empty() && !keepdim })
+        Ok(Self { mask, keepdim, all: dims.is_empty() && !keepdim, named: dims.len() })
     }
 
     /// The result's shape.
@@ -88,7 +90,7 @@ impl Over {
 
     /// The same dims, kept: for gradient rules.
     pub(super) fn kept(&self) -> Self {
-        Self { mask: self.mask.clone(), keepdim: true, all: false }
+        Self { keepdim: true, all: false, ..self.clone() }
     }
 
     /// A reduced array in the result's shape.
@@ -101,7 +103,7 @@ impl Over {
         if self.count(shape) > 0 || self.shape(shape).iter().product::<usize>() == 0 {
             return Ok(());
         }
-        if self.mask.iter().all(|&reduced| reduced) {
+        if self.named == 0 {
             bail!(
                 Autograd,
                 "{op}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction \

@@ -25,6 +25,7 @@ trait NumFormula: Copy + Send + Sync + 'static {
 struct OnFloat<F>(F);
 impl<F: FloatFormula> Unary<f32, f32> for OnFloat<F> {
     const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
     #[inline(always)]
     fn call<I: Isa>(self, x: f32) -> f32 {
         F::call::<I, f32>(x)
@@ -32,6 +33,7 @@ impl<F: FloatFormula> Unary<f32, f32> for OnFloat<F> {
 }
 impl<F: FloatFormula> Unary<f64, f64> for OnFloat<F> {
     const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
     #[inline(always)]
     fn call<I: Isa>(self, x: f64) -> f64 {
         F::call::<I, f64>(x)

@@ -6,6 +6,7 @@ mod arithmetic;
 mod convert;
 mod index;
 mod join;
+mod matmul;
 mod pointwise;
 mod reduce;
 mod select;
@@ -262,6 +263,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         convert::FUNCTIONS,
         index::FUNCTIONS,
         join::FUNCTIONS,
+        matmul::FUNCTIONS,
         pointwise::FUNCTIONS,
         reduce::FUNCTIONS,
         select::FUNCTIONS,
@@ -272,5 +274,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     for name in families.into_iter().flatten() {
         m.add(*name, class.getattr(*name)?)?;
     }
-    join::register(m)
+    join::register(m)?;
+    matmul::register(m)
 }

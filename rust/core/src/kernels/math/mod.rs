@@ -3,6 +3,8 @@
 //! The float32 forms are polynomials without branches, so that a loop over them is vectorised; the
 //! float64 forms call the standard library. Polynomials are minimax fits made for this crate.
 
+#![allow(clippy::excessive_precision)] // coefficients as they were computed
+
 mod double;
 mod erf;
 mod exp;

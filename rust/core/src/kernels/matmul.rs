@@ -1,0 +1,84 @@
+//! Products of whole arrays, one or a batch: the safe door to [`super::gemm`].
+
+use super::gemm::{gemm, GemmElement, Mat, MatMut};
+use super::nest::Nest;
+use crate::array::Array;
+use crate::par;
+use crate::{dispatch_compute, Result};
+use std::sync::Arc;
+
+/// Multiplications from which one product is worth several threads.
+const LARGE: usize = 1 << 20;
+
+/// `out = a @ b`, or `out += a @ b`, on the last two dims; the dims before them are equal in all
+/// three (an input repeats along a dim by a stride of 0). All have one dtype that kernels compute in.
+pub fn matmul(op: &str, a: &Array, b: &Array, out: &Array, accumulate: bool) -> Result<()> {
+    debug_assert!(a.rank() >= 2 && a.rank() == b.rank() && a.rank() == out.rank());
+    debug_assert!(a.dtype() == b.dtype() && a.dtype() == out.dtype());
+    dispatch_compute!(out.dtype(), op, T => Products::<T>::new(a, b, out, accumulate).run());
+    Ok(())
+}
+
+/// A batch of products of one size, with any strides between them.
+struct Products<T> {
+    size: [usize; 3],
+    a: Mat<T>,
+    b: Mat<T>,
+    c: MatMut<T>,
+    batch: Nest<3>,
+    accumulate: bool,
+}
+
+impl<T: GemmElement> Products<T> {
+    fn new(a: &Array, b: &Array, out: &Array, accumulate: bool) -> Self {
+        let lead = out.rank() - 2;
+        let (m, n, k) = (out.shape()[lead], out.shape()[lead + 1], a.shape()[lead + 1]);
+        // These make the unsafe calls below sound, and cost nothing beside a product.
+        assert!(a.shape()[lead..] == [m, k] && b.shape()[lead..] == [k, n], "operands of other sizes");
+        assert!(a.shape()[..lead] == out.shape()[..lead] && b.shape()[..lead] == out.shape()[..lead]);
+        assert!(!Arc::ptr_eq(out.storage(), a.storage()) && !Arc::ptr_eq(out.storage(), b.storage()));
+        assert!(!out.layout().has_overlap(), "an output element stands for two");
+        let steps = |x: &Array| (x.strides()[lead], x.strides()[lead + 1]);
+        let ((a_row, a_col), (b_row, b_col), (c_row, c_col)) = (steps(a), steps(b), steps(out));
+        Self {
+            size: [m, n, k],
+            a: Mat { ptr: a.as_ptr::<T>(), row: a_row, col: a_col },
+            b: Mat { ptr: b.as_ptr::<T>(), row: b_row, col: b_col },
+            c: MatMut { ptr: out.as_ptr::<T>(), row: c_row, col: c_col },
+            batch: Nest::new(
+                &out.shape()[..lead],
+                [&out.strides()[..lead], &a.strides()[..lead], &b.strides()[..lead]],
+            ),
+            accumulate,
+        }
+    }
+
+    /// Few large products one after the other, each on all threads; many small ones side by side.
+    /// Either way each is computed alone, so that its bits do not depend on the choice.
+    fn run(&self) {
+        let [m, n, k] = self.size;
+        let (batch, work) = (self.batch.numel(), m.saturating_mul(n).saturating_mul(k).max(1));
+        let inner = self.batch.inner_strides();
+        let some = |range| {
+            self.batch.runs(range, &mut |offsets, len| (0..len).for_each(|i| self.one(offsets, inner, i)));
+        };
+        if work >= LARGE && batch < 2 * par::num_threads() {
+            some(0..batch);
+        } else {
+            par::for_each_chunk(batch, (LARGE / 4 / work).max(1), some);
+        }
+    }
+
+    /// The `i`-th product of a run of the batch.
+    #[inline]
+    fn one(&self, offsets: [isize; 3], steps: [isize; 3], i: usize) {
+        let [m, n, k] = self.size;
+        let at = |operand: usize| offsets[operand] + i as isize * steps[operand];
+        let c = MatMut { ptr: self.c.ptr.wrapping_offset(at(0)), ..self.c };
+        let a = Mat { ptr: self.a.ptr.wrapping_offset(at(1)), ..self.a };
+        let b = Mat { ptr: self.b.ptr.wrapping_offset(at(2)), ..self.b };
+        // SAFETY: `new` has asserted that the sizes are the layouts' extents, which stay inside their
+        // storages, that the output shares no storage with an input, and that it does not overlap itself.
+        unsafe { gemm(m, n, k, a, b, c, self.accumulate) };
+    }
+}

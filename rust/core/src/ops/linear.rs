@@ -1,0 +1,304 @@
+//! Products with something added: `addmm` and its kin, and the linear layer.
+
+use super::matmul::{check, check_batches, contract_rows, fold, product, Tuple};
+use super::promote::{compute_dtype, Scalar};
+use crate::array::Array;
+use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
+use crate::dtype::Category;
+use crate::kernels;
+use crate::layout::Dims;
+use crate::tensor::Tensor;
+use crate::{ensure, Layout, Result};
+
+/// `beta * input + alpha * (a @ b)`, where `input` broadcasts to the product's shape.
+#[derive(Debug, Clone, Copy)]
+struct AddProduct {
+    op: &'static str,
+    node: &'static str,
+    beta: Scalar,
+    alpha: Scalar,
+}
+
+/// `x * factor`; without a multiplication where that is 1.
+fn scaled(x: &Tensor, factor: Scalar) -> Result<Tensor> {
+    if factor.to_f64() == 1.0 {
+        return Ok(x.clone());
+    }
+    x.mul(&Tensor::constant(factor.to_array(x.dtype())?))
+}
+
+impl Op<3> for AddProduct {
+    const NAME: &'static str = "addmm";
+
+    fn grad_fn_name(&self) -> String {
+        self.node.into()
+    }
+
+    fn saves(&self, [_, a, b]: [bool; 3]) -> Saves<3> {
+        Saves::inputs([false, b, a])
+    }
+
+    fn forward(&mut self, [input, a, b]: [&Array; 3]) -> Result<Array> {
+        let dtype = compute_dtype(a.dtype());
+        let (a, b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
+        let mut shape = Dims::from_slice(a.shape());
+        shape.truncate(a.rank() - 1);
+        shape.extend(b.shape().get(b.rank() - 1).copied().filter(|_| b.rank() > 1));
+        let added = input.broadcast_to(self.op, &shape)?;
+        let is_plain = self.beta.to_f64() == 1.0 && self.alpha.to_f64() == 1.0;
+        if is_plain && b.rank() > 1 {
+            let out = Array::empty(&shape, dtype)?;
+            kernels::copy::copy(&added, &out);
+            kernels::matmul::matmul(self.op, &a, &b, &out, true)?;
+            return out.to_dtype(input.dtype());
+        }
+        let product = scaled(&Tensor::constant(product(self.op, &a, &b)?), self.alpha)?;
+        if self.beta.to_f64() == 0.0 {
+            return product.array().to_dtype(input.dtype()); // nan in `input` is not propagated
+        }
+        let added = scaled(&Tensor::constant(added.to_dtype(dtype)?), self.beta)?;
+        added.add(&product)?.array().to_dtype(input.dtype())
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let scaled_grad = scaled(grad, self.alpha)?;
+        let by_input = if saved.needs(0) { Some(scaled(grad, self.beta)?) } else { None };
+        let by_a = if saved.needs(1) {
+            let b = saved.input(2)?;
+            Some(if b.rank() == 1 {
+                scaled_grad.unsqueeze(1)?.mul(&b)?
+            } else {
+                scaled_grad.matmul(&b.transpose(-2, -1)?)?
+            })
+        } else {
+            None
+        };
+        let by_b = if saved.needs(2) {
+            Some(saved.input(1)?.transpose(-2, -1)?.matmul(&scaled_grad)?)
+        } else {
+            None
+        };
+        Ok([by_input, by_a, by_b])
+    }
+}
+
+/// `x @ weight^T`, and `+ bias`, over the last dim of `x`.
+#[derive(Debug, Clone, Copy)]
+struct Linear {
+    node: &'static str,
+}
+
+impl Linear {
+    fn compute(x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
+        let (given, dtype) = (x.dtype(), compute_dtype(x.dtype()));
+        let (x, weight) = (x.to_dtype(dtype)?, weight.to_dtype(dtype)?);
+        let (features, out_features) = (weight.shape()[1], weight.shape()[0]);
+        let rows = x.shape()[..x.rank() - 1].iter().product::<usize>();
+        let mut shape = Dims::from_slice(x.shape());
+        shape[x.rank() - 1] = out_features;
+        let out = Array::empty(&shape, dtype)?;
+        let flat = out.with_layout(Layout::contiguous(&[rows, out_features]));
+        if let Some(bias) = bias {
+            kernels::copy::copy(&bias.broadcast_to(LINEAR, flat.shape())?, &flat);
+        }
+        let x = match x.layout().reshape(&[rows, features]) {
+            Some(layout) => x.with_layout(layout),
+            None => x.contiguous()?.with_layout(Layout::contiguous(&[rows, features])),
+        };
+        let weight = weight.with_layout(weight.layout().transpose(0, 1));
+        kernels::matmul::matmul(LINEAR, &x, &weight, &flat, bias.is_some())?;
+        out.to_dtype(given)
+    }
+}
+
+const LINEAR: &str = "linear";
+
+/// The gradients of `x` and `weight`, where needed.
+fn linear_grads<const N: usize>(saved: &Saved<N>, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
+    let by_x = if saved.needs(0) { Some(grad.matmul(&saved.input(1)?)?) } else { None };
+    let by_weight = if saved.needs(1) {
+        let x = saved.input(0)?;
+        Some(if x.rank() == 1 { grad.unsqueeze(1)?.mul(&x)? } else { contract_rows(grad, &x)? })
+    } else {
+        None
+    };
+    Ok([by_x, by_weight])
+}
+
+impl Op<2> for Linear {
+    const NAME: &'static str = LINEAR;
+
+    fn grad_fn_name(&self) -> String {
+        self.node.into()
+    }
+
+    fn saves(&self, [x, weight]: [bool; 2]) -> Saves<2> {
+        Saves::inputs([weight, x])
+    }
+
+    fn forward(&mut self, [x, weight]: [&Array; 2]) -> Result<Array> {
+        Self::compute(x, weight, None)
+    }
+
+    fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+        linear_grads(saved, grad)
+    }
+}
+
+impl Op<3> for Linear {
+    const NAME: &'static str = LINEAR;
+
+    fn grad_fn_name(&self) -> String {
+        self.node.into()
+    }
+
+    fn saves(&self, [x, weight, _]: [bool; 3]) -> Saves<3> {
+        Saves::inputs([weight, x, false])
+    }
+
+    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
+        Self::compute(x, weight, Some(bias))
+    }
+
+    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
+        let [by_x, by_weight] = linear_grads(saved, grad)?;
+        // Summed over all dims but the last here, in one pass; the engine would do the rest.
+        let by_bias = if saved.needs(2) { Some(fold(grad)?) } else { None };
+        Ok([by_x, by_weight, by_bias])
+    }
+}
+
+fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+    ensure!(
+        weight.rank() == 2,
+        Shape,
+        "linear: weight must be (out_features, in_features), but has shape {}",
+        Tuple(weight.shape())
+    );
+    let [out_features, features] = [weight.shape()[0], weight.shape()[1]];
+    ensure!(
+        x.shape().last() == Some(&features),
+        Shape,
+        "linear: input of shape {} and weight of shape {}: the input's last size must equal in_features \
+         {features}",
+        Tuple(x.shape()),
+        Tuple(weight.shape())
+    );
+    super::matmul::check_dtypes(LINEAR, x, weight)?;
+    let Some(bias) = bias else { return Ok(()) };
+    super::matmul::check_dtypes(LINEAR, x, bias)?;
+    ensure!(
+        bias.shape() == [out_features] || bias.numel() == 1 && bias.rank() <= 1,
+        Shape,
+        "linear: bias of shape {} must have shape ({out_features},), one per row of weight {}",
+        Tuple(bias.shape()),
+        Tuple(weight.shape())
+    );
+    Ok(())
+}
+
+fn check_added(op: &str, input: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    check(op, a, b)?;
+    super::matmul::check_dtypes(op, input, a)?;
+    let mut shape = Dims::from_slice(&a.shape()[..a.rank() - 1]);
+    shape.extend(b.shape()[1..].last().copied());
+    ensure!(
+        input.array().layout().broadcast_to(&shape).is_some(),
+        Shape,
+        "{op}: input of shape {} does not broadcast to the shape {} of {} @ {}",
+        Tuple(input.shape()),
+        Tuple(&shape),
+        Tuple(a.shape()),
+        Tuple(b.shape())
+    );
+    Ok(())
+}
+
+/// The op of a family member: operands of the ranks that its name promises.
+fn added(
+    op: &'static str,
+    input: &Tensor,
+    a: &Tensor,
+    b: &Tensor,
+    factors: [Scalar; 2],
+) -> Result<AddProduct> {
+    let (ranks, node) = match op {
+        "addmm" => ([2, 2], "AddmmBackward0"),
+        "addmv" => ([2, 1], "AddmvBackward0"),
+        _ => ([3, 3], "BaddbmmBackward0"),
+    };
+    ensure!(
+        [a.rank(), b.rank()] == ranks,
+        Shape,
+        "{op}: operands must be {}D and {}D, but got shapes {} and {}",
+        ranks[0],
+        ranks[1],
+        Tuple(a.shape()),
+        Tuple(b.shape())
+    );
+    if ranks[0] == 3 {
+        check_batches(op, a, b)?;
+    }
+    check_added(op, input, a, b)?;
+    ensure!(
+        a.dtype().is_float() || factors.iter().all(|factor| factor.category() < Category::Float),
+        DType,
+        "{op}: for integral input tensors, beta and alpha must not be floating point numbers, but are {:?}",
+        factors
+    );
+    Ok(AddProduct { op, node, beta: factors[0], alpha: factors[1] })
+}
+
+macro_rules! add_products {
+    ($($(#[doc = $doc:literal])+ $name:ident / $inplace:ident)*) => {
+        impl Tensor {$(
+            $(#[doc = $doc])+
+            pub fn $name(
+                &self,
+                a: &Tensor,
+                b: &Tensor,
+                beta: impl Into<Scalar>,
+                alpha: impl Into<Scalar>,
+            ) -> Result<Tensor> {
+                let op = added(stringify!($name), self, a, b, [beta.into(), alpha.into()])?;
+                apply(op, [self, a, b])
+            }
+            #[doc = concat!("In-place `", stringify!($name), "`.")]
+            pub fn $inplace(
+                &self,
+                a: &Tensor,
+                b: &Tensor,
+                beta: impl Into<Scalar>,
+                alpha: impl Into<Scalar>,
+            ) -> Result<()> {
+                let op = added(stringify!($name), self, a, b, [beta.into(), alpha.into()])?;
+                apply_inplace(op, [self, a, b])
+            }
+        )*}
+    };
+}
+
+add_products! {
+    /// `beta * self + alpha * (a @ b)` for matrices; `self` broadcasts.
+    addmm / addmm_
+    /// `beta * self + alpha * (a @ b)` for a matrix and a vector; `self` broadcasts.
+    addmv / addmv_
+    /// `beta * self + alpha * (a @ b)` for batches of matrices; `self` broadcasts.
+    baddbmm / baddbmm_
+}
+
+impl Tensor {
+    /// `self @ weight^T + bias` over the last dim: the linear layer.
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        check_linear(self, weight, bias)?;
+        let node = match (self.rank(), bias) {
+            (2, Some(_)) => "AddmmBackward0",
+            (2, None) => "MmBackward0",
+            _ => "LinearBackward0",
+        };
+        match bias {
+            Some(bias) => apply(Linear { node }, [self, weight, bias]),
+            None => apply(Linear { node }, [self, weight]),
+        }
+    }
+}
