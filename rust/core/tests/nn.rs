@@ -91,6 +91,20 @@ fn convolutions() {
 }
 
 #[test]
+fn output_padding_undoes_padding_at_the_end() {
+    let inputs = leaves(&[&[1, 2, 4, 3], &[2, 3, 3, 2]], None);
+    let dilated = ConvOptions { dilation: [2, 2], ..ConvOptions::default() };
+    let padded = ConvOptions { padding: [1, 1], ..dilated };
+    let whole = inputs[0].conv_transpose2d(&inputs[1], None, [0, 0], dilated).unwrap();
+    let found = inputs[0].conv_transpose2d(&inputs[1], None, [1, 1], padded).unwrap();
+    let (height, width) = (whole.shape()[2], whole.shape()[3]);
+    let expected = whole.narrow(2, 1, height - 1).unwrap().narrow(3, 1, width - 1).unwrap();
+    assert_eq!(found.shape(), expected.shape());
+    let difference = (found - expected).abs().unwrap().max().unwrap();
+    assert!(difference.array().item_f64().unwrap() < 1e-12);
+}
+
+#[test]
 fn pools() {
     let options =
         PoolOptions { kernel: [2, 3], stride: [2, 1], padding: [1, 1], dilation: [1, 1], ceil_mode: true };

@@ -7,7 +7,7 @@ use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
 use crate::kernels::conv::{self, Conv2dGeometry};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
-use crate::{bail, dispatch_float, ensure, Result};
+use crate::{dispatch_float, ensure, Result};
 
 /// What a convolution is, besides its operands. A signal is an image of height 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -452,6 +452,7 @@ impl Tensor {
             weight.dtype().scalar_name()
         );
         let mut x = Dims::from_slice(&[n[0], c[1] * groups]);
+        let mut near_options = options;
         for dim in 0..2 {
             ensure!(
                 output_padding[dim] < stride[dim].max(dilation[dim]),
@@ -459,16 +460,28 @@ impl Tensor {
                 "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
                  {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
             );
-            let whole = n[2 + dim].saturating_sub(1) * stride[dim]
-                + dilation[dim] * (c[2 + dim] - 1)
-                + output_padding[dim]
-                + 1;
-            match whole.checked_sub(2 * padding[dim]) {
-                Some(extent) if extent > 0 && n[2 + dim] > 0 => x.push(extent),
-                _ => bail!(Shape, "{op}: input {n:?}, weight {c:?} and padding {padding:?} leave no output"),
-            }
+            // A step or more of output padding is no input extent of a convolution: cut out below.
+            let (near, cut) =
+                if output_padding[dim] < stride[dim] { (output_padding[dim], padding[dim]) } else { (0, 0) };
+            near_options.padding[dim] = cut;
+            let whole = n[2 + dim].saturating_sub(1) * stride[dim] + dilation[dim] * (c[2 + dim] - 1) + 1;
+            ensure!(
+                n[2 + dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
+                Shape,
+                "{op}: input {n:?}, weight {c:?} and padding {padding:?} leave no output"
+            );
+            x.push(whole + near - 2 * cut);
         }
-        let out = apply(ConvInput(Conv { options, x, weight: Dims::from_slice(c) }), [self, weight])?;
+        let conv = Conv { options: near_options, x, weight: Dims::from_slice(c) };
+        let mut out = apply(ConvInput(conv), [self, weight])?;
+        for dim in (0..2).filter(|&dim| output_padding[dim] >= stride[dim]) {
+            let at = 2 + dim as isize;
+            let mut shape = Dims::from_slice(out.shape());
+            shape[2 + dim] = output_padding[dim];
+            out = Tensor::cat(&[&out, &Tensor::zeros(&shape, out.dtype())?], at)?;
+            let extent = out.shape()[2 + dim] - 2 * padding[dim];
+            out = out.narrow(at, padding[dim] as isize, extent)?;
+        }
         match bias {
             None => Ok(out),
             Some(bias) => {

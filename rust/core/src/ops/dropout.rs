@@ -21,7 +21,11 @@ fn mask_like(x: &Tensor, p: f64) -> Result<Tensor> {
 }
 
 fn check(x: &Tensor, p: f64) -> Result<()> {
-    ensure!((0.0..=1.0).contains(&p), Value, "dropout probability has to be between 0 and 1, but got {p}");
+    ensure!(
+        (0.0..=1.0).contains(&p),
+        Value,
+        "dropout: dropout probability has to be between 0 and 1, but got {p}"
+    );
     ensure!(
         x.dtype().is_float() || p == 0.0,
         DType,

@@ -11,12 +11,13 @@ use pyo3::prelude::*;
 /// `reduction=`, or what the older `size_average=` and `reduce=` say.
 fn reduction_of(
     py: Python<'_>,
+    op: &str,
     size_average: Option<bool>,
     reduce: Option<bool>,
     reduction: &str,
 ) -> PyResult<Reduction> {
     if size_average.is_none() && reduce.is_none() {
-        return Reduction::from_name(reduction).py(py);
+        return Reduction::from_name(op, reduction).py(py);
     }
     let name = match (reduce.unwrap_or(true), size_average.unwrap_or(true)) {
         (true, true) => "mean",
@@ -27,7 +28,7 @@ fn reduction_of(
         py,
         &format!("size_average and reduce args will be deprecated, please use reduction='{name}' instead."),
     )?;
-    Reduction::from_name(name).py(py)
+    Reduction::from_name(op, name).py(py)
 }
 
 /// PyTorch's warning for sizes that differ and broadcast.
@@ -63,7 +64,7 @@ fn cross_entropy(
     reduction: &str,
     label_smoothing: f64,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(py, size_average, reduce, reduction)?;
+    let reduction = reduction_of(py, "cross_entropy", size_average, reduce, reduction)?;
     let options = ClassLoss { weight: maybe(weight).cloned(), ignore_index, reduction, label_smoothing };
     let (x, target) = (input.get().tensor(), target.get().tensor());
     enter(py, x.numel() * 4, || x.cross_entropy(target, &options)).map(PyTensor::new)
@@ -84,7 +85,7 @@ fn nll_loss(
     reduce: Option<bool>,
     reduction: &str,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(py, size_average, reduce, reduction)?;
+    let reduction = reduction_of(py, "nll_loss", size_average, reduce, reduction)?;
     let options = ClassLoss { weight: maybe(weight).cloned(), ignore_index, reduction, label_smoothing: 0.0 };
     let (x, target) = (input.get().tensor(), target.get().tensor());
     enter(py, x.numel(), || x.nll_loss(target, &options)).map(PyTensor::new)
@@ -128,7 +129,7 @@ fn mse_loss(
     reduction: &str,
     weight: Maybe<'_, '_>,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(input.py(), size_average, reduce, reduction)?;
+    let reduction = reduction_of(input.py(), "mse_loss", size_average, reduce, reduction)?;
     of_pair(input, target, weight, reduction, Tensor::mse_loss)
 }
 
@@ -143,7 +144,7 @@ fn l1_loss(
     reduction: &str,
     weight: Maybe<'_, '_>,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(input.py(), size_average, reduce, reduction)?;
+    let reduction = reduction_of(input.py(), "l1_loss", size_average, reduce, reduction)?;
     of_pair(input, target, weight, reduction, Tensor::l1_loss)
 }
 
@@ -158,7 +159,7 @@ fn smooth_l1_loss(
     reduction: &str,
     beta: f64,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(input.py(), size_average, reduce, reduction)?;
+    let reduction = reduction_of(input.py(), "smooth_l1_loss", size_average, reduce, reduction)?;
     of_pair(input, target, None, reduction, move |x, target, reduction| {
         x.smooth_l1_loss(target, beta, reduction)
     })
@@ -174,7 +175,7 @@ fn huber_loss(
     delta: f64,
     weight: Maybe<'_, '_>,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(input.py(), None, None, reduction)?;
+    let reduction = reduction_of(input.py(), "huber_loss", None, None, reduction)?;
     of_pair(input, target, weight, reduction, move |x, target, reduction| {
         x.huber_loss(target, delta, reduction)
     })
@@ -193,7 +194,7 @@ fn binary_cross_entropy(
     reduce: Option<bool>,
     reduction: &str,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(py, size_average, reduce, reduction)?;
+    let reduction = reduction_of(py, "binary_cross_entropy", size_average, reduce, reduction)?;
     let (x, target, weight) = (input.get().tensor(), target.get().tensor(), maybe(weight));
     enter(py, x.numel(), || x.binary_cross_entropy(target, weight, reduction)).map(PyTensor::new)
 }
@@ -213,7 +214,7 @@ fn binary_cross_entropy_with_logits(
     reduction: &str,
     pos_weight: Maybe<'_, '_>,
 ) -> PyResult<PyTensor> {
-    let reduction = reduction_of(py, size_average, reduce, reduction)?;
+    let reduction = reduction_of(py, "binary_cross_entropy_with_logits", size_average, reduce, reduction)?;
     let (x, target) = (input.get().tensor(), target.get().tensor());
     let (weight, pos_weight) = (maybe(weight), maybe(pos_weight));
     enter(py, x.numel(), || x.binary_cross_entropy_with_logits(target, weight, pos_weight, reduction))

@@ -94,7 +94,7 @@ impl Targets {
         let classes_of = target.array().to_vec::<i64>()?;
         let valid = |&class: &i64| class == options.ignore_index || (0..classes as i64).contains(&class);
         if let Some(class) = classes_of.iter().find(|class| !valid(class)) {
-            bail!(Index, "Target {class} is out of bounds. ({op}: the input has {classes} classes)");
+            bail!(Index, "{op}: Target {class} is out of bounds; the input has {classes} classes");
         }
         Ok(Self {
             classes,

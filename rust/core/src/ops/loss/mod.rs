@@ -22,13 +22,13 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// The reduction that PyTorch calls `name`.
-    pub fn from_name(name: &str) -> Result<Self> {
+    /// The reduction that PyTorch calls `name`, for the loss `op`.
+    pub fn from_name(op: &str, name: &str) -> Result<Self> {
         Ok(match name {
             "none" => Self::None,
             "mean" => Self::Mean,
             "sum" => Self::Sum,
-            _ => bail!(Value, "{name} is not a valid value for reduction; use 'none', 'mean' or 'sum'"),
+            _ => bail!(Value, "{op}: {name} is not a valid value for reduction; use 'none', 'mean' or 'sum'"),
         })
     }
 

@@ -207,7 +207,7 @@ impl Tensor {
 
     /// `d^2 / (2 beta)` for errors `d` below `beta`, `d - beta / 2` above.
     pub fn smooth_l1_loss(&self, target: &Tensor, beta: f64, reduction: Reduction) -> Result<Tensor> {
-        ensure!(beta >= 0.0, Value, "smooth_l1_loss does not support negative values for beta, got {beta}.");
+        ensure!(beta >= 0.0, Value, "smooth_l1_loss: does not support negative values for beta, got {beta}.");
         if beta == 0.0 {
             return self.l1_loss(target, reduction);
         }
@@ -220,7 +220,7 @@ impl Tensor {
         ensure!(
             delta > 0.0,
             Value,
-            "huber_loss does not support non-positive values for delta, got {delta}."
+            "huber_loss: does not support non-positive values for delta, got {delta}."
         );
         let rounded = Rounded { factor: 1.0, reach: delta };
         loss(Formula::Rounded(rounded, "huber_loss"), self, target, None, reduction)

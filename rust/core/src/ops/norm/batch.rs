@@ -191,7 +191,7 @@ fn check(x: &Tensor, per_channel: [(&str, Option<&Tensor>); 4], training: bool) 
         ensure!(
             count != 1,
             Value,
-            "Expected more than 1 value per channel when training, got input size {:?}",
+            "batch_norm: Expected more than 1 value per channel when training, got input size {:?}",
             x.shape()
         );
     }
