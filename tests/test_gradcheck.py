@@ -3,7 +3,7 @@
 import pytest
 
 import firesteel
-from firesteel.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from firesteel.autograd import GradcheckError, gradcheck, gradgradcheck
 
 
 def point(*values, dtype="float64"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import firesteel
-from firesteel.autograd.gradcheck import gradcheck, gradgradcheck
+from firesteel.autograd import gradcheck, gradgradcheck
 from op_cases import CASES
 from op_cases.table import FLOATS, T, draw, layout_applies, walk
 from tensors import (
@@ -277,19 +277,36 @@ def error_rows():
             yield (case.id, error.label or str(index)), case, error
 
 
+# Errors of the right class whose text is not in the house's pattern yet.
+WORDING_GAPS = frozenset(
+    """
+    """.split()
+)
+
+
 @pytest.mark.parametrize("case, error", parameters(error_rows()))
 def test_error(case, error):
-    """A wrong call raises PyTorch's class, names the operation and the facts, and changes nothing."""
+    """A wrong call raises PyTorch's class and changes nothing."""
     args, kwargs = build(firesteel, draw(error, error.dtype, "contiguous", case.name))
     before = snapshot((args, kwargs))
     call = (lambda: write(case, args, kwargs)) if error.form == "inplace" else None
     with pytest.raises(error.raises) as raised:
         call() if call else case.run(firesteel, args, kwargs, error.form)
     assert_unchanged((args, kwargs), before)
-    if not IS_TORCH:
-        message = str(raised.value)
-        assert re.match(rf"(\w+\.)*_*{case.name}_*\b.*:", message), (
-            f"must start with {case.name!r}: {message}"
+
+
+@pytest.mark.skipif(IS_TORCH, reason="PyTorch has texts of its own")
+@pytest.mark.parametrize("case, error", parameters(error_rows()))
+def test_error_text(request, case, error):
+    """The message names the operation and the facts."""
+    if request.node.callspec.id in WORDING_GAPS:
+        request.applymarker(pytest.mark.xfail(reason="the text does not follow the pattern yet", strict=True))
+    args, kwargs = build(firesteel, draw(error, error.dtype, "contiguous", case.name))
+    with pytest.raises(error.raises) as raised:
+        write(case, args, kwargs) if error.form == "inplace" else case.run(
+            firesteel, args, kwargs, error.form
         )
-        for fact in error.says:
-            assert re.search(fact, message), f"must say {fact!r}: {message}"
+    message = str(raised.value)
+    assert re.match(rf"(\w+\.)*_*{case.name}_*\b.*:", message), f"must start with {case.name!r}: {message}"
+    for fact in error.says:
+        assert re.search(fact, message), f"must say {fact!r}: {message}"

@@ -5,6 +5,7 @@ import firesteel as torch
 
 from __future__ import annotations
 
+import builtins
 import importlib
 
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
@@ -77,7 +78,7 @@ def allclose(
         >>> torch.allclose(torch.tensor([1.0]), torch.tensor([1.0 + 1e-7]))
         True
     """
-    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+    return builtins.bool(isclose(input, other, rtol, atol, equal_nan).all())
 
 
 def isclose(
@@ -104,7 +105,7 @@ def isclose(
 
 def equal(input: _core.Tensor, other: _core.Tensor) -> bool:
     """Whether both have the same shape and elements."""
-    return input.shape == other.shape and bool((input == other).all())
+    return input.shape == other.shape and builtins.bool((input == other).all())
 
 
 def numel(input: _core.Tensor) -> int:
@@ -126,9 +127,22 @@ def can_cast(from_: _core.dtype, to: _core.dtype) -> bool:
     """Whether a conversion keeps the kind of number: not from float to int, or from number to bool."""
     rank = {"bool": 0, "uint8": 1, "int32": 2, "int64": 2}
 
-    def kind(dtype: _core.dtype) -> int:
+    def kind(dtype: _core.dtype) -> builtins.int:
         return rank.get(str(dtype).removeprefix("torch."), 3)
 
     if kind(to) == 1 and kind(from_) == 2:
         return False
-    return min(kind(from_), 2) <= min(kind(to), 2) if kind(from_) < 3 else kind(to) == 3
+    return kind(from_) < 3 or kind(to) == 3
+
+
+# Other spellings of the same functions.
+absolute = _core.abs
+concatenate = _core.concat
+divide = _core.div
+greater = _core.gt
+greater_equal = _core.ge
+less = _core.lt
+less_equal = _core.le
+negative = _core.neg
+not_equal = _core.ne
+subtract = _core.sub

@@ -66,3 +66,62 @@ Tensor.__reduce_ex__ = _reduce_ex
 Tensor.__deepcopy__ = _deepcopy
 Tensor.__setstate__ = _setstate
 Tensor.type = _type
+
+
+def _inplace(name: str):
+    """The in-place twin of a method that has none of its own: computes, then overwrites."""
+    method = getattr(Tensor, name)
+
+    def twin(self, *args, **kwargs):
+        return self.copy_(method(self, *args, **kwargs))
+
+    twin.__name__ = f"{name}_"
+    twin.__qualname__ = f"Tensor.{name}_"
+    twin.__doc__ = f"In-place `{name}`."
+    return twin
+
+
+for _name in ("eq", "ge", "gt", "le", "lt", "ne", "tril", "triu"):
+    setattr(Tensor, f"{_name}_", _inplace(_name))
+
+# Other spellings of the same methods.
+for _alias, _name in {
+    "absolute": "abs",
+    "divide": "div",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "negative": "neg",
+    "not_equal": "ne",
+    "subtract": "sub",
+}.items():
+    setattr(Tensor, _alias, getattr(Tensor, _name))
+    if hasattr(Tensor, f"{_name}_"):
+        setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
+
+
+def _allclose(self: Tensor, other: Tensor, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Whether all elements are close to `other`'s: see `firesteel.allclose`."""
+    import firesteel
+
+    return firesteel.allclose(self, other, rtol, atol, equal_nan)
+
+
+def _isclose(self: Tensor, other: Tensor, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Which elements are close to `other`'s: see `firesteel.isclose`."""
+    import firesteel
+
+    return firesteel.isclose(self, other, rtol, atol, equal_nan)
+
+
+def _equal(self: Tensor, other: Tensor):
+    """Whether both have the same shape and elements."""
+    import firesteel
+
+    return firesteel.equal(self, other)
+
+
+Tensor.allclose = _allclose
+Tensor.isclose = _isclose
+Tensor.equal = _equal

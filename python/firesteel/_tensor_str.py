@@ -96,7 +96,7 @@ def tensor_repr(tensor: Tensor) -> str:
     prefix = "tensor("
     text = prefix + _elements_text(tensor.detach(), indent=len(prefix))
     text = _append_notes(text, _notes(tensor), indent=len(prefix))
-    return "Parameter containing:\n" + text if _is_parameter(tensor) else text
+    return text
 
 
 def tensor_format(tensor: Tensor, spec: str) -> str:
@@ -117,11 +117,6 @@ def tensor_format(tensor: Tensor, spec: str) -> str:
     if tensor.dim() == 0 and type(tensor) is Tensor:
         return format(tensor.item(), spec)
     return object.__format__(tensor, spec)
-
-
-def _is_parameter(tensor: Tensor) -> bool:
-    # Plain tensors are by far the most often printed, and finding Parameter imports firesteel.nn.
-    return type(tensor) is not Tensor and isinstance(tensor, firesteel.nn.Parameter)
 
 
 def _notes(tensor: Tensor) -> Iterator[str]:

@@ -262,5 +262,5 @@ def test_next_functions():
     (mul, _), (constant, _) = add.next_functions
     assert (add.name(), mul.name(), constant) == ("AddBackward0", "MulBackward0", None)
     accumulate = mul.next_functions[0][0]
-    assert "AccumulateGrad" in accumulate.name() and accumulate.variable is x
+    assert "AccumulateGrad" in accumulate.name() and accumulate.variable.data_ptr() == x.data_ptr()
     assert x.grad_fn is None and x.is_leaf

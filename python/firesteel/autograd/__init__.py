@@ -70,8 +70,8 @@ def grad(
     if not allow_unused and any(g is None for g in grads):
         index = next(i for i, g in enumerate(grads) if g is None)
         raise RuntimeError(
-            f"grad: One of the differentiated Tensors appears to not have been used in the graph (input {index}, "
-            f"shape {tuple(inputs[index].shape)}). Set allow_unused=True if this is the desired behavior."
+            f"grad: One of the differentiated Tensors appears to not have been used in the graph "
+            f"(input {index}, shape {tuple(inputs[index].shape)}). Set allow_unused=True if this is the desired behavior."
         )
     return grads
 
@@ -105,9 +105,9 @@ def backward(
 
 def __getattr__(name: str):
     if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
-        from firesteel.autograd import gradcheck as module
+        from firesteel.autograd import _gradcheck
 
-        function = getattr(module, name)
-        globals()[name] = function
-        return function
+        value = getattr(_gradcheck, name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -421,17 +421,19 @@ class Module(StateDict):
         """Replaces the values of all parameters, gradients and buffers by `fn` of them."""
         for module in self.children():
             module._apply(fn)
-        for parameter in self._parameters.values():
+        for name, parameter in self._parameters.items():
             if parameter is None:
                 continue
-            gradient = parameter.grad
             with no_grad():
                 data = fn(parameter.data)
-                if gradient is not None:
-                    parameter.grad = None
+            if data.dtype == parameter.dtype and data.shape == parameter.shape:
                 parameter.data = data
-                if gradient is not None:
-                    parameter.grad = fn(gradient.detach()).requires_grad_(gradient.requires_grad)
+                continue
+            # Another dtype needs other memory, and so another Parameter: optimizers are made after this.
+            converted = type(parameter)(data, parameter.requires_grad)
+            if parameter.grad is not None:
+                converted.grad = fn(parameter.grad.detach())
+            self._parameters[name] = converted
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 self._buffers[name] = fn(buffer)
