@@ -101,7 +101,9 @@ def test_any_number_of_threads_gives_the_same_bits(model, optimizer):
 
 
 def test_fresh_processes_give_the_same_bits():
-    program = "import test_determinism as t; print(t._fingerprint('mlp', 'adam'), t._fingerprint('cnn', 'sgd'))"
+    program = (
+        "import test_determinism as t; print(t._fingerprint('mlp', 'adam'), t._fingerprint('cnn', 'sgd'))"
+    )
     prints = []
     for threads in ("1", "3"):
         environment = {
@@ -111,7 +113,9 @@ def test_fresh_processes_give_the_same_bits():
             "PYTHONPATH": str(Path(__file__).parent),
         }
         command = [sys.executable, "-c", program]
-        prints.append(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+        prints.append(
+            subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        )
     assert prints[0] == prints[1]
 
 
@@ -119,7 +123,9 @@ def test_another_seed_gives_another_run():
     losses, _ = _train(firesteel, "mlp", "sgd", steps=1)
     firesteel.manual_seed(1)
     other = MODELS["mlp"](firesteel.nn)
-    loss = firesteel.nn.functional.cross_entropy(other(firesteel.rand(32, 1, 28, 28)), firesteel.zeros(32).long())
+    loss = firesteel.nn.functional.cross_entropy(
+        other(firesteel.rand(32, 1, 28, 28)), firesteel.zeros(32).long()
+    )
     assert loss.item() != losses[0]
 
 

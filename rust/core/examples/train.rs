@@ -21,7 +21,7 @@ impl Linear {
     /// Parameters drawn as PyTorch draws them: uniform within `1 / sqrt(inputs)`.
     fn new(inputs: usize, outputs: usize, generator: &mut Generator) -> Result<Self> {
         let bound = 1.0 / (inputs as f64).sqrt();
-        let mut parameter = |shape: &[usize]| {
+        let mut parameter = |shape: &[usize]| -> Result<Tensor> {
             let tensor = Tensor::empty(shape, DType::F32)?;
             tensor.uniform_(-bound, bound, generator)?;
             tensor.set_requires_grad(true)?;
