@@ -6,8 +6,9 @@ python examples/predict_digits.py --count 6
 import argparse
 from pathlib import Path
 
-import firesteel as torch
 from train_digits import make_model, split_digits
+
+import firesteel as torch
 
 SHADES = " .:-=+*#%@"
 

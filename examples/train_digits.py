@@ -11,11 +11,12 @@ import argparse
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 import firesteel as torch
 from firesteel import nn
 from firesteel.datasets import Digits
 from firesteel.utils.data import DataLoader, Subset, random_split
-from tqdm import tqdm
 
 
 def make_model(name: str) -> nn.Module:

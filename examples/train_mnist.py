@@ -10,11 +10,12 @@ import argparse
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 import firesteel as torch
 from firesteel import nn
 from firesteel.datasets import MNIST
 from firesteel.utils.data import DataLoader
-from tqdm import tqdm
 
 # Mean and standard deviation of the training pixels: centred inputs learn faster.
 MEAN, STD = 0.1307, 0.3081

@@ -9,8 +9,9 @@ import time
 import traceback
 from typing import Any
 
-import firesteel
 import pytest
+
+import firesteel
 from firesteel.utils.data import (
     BatchSampler,
     ChainDataset,
@@ -366,6 +367,7 @@ def test_persistent_workers_stay() -> None:
 def _both(run: Any) -> None:
     torch = pytest.importorskip("torch")
     import torch.utils.data as theirs
+
     from firesteel.utils import data as ours
 
     assert run(firesteel, ours) == run(torch, theirs)

@@ -7,8 +7,9 @@ import os
 import struct
 from pathlib import Path
 
-import firesteel
 import pytest
+
+import firesteel
 from firesteel.datasets import MNIST, Digits, digits, load_digits, read_idx
 
 COUNT = 5

@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import firesteel
 import pytest
+
+import firesteel
 from firesteel import nn, optim
 from firesteel.serialization import load, save
 

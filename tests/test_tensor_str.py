@@ -6,8 +6,9 @@ import math
 import random
 from collections.abc import Iterator
 
-import firesteel
 import pytest
+
+import firesteel
 from firesteel._tensor_str import set_printoptions, tensor_format, tensor_repr
 
 FLOATS = ["float32", "float64", "float16", "bfloat16"]

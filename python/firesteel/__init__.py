@@ -1,15 +1,15 @@
 """PyTorch's API for training neural networks on CPUs, on a small Rust core.
 
-    import firesteel as torch
+import firesteel as torch
 """
 
 from __future__ import annotations
 
 import importlib
 
-from firesteel import _core
+from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
-from firesteel._types import Size, device
+from firesteel._types import Size, device, finfo, iinfo
 from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 
 __version__ = _core.__version__
@@ -49,3 +49,86 @@ def is_tensor(obj: object) -> bool:
 def typename(obj: object) -> str:
     """Name of an object's type."""
     return f"{type(obj).__module__}.{type(obj).__qualname__}"
+
+
+def get_default_dtype() -> _core.dtype:
+    """The dtype of new tensors made from Python floats: float32."""
+    return _core.float32
+
+
+def allclose(
+    input: _core.Tensor,
+    other: _core.Tensor,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> bool:
+    """Whether all elements satisfy `|input - other| <= atol + rtol * |other|`.
+
+    Args:
+        input: a tensor.
+        other: a tensor of the same dtype, broadcastable.
+        rtol: tolerance relative to `other`.
+        atol: absolute tolerance.
+        equal_nan: whether two nans are close.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.allclose(torch.tensor([1.0]), torch.tensor([1.0 + 1e-7]))
+        True
+    """
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+def isclose(
+    input: _core.Tensor,
+    other: _core.Tensor,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> _core.Tensor:
+    """As `allclose`, for each element."""
+    if input.dtype != other.dtype:
+        raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}; convert one with .to(dtype)")
+    input, other = input.detach(), other.detach()
+    close = input == other
+    if input.is_floating_point():
+        within = (input - other).abs() <= atol + rtol * other.abs()
+        close = close | (within & _core.isfinite(input) & _core.isfinite(other))
+        if equal_nan:
+            close = close | (_core.isnan(input) & _core.isnan(other))
+    else:
+        close = close | ((input - other).abs() <= atol + rtol * other.abs())
+    return close
+
+
+def equal(input: _core.Tensor, other: _core.Tensor) -> bool:
+    """Whether both have the same shape and elements."""
+    return input.shape == other.shape and bool((input == other).all())
+
+
+def numel(input: _core.Tensor) -> int:
+    """Number of elements."""
+    return input.numel()
+
+
+def is_floating_point(input: _core.Tensor) -> bool:
+    """Whether elements are floating-point numbers."""
+    return input.is_floating_point()
+
+
+def promote_types(type1: _core.dtype, type2: _core.dtype) -> _core.dtype:
+    """The smallest dtype that both convert to."""
+    return (_core.empty(1, dtype=type1) + _core.empty(1, dtype=type2)).dtype
+
+
+def can_cast(from_: _core.dtype, to: _core.dtype) -> bool:
+    """Whether a conversion keeps the kind of number: not from float to int, or from number to bool."""
+    rank = {"bool": 0, "uint8": 1, "int32": 2, "int64": 2}
+
+    def kind(dtype: _core.dtype) -> int:
+        return rank.get(str(dtype).removeprefix("torch."), 3)
+
+    if kind(to) == 1 and kind(from_) == 2:
+        return False
+    return min(kind(from_), 2) <= min(kind(to), 2) if kind(from_) < 3 else kind(to) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class Size(tuple):
     """Extents of a tensor: a tuple of ints with `numel()`."""
@@ -68,3 +70,65 @@ class device:
 
 
 cpu = device("cpu")
+
+
+class finfo:
+    """Limits of a floating-point dtype.
+
+    Args:
+        dtype: a floating-point dtype; default float32.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.finfo(torch.float32).eps
+        1.1920928955078125e-07
+    """
+
+    _LIMITS: ClassVar = {
+        "float16": (16, 2.0**-10, 65504.0, 2.0**-14, 0.001),
+        "bfloat16": (16, 2.0**-7, 3.3895313892515355e38, 2.0**-126, 0.01),
+        "float32": (32, 2.0**-23, 3.4028234663852886e38, 2.0**-126, 1e-06),
+        "float64": (64, 2.0**-52, 1.7976931348623157e308, 2.0**-1022, 1e-15),
+    }
+
+    def __init__(self, dtype=None) -> None:
+        self.dtype = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+        if self.dtype not in self._LIMITS:
+            raise TypeError(f"finfo: {dtype} is not a floating-point dtype; use iinfo")
+        self.bits, self.eps, self.max, self.tiny, self.resolution = self._LIMITS[self.dtype]
+        self.min = -self.max
+        self.smallest_normal = self.tiny
+
+    def __repr__(self) -> str:
+        return (
+            f"finfo(resolution={self.resolution}, min={self.min:g}, max={self.max:g}, eps={self.eps:g}, "
+            f"smallest_normal={self.tiny:g}, tiny={self.tiny:g}, dtype={self.dtype})"
+        )
+
+
+class iinfo:
+    """Limits of an integer dtype.
+
+    Args:
+        dtype: an integer dtype.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.iinfo(torch.int32).max
+        2147483647
+    """
+
+    _LIMITS: ClassVar = {
+        "uint8": (8, 0, 255),
+        "int32": (32, -(2**31), 2**31 - 1),
+        "int64": (64, -(2**63), 2**63 - 1),
+    }
+
+    def __init__(self, dtype) -> None:
+        self.dtype = str(dtype).removeprefix("torch.")
+        if self.dtype not in self._LIMITS:
+            raise TypeError(f"iinfo: {dtype} is not an integer dtype; use finfo")
+        self.bits, self.min, self.max = self._LIMITS[self.dtype]
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

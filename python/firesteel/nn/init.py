@@ -9,7 +9,8 @@ import math
 import warnings
 from typing import Any
 
-from firesteel._core import Generator, Tensor, empty_like, no_grad, randperm, where
+from firesteel._core import Generator, Tensor, empty_like, randperm, where
+from firesteel.autograd.grad_mode import no_grad
 
 _UNIT_GAIN = frozenset(
     (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from firesteel._core import Tensor, float32, no_grad
+from firesteel._core import Tensor, float32
 from firesteel._hooks import RemovableHandle, register
+from firesteel.autograd.grad_mode import no_grad
 
 from .parameter import Buffer, Parameter
 from .register import Register

@@ -6,8 +6,9 @@ from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from firesteel._core import Tensor, no_grad
+from firesteel._core import Tensor
 from firesteel._hooks import RemovableHandle, register
+from firesteel.autograd.grad_mode import no_grad
 
 from .parameter import Parameter
 from .register import Register

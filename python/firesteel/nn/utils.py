@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from firesteel._core import Tensor, cat, no_grad, stack, tensor
+from firesteel._core import Tensor, cat, stack, tensor
+from firesteel.autograd.grad_mode import no_grad
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from firesteel._core import Tensor, enable_grad
+from firesteel._core import Tensor
 from firesteel._hooks import RemovableHandle, register
+from firesteel.autograd.grad_mode import enable_grad
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 

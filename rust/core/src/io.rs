@@ -44,8 +44,11 @@ pub fn serialize(tensors: &[(String, Array)], metadata: HashMap<String, String>)
     safetensors::serialize(views, Some(metadata)).map_err(format_error)
 }
 
+/// Tensors by name, and the text that goes with them.
+pub type Contents = (Vec<(String, Array)>, HashMap<String, String>);
+
 /// The tensors and the metadata of a file's bytes, copied.
-pub fn deserialize(bytes: &[u8]) -> Result<(Vec<(String, Array)>, HashMap<String, String>)> {
+pub fn deserialize(bytes: &[u8]) -> Result<Contents> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(format_error)?;
     let file = SafeTensors::deserialize(bytes).map_err(format_error)?;
     let mut tensors = Vec::new();

@@ -58,6 +58,12 @@ fn _cpu_capability() -> String {
     firesteel::simd::level().to_string()
 }
 
+/// Every operation of the core: its name, and whether gradients flow through it.
+#[pyfunction]
+fn _registered_ops() -> Vec<(&'static str, bool)> {
+    firesteel::ops::registry::registered().iter().map(|op| (op.name, op.differentiable)).collect()
+}
+
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(get_num_threads, m)?)?;
@@ -66,5 +72,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(memory_stats, m)?)?;
     m.add_function(wrap_pyfunction!(reset_peak_memory_stats, m)?)?;
     m.add_function(wrap_pyfunction!(set_memory_limit, m)?)?;
+    m.add_function(wrap_pyfunction!(_registered_ops, m)?)?;
     m.add_function(wrap_pyfunction!(_cpu_capability, m)?)
 }

@@ -141,7 +141,7 @@ mod tests {
     fn visit<const N: usize>(nest: &Nest<N>, range: Range<usize>) -> Vec<[isize; N]> {
         let mut seen = Vec::new();
         let strides = nest.inner_strides();
-        nest.runs(range, |offsets, len| {
+        nest.runs(range, &mut |offsets: [isize; N], len: usize| {
             for i in 0..len as isize {
                 let mut at = offsets;
                 (0..N).for_each(|k| at[k] += strides[k] * i);

@@ -37,6 +37,7 @@ pub mod random;
 pub mod rearrange;
 pub mod reduce;
 pub(crate) mod region;
+pub mod registry;
 pub mod scan;
 pub(crate) mod selected;
 pub mod softmax;

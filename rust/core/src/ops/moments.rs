@@ -31,7 +31,7 @@ impl Var {
     /// Deviations from the mean, in the input's shape.
     fn deviations(&self, x: &Tensor) -> Result<Tensor> {
         let dims: Vec<isize> = (0..x.rank()).filter(|&d| self.over.mask[d]).map(|d| d as isize).collect();
-        Ok(if dims.is_empty() { x - x } else { x - x.mean(&dims, true)? })
+        Ok(if dims.is_empty() { x.sub(x)? } else { x - x.mean(&dims, true)? })
     }
 }
 

@@ -56,7 +56,7 @@ impl PoolOptions {
         let mut out = [0; 2];
         for (dim, extent) in [height, width].into_iter().enumerate() {
             ensure!(
-                padding[dim] <= (dilation[dim] * (kernel[dim] - 1) + 1) / 2,
+                padding[dim] <= (dilation[dim] * (kernel[dim] - 1)).div_ceil(2),
                 Value,
                 "{op}: pad should be at most half of effective kernel size, but got pad={}, kernel_size={} and \
                  dilation={}",
@@ -285,7 +285,10 @@ impl Tensor {
         if size == [1, 1] {
             return self.mean(&[-2, -1], true);
         }
-        if size.iter().all(|&n| n > 0) && extents[0] % size[0] == 0 && extents[1] % size[1] == 0 {
+        if size.iter().all(|&n| n > 0)
+            && extents[0].is_multiple_of(size[0])
+            && extents[1].is_multiple_of(size[1])
+        {
             let kernel = [extents[0] / size[0], extents[1] / size[1]];
             return self.avg_pool2d(&PoolOptions::tiles(kernel), true, None);
         }

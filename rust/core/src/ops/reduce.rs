@@ -355,7 +355,7 @@ impl Tensor {
 
     /// Product of all elements, or along `dim`; integers and bool give int64.
     pub fn prod(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor> {
-        let dims = dim.as_ref().map_or(&[][..], std::slice::from_ref);
+        let dims = dim.as_slice();
         let over = Over::new("prod", self, dims, keepdim)?;
         let dim = (0..self.rank()).find(|&d| over.mask[d] && !dims.is_empty());
         apply(Prod { over, dim }, [self])

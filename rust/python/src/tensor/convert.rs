@@ -211,6 +211,12 @@ impl PyTensor {
         }
     }
 
+    /// The bytes of a contiguous tensor.
+    fn _bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
+        let array = self.tensor().array().contiguous().py(py)?;
+        Ok(pyo3::types::PyBytes::new(py, array.bytes()))
+    }
+
     fn __float__(&self, py: Python<'_>) -> PyResult<f64> {
         self.tensor().array().item_f64().py(py)
     }

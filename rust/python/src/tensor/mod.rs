@@ -59,17 +59,16 @@ impl PyTensor {
         crate::create::legacy_tensor(py, args, kwargs)
     }
 
-    /// A leaf of this class that shares `data`'s memory.
-    #[classmethod]
-    #[pyo3(signature = (data, requires_grad=false))]
+    /// A leaf of class `cls` that shares `data`'s memory.
+    #[staticmethod]
+    #[pyo3(signature = (cls, data, requires_grad=false))]
     fn _make_subclass<'py>(
         cls: &Bound<'py, PyType>,
         data: &Bound<'py, PyTensor>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = cls.py();
         let tensor = data.get().tensor().detach();
-        tensor.set_requires_grad(requires_grad).py(py)?;
+        tensor.set_requires_grad(requires_grad).py(cls.py())?;
         crate::create::with_class(cls, tensor)
     }
 

@@ -29,7 +29,7 @@ pub fn infer_shape(op: &str, x: &Tensor, extents: &[isize]) -> PyResult<SmallVec
         }
     }
     if let Some(d) = inferred {
-        if known == 0 || x.numel() % known != 0 {
+        if known == 0 || x.!x.numel().is_multiple_of(known) {
             return Err(PyRuntimeError::new_err(format!(
                 "{op}: shape '{extents:?}' is invalid for input of size {} (shape {:?})",
                 x.numel(),

@@ -213,7 +213,7 @@ impl Tensor {
         );
         let channels = self.shape()[1];
         ensure!(
-            groups > 0 && channels % groups == 0,
+            groups > 0 && channels.is_multiple_of(groups),
             Shape,
             "group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape \
              {:?} and num_groups={groups}",

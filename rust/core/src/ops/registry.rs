@@ -1,0 +1,90 @@
+//! Names of all operations, for the tests: each must be in the table of cases.
+
+use super::{binary, compare, unary};
+
+/// Name of an operation as users spell it, and whether gradients flow through it.
+#[derive(Debug, Clone, Copy)]
+pub struct Registered {
+    /// As users spell it.
+    pub name: &'static str,
+    /// Whether it has a gradient rule.
+    pub differentiable: bool,
+}
+
+const OTHERS: &[&str] = &[
+    "clone",
+    "copy_",
+    "fill_",
+    "zero_",
+    "expand",
+    "view",
+    "reshape",
+    "permute",
+    "transpose",
+    "squeeze",
+    "unsqueeze",
+    "narrow",
+    "select",
+    "cat",
+    "stack",
+    "split",
+    "chunk",
+    "unbind",
+    "index_select",
+    "gather",
+    "scatter",
+    "scatter_add",
+    "flip",
+    "roll",
+    "repeat",
+    "tril",
+    "triu",
+    "sum",
+    "mean",
+    "var",
+    "std",
+    "prod",
+    "max",
+    "min",
+    "amax",
+    "amin",
+    "logsumexp",
+    "norm",
+    "cumsum",
+    "pow",
+    "clamp",
+    "where",
+    "masked_fill",
+    "gelu",
+    "softplus",
+    "matmul",
+    "bmm",
+    "linear",
+    "einsum",
+    "softmax",
+    "log_softmax",
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "max_pool2d",
+    "avg_pool2d",
+    "dropout",
+    "embedding",
+    "layer_norm",
+    "batch_norm",
+];
+
+/// Every operation.
+pub fn registered() -> Vec<Registered> {
+    let with_gradient = unary::ROWS.iter().map(|row| row.name);
+    let with_gradient = with_gradient.chain(binary::ROWS.iter().copied()).chain(OTHERS.iter().copied());
+    let mut all: Vec<_> = with_gradient.map(|name| Registered { name, differentiable: true }).collect();
+    all.extend(compare::ROWS.iter().map(|name| Registered { name, differentiable: false }));
+    all
+}
