@@ -9,18 +9,14 @@ machine does slows both down alike. The table at the end gives times per call an
 from __future__ import annotations
 
 import gc
-import os
-import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
+from report import Row, print_table, sizes
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-import firesteel  # noqa: E402
-from report import Row, print_table, sizes  # noqa: E402
+import firesteel
 
 try:
     import torch
