@@ -1,0 +1,84 @@
+"""What an operation costs beside its arithmetic: tensors of one element."""
+
+from __future__ import annotations
+
+CHAIN = 10
+
+
+def test_add_without_recording(race):
+    def make(lib):
+        x, y = lib.ones(1), lib.ones(1)
+        return lambda: x + y
+
+    race(make)
+
+
+def test_mul_recorded(race):
+    def make(lib):
+        x, y = lib.ones(1, requires_grad=True), lib.ones(1)
+        return lambda: x * y
+
+    race(make)
+
+
+def test_exp_recorded(race):
+    def make(lib):
+        x = lib.ones(1, requires_grad=True)
+        return lambda: x.exp()
+
+    race(make)
+
+
+def test_matmul_1x1_recorded(race):
+    def make(lib):
+        x, y = lib.ones(1, 1, requires_grad=True), lib.ones(1, 1)
+        return lambda: x @ y
+
+    race(make)
+
+
+def test_chain_of_10_forward(race):
+    def make(lib):
+        x = lib.ones(1, requires_grad=True)
+
+        def call():
+            y = x
+            for _ in range(CHAIN):
+                y = y * x
+
+        return call
+
+    race(make)
+
+
+def test_chain_of_10_forward_and_backward(race):
+    def make(lib):
+        x = lib.ones(1, requires_grad=True)
+
+        def call():
+            x.grad = None
+            y = x
+            for _ in range(CHAIN):
+                y = y * x
+            y.backward()
+
+        return call
+
+    race(make)
+
+
+def test_scalar_program(race):
+    """The first example of every tutorial: `z = 2 x^2 + 3` and its slope at 3."""
+
+    def make(lib):
+        def call():
+            x = lib.tensor(3.0, requires_grad=True)
+            y = x**2
+            z = 2 * y + 3
+            z.backward()
+            return x.grad
+
+        assert call().item() == 12.0
+        return call
+
+    race(make)
