@@ -290,7 +290,7 @@ def test_error(case, error):
     args, kwargs = build(firesteel, draw(error, error.dtype, "contiguous", case.name))
     before = snapshot((args, kwargs))
     call = (lambda: write(case, args, kwargs)) if error.form == "inplace" else None
-    with pytest.raises(error.raises) as raised:
+    with pytest.raises(error.raises):
         call() if call else case.run(firesteel, args, kwargs, error.form)
     assert_unchanged((args, kwargs), before)
 

@@ -21,8 +21,21 @@ def public(owner, prefix=""):
 
 
 def missing(names, covered, reasons):
-    """The names that have neither a row nor a reason."""
-    return sorted(set(names) - set(covered) - set(reasons))
+    """The names that have neither a row nor a reason, and are no second spelling of one that has."""
+    known = {*covered, *reasons}
+    objects = {id(found(name)) for name in known if found(name) is not None}
+    return sorted(
+        name for name in set(names) - known if found(name) is None or id(found(name)) not in objects
+    )
+
+
+PLACES = {"": firesteel, "Tensor": firesteel.Tensor, "F": nn.functional}
+
+
+def found(name):
+    """The object of that name, kept alive by its owner."""
+    place, _, attribute = name.rpartition(".")
+    return getattr(PLACES[place], attribute, None)
 
 
 def covered_names(cases=CASES):

@@ -22,6 +22,7 @@ preserve_format = "preserve_format"
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
 _SUBPACKAGES = frozenset({"autograd", "cuda", "datasets", "nn", "optim", "serialization", "utils"})
 _LAZY_NAMES = {
+    "cosine_similarity": "firesteel.nn.functional",
     "load": "firesteel.serialization",
     "save": "firesteel.serialization",
     "set_printoptions": "firesteel._tensor_str",

@@ -9,8 +9,17 @@ DTYPES = "about dtypes: tests/parity/test_promotion.py"
 FILES = "reads or writes files"
 MEMORY = "where the data is, not what it is"
 
+LAYERS = "compared with PyTorch in tests/nn"
+MADE = "made of operations that have rows"
+
 _REASONS = {
-    ABOUT: """is_tensor is_floating_point is_complex is_nonzero numel broadcast_shapes is_grad_enabled is_inference
+    LAYERS: """adaptive_avg_pool2d avg_pool1d max_pool1d celu elu selu group_norm rms_norm hardsigmoid hardswish
+        hardtanh huber_loss leaky_relu logsigmoid mish relu6 conv_transpose2d dropout F.dropout1d F.dropout2d F.prelu
+        F.tanhshrink""",
+    MADE: """bitwise_left_shift bitwise_right_shift nansum tensordot Tensor.bitwise_left_shift_
+        Tensor.bitwise_right_shift_ Tensor.addmv_ Tensor.cumprod_ Tensor.index_put_ Tensor.maximum_
+        Tensor.minimum_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.silu_ Tensor.clip_""",
+    ABOUT: """is_tensor typename is_floating_point is_complex is_nonzero numel broadcast_shapes is_grad_enabled is_inference
         is_inference_mode_enabled
         Tensor.dim Tensor.ndimension Tensor.size Tensor.numel Tensor.nelement Tensor.stride Tensor.storage_offset
         Tensor.is_contiguous Tensor.element_size Tensor.is_floating_point Tensor.is_complex Tensor.is_signed
@@ -18,9 +27,10 @@ _REASONS = {
     GRAPH: """set_grad_enabled no_grad enable_grad inference_mode
         Tensor.backward Tensor.detach Tensor.detach_ Tensor.requires_grad_ Tensor.retain_grad Tensor.register_hook
         Tensor.register_post_accumulate_grad_hook detach""",
-    OUT: "Tensor.item Tensor.tolist Tensor.numpy",
+    OUT: "frombuffer Tensor.item Tensor.tolist Tensor.numpy",
     STREAM: """manual_seed seed initial_seed get_rng_state set_rng_state""",
     SETTING: """set_num_threads get_num_threads set_printoptions set_default_dtype get_default_dtype
+        empty_cache memory_stats reset_peak_memory_stats set_memory_limit
         use_deterministic_algorithms set_num_interop_threads get_num_interop_threads
         are_deterministic_algorithms_enabled""",
     DTYPES: "promote_types result_type can_cast finfo iinfo Tensor.type",

@@ -71,7 +71,8 @@ def grad(
         index = next(i for i, g in enumerate(grads) if g is None)
         raise RuntimeError(
             f"grad: One of the differentiated Tensors appears to not have been used in the graph "
-            f"(input {index}, shape {tuple(inputs[index].shape)}). Set allow_unused=True if this is the desired behavior."
+            f"(input {index}, shape {tuple(inputs[index].shape)}). Set allow_unused=True "
+            "if this is the desired behavior."
         )
     return grads
 

@@ -84,7 +84,10 @@ const OTHERS: &[&str] = &[
 pub fn registered() -> Vec<Registered> {
     let with_gradient = unary::ROWS.iter().map(|row| row.name);
     let with_gradient = with_gradient.chain(binary::ROWS.iter().copied()).chain(OTHERS.iter().copied());
-    let mut all: Vec<_> = with_gradient.map(|name| Registered { name, differentiable: true }).collect();
+    // Rounded quotients are steps: their gradient is 0, and `trunc_divide` is spelled `div(rounding_mode=)`.
+    let with_gradient = with_gradient.filter(|name| *name != "trunc_divide");
+    let mut all: Vec<_> =
+        with_gradient.map(|name| Registered { name, differentiable: name != "floor_divide" }).collect();
     all.extend(compare::ROWS.iter().map(|name| Registered { name, differentiable: false }));
     all
 }
