@@ -7,7 +7,9 @@ every epoch the official test set measures the model; runs/mnist-<model>.safeten
 """
 
 import argparse
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,11 +50,16 @@ def make_model(name: str) -> nn.Module:
     )
 
 
+def cosine_rates(highest: float, steps: int) -> Iterator[float]:
+    """Learning rates that fall from `highest` to 0 along half a cosine wave."""
+    return (highest * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps))
+
+
 def train_epoch(
     model: nn.Module,
     loader: DataLoader,
     optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    rates: Iterator[float],
     title: str,
 ) -> float:
     """Goes through the training set once and returns the mean loss."""
@@ -63,8 +70,8 @@ def train_epoch(
         loss = nn.functional.cross_entropy(model((images - MEAN) / STD), labels)
         optimizer.zero_grad()
         loss.backward()
+        optimizer.param_groups[0]["lr"] = next(rates)
         optimizer.step()
-        scheduler.step()
 
         total += loss.item() * len(labels)
         seen += len(labels)
@@ -102,13 +109,13 @@ def main() -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
     # The learning rate falls to zero along half a cosine: large steps first, fine ones at the end.
     steps = args.epochs * len(train_loader)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    rates = cosine_rates(args.lr, steps)
     numel = sum(parameter.numel() for parameter in model.parameters())
     print(f"{args.model}: {numel:,} parameters, {len(train):,} images to learn from, {len(test):,} to test")
 
     for epoch in range(1, args.epochs + 1):
         start = time.perf_counter()
-        loss = train_epoch(model, train_loader, optimizer, scheduler, f"epoch {epoch}/{args.epochs}")
+        loss = train_epoch(model, train_loader, optimizer, rates, f"epoch {epoch}/{args.epochs}")
         seconds = time.perf_counter() - start
         accuracy = measure_accuracy(model, test_loader)
         print(f"epoch {epoch:2}: loss {loss:.4f}, test accuracy {accuracy:.2%}, {seconds:.1f} s")
