@@ -78,9 +78,16 @@ pub fn num_threads() -> usize {
     }
 }
 
+/// More threads than any machine that this is meant for has cores; a typing error must not start a million.
+const MAX_THREADS: usize = 1024;
+
 /// Sets the number of threads that kernels may use, the caller included.
 pub fn set_num_threads(threads: usize) -> Result<()> {
-    ensure!(threads >= 1, Value, "set_num_threads: got {threads}; pass at least 1");
+    ensure!(
+        (1..=MAX_THREADS).contains(&threads),
+        Value,
+        "set_num_threads: got {threads}; pass a number from 1 to {MAX_THREADS}"
+    );
     LIMIT.store(threads, Ordering::Relaxed);
     Ok(())
 }

@@ -59,7 +59,7 @@ impl Tensor {
 
     /// `steps` values from `start` to `end`, evenly spaced, both included.
     pub fn linspace(start: f64, end: f64, steps: usize, dtype: DType) -> Result<Tensor> {
-        crate::layout::checked_numel("linspace", &[steps], 8)?;
+        checked(steps as u128)?;
         // Counted from the nearer end, so that both ends are exact; float32 in float32, as PyTorch does.
         let values: Vec<f64> = if dtype == DType::F64 {
             let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };

@@ -186,6 +186,7 @@ impl Op<1> for SliceScatter {
 impl Tensor {
     /// The view with extents of 1 (and missing leading dims) repeated to reach `shape`.
     pub fn expand(&self, shape: &[usize]) -> Result<Tensor> {
+        crate::layout::checked_numel("expand", shape, self.dtype().size())?;
         apply(Expand(Dims::from_slice(shape)), [self])
     }
 

@@ -3,6 +3,7 @@
 use super::PyTensor;
 use crate::convert::Operand;
 use crate::enter::enter;
+use crate::error::IntoPy;
 use firesteel::Tensor;
 use pyo3::prelude::*;
 
@@ -127,7 +128,6 @@ methods_only! {
 
 operators! {
     __add__ __radd__ __iadd__ = add / add_
-    __sub__ __rsub__ __isub__ = sub / sub_
     __mul__ __rmul__ __imul__ = mul / mul_
     __truediv__ __rtruediv__ __itruediv__ = div / div_
     __floordiv__ __rfloordiv__ __ifloordiv__ = floor_divide / floor_divide_
@@ -177,7 +177,7 @@ impl PyTensor {
     ) -> PyResult<PyTensor> {
         let x = self.tensor();
         enter(py, x.numel(), || match alpha {
-            None => x.sub(&other.beside(x)?),
+            None => x.sub(&not_bool(other)?.beside(x)?),
             Some(alpha) => x.sub_scaled(&other.beside(x)?, alpha.0),
         })
         .map(PyTensor::new)
@@ -224,6 +224,32 @@ impl PyTensor {
             Some(mode) => return Err(unknown_rounding(mode)),
         };
         in_place(slf, other, call)
+    }
+}
+
+/// Subtraction refuses `True` and `False`, as PyTorch does.
+fn not_bool(other: Operand) -> firesteel::Result<Operand> {
+    firesteel::ensure!(
+        !matches!(other, Operand::Scalar(firesteel::Scalar::Bool(_))),
+        DType,
+        "sub: Subtraction, the `-` operator, with a bool is not supported; use an int"
+    );
+    Ok(other)
+}
+
+#[pymethods]
+impl PyTensor {
+    fn __sub__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        forward(py, self, not_bool(other).py(py)?, Tensor::sub)
+    }
+
+    fn __rsub__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        reflected(py, self, not_bool(other).py(py)?, Tensor::sub)
+    }
+
+    fn __isub__(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
+        let other = not_bool(other).py(slf.py())?;
+        in_place(slf, other, Tensor::sub_).map(|_| ())
     }
 }
 
