@@ -126,18 +126,16 @@ def promote_types(type1: _core.dtype, type2: _core.dtype) -> _core.dtype:
 
 def can_cast(from_: _core.dtype, to: _core.dtype) -> bool:
     """Whether a conversion keeps the kind of number: not from float to int, or from number to bool."""
-    rank = {"bool": 0, "uint8": 1, "int32": 2, "int64": 2}
 
     def kind(dtype: _core.dtype) -> builtins.int:
-        return rank.get(str(dtype).removeprefix("torch."), 3)
+        return 2 if dtype.is_floating_point else builtins.int(dtype is not _core.bool)
 
-    if kind(to) == 1 and kind(from_) == 2:
-        return False
-    return kind(from_) < 3 or kind(to) == 3
+    return kind(from_) <= kind(to)
 
 
 # Other spellings of the same functions.
 absolute = _core.abs
+round = _core.Tensor.round
 concatenate = _core.concat
 divide = _core.div
 greater = _core.gt

@@ -122,6 +122,22 @@ def _equal(self: Tensor, other: Tensor):
     return firesteel.equal(self, other)
 
 
+_round = Tensor.round
+
+
+def _round_to(self: Tensor, *, decimals: int = 0) -> Tensor:
+    """round(input, *, decimals=0) -> Tensor: nearest number with that many decimals, halves to even.
+
+    Args:
+        decimals: digits kept after the point; negative counts to the left of it.
+    """
+    if decimals == 0:
+        return _round(self)
+    scale = 10.0 ** abs(decimals)
+    return _round(self * scale) / scale if decimals > 0 else _round(self / scale) * scale
+
+
+Tensor.round = _round_to
 Tensor.allclose = _allclose
 Tensor.isclose = _isclose
 Tensor.equal = _equal

@@ -42,7 +42,7 @@ def test_values_and_gradients_are_pytorchs(name, dtype):
         y = CASES[name](functional, x)
         (y * y).sum().backward()
         results.append((y.detach().numpy(), x.grad.numpy()))
-    tolerance = 2e-5 if dtype == "float32" else 1e-10
+    tolerance = 2e-5 if dtype == "float32" else 1e-7  # PyTorch holds 1/6 as a float32
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 

