@@ -78,7 +78,7 @@ def test_a_note_that_does_not_fit_starts_a_line() -> None:
 def test_parameter_is_announced() -> None:
     from firesteel import nn
 
-    text = tensor_repr(nn.Parameter(firesteel.tensor([1.0])))
+    text = repr(nn.Parameter(firesteel.tensor([1.0])))
     assert text == "Parameter containing:\ntensor([1.], requires_grad=True)"
 
 

@@ -326,6 +326,12 @@ impl PyTensor {
     fn masked_select(&self, py: Python<'_>, mask: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
         let (x, mask) = (self.tensor(), mask.get().tensor());
         enter(py, x.numel(), || {
+            firesteel::ensure!(
+                mask.dtype() == DType::Bool,
+                DType,
+                "masked_select: expected BoolTensor for mask, got {}; compare or convert with .bool() first",
+                mask.dtype()
+            );
             let shape = firesteel::layout::broadcast_shapes("masked_select", x.shape(), mask.shape())?;
             x.expand(&shape)?.index(&[Some(mask.expand(&shape)?)])
         })
