@@ -89,7 +89,7 @@ fn the_number_of_threads_is_a_limit() {
         assert!(seen.into_inner().unwrap().len() <= limit);
     }
     let error = par::set_num_threads(0).unwrap_err();
-    assert_eq!(error.message(), "set_num_threads: got 0; pass at least 1");
+    assert_eq!(error.message(), "set_num_threads: got 0; pass a number from 1 to 1024");
 }
 
 #[test]
