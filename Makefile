@@ -36,7 +36,7 @@ test-rust: ## run the tests of the Rust core
 test-python: build ## run the tests of the Python package
 	$(PY) -m pytest
 
-lint: setup ## check formatting, clippy, ruff and types
+lint: setup ## check formatting, clippy and ruff
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python tests examples benchmarks

@@ -218,7 +218,8 @@ class _Check:
         for index, x, grad in zip(self.wanted, wanted, grads, strict=True):
             if grad is not None and tuple(grad.shape) != tuple(x.shape):
                 raise GradcheckError(
-                    f"gradcheck: gradient of input {index} has shape {tuple(grad.shape)}, the input {tuple(x.shape)}"  # noqa: E501
+                    f"gradcheck: gradient of input {index} has shape {tuple(grad.shape)}, "
+                    f"the input {tuple(x.shape)}"
                 )
         return [x * 0 if g is None else g for x, g in zip(wanted, grads, strict=True)]
 
@@ -302,7 +303,8 @@ class _Check:
                 analytic = sum(g * u for g, u in zip(_flat(grad), _flat(direction), strict=True))
                 if self.tolerance.exceeded(analytic, numeric):
                     raise GradcheckError(
-                        f"gradcheck: gradient of output {o} (shape {tuple(output.shape)}) with respect to input "  # noqa: E501
+                        f"gradcheck: gradient of output {o} (shape {tuple(output.shape)}) "
+                        f"with respect to input "
                         f"{index} is wrong along a random direction: analytic {analytic:.9g}, numeric "
                         f"{numeric:.9g}; run with fast_mode=False to see which entries"
                     )
@@ -316,7 +318,8 @@ class _Check:
                 if worst > tol:
                     raise GradcheckError(
                         f"gradcheck: two runs of backward differ by {worst:.3g} (output {o}, input "
-                        f"{self.wanted[position]}), more than nondet_tol={tol}; is the gradient random, or does "  # noqa: E501
+                        f"{self.wanted[position]}), more than nondet_tol={tol}; "
+                        f"is the gradient random, or does "
                         "it depend on the order of threads?"
                     )
 
@@ -326,7 +329,8 @@ class _Check:
         for index, grad in zip(self.wanted, self.grads(self.outputs, cotangents), strict=True):
             if grad.dtype != self.inputs[index].dtype:
                 raise GradcheckError(
-                    f"gradcheck: gradient of input {index} is {grad.dtype}, the input {self.inputs[index].dtype}"  # noqa: E501
+                    f"gradcheck: gradient of input {index} is {grad.dtype}, "
+                    f"the input {self.inputs[index].dtype}"
                 )
 
     def undefined_grads(self) -> None:
