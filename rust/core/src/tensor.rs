@@ -4,7 +4,7 @@ use crate::array::Array;
 use crate::autograd::node::{lock, Backward, InputGrads, Meta as NodeMeta, Node, NodeRef, OutputGrads};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
-use crate::layout::Dims;
+use crate::layout::small;
 use crate::ops::region;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
@@ -210,7 +210,7 @@ impl Tensor {
         if let Some(node) = rare.accumulator.as_ref().and_then(Weak::upgrade) {
             return Some(Edge { node, output: 0 });
         }
-        let outputs = smallvec![NodeMeta { shape: Dims::from_slice(self.shape()), dtype: self.dtype() }];
+        let outputs = smallvec![NodeMeta { shape: small(self.shape()), dtype: self.dtype() }];
         let node = Node::leaf(AccumulateGrad(self.clone()), outputs);
         rare.accumulator = Some(Arc::downgrade(&node));
         Some(Edge { node, output: 0 })

@@ -4,7 +4,7 @@ use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node};
 use super::op::{Op, Recorded};
 use crate::array::Array;
-use crate::layout::Dims;
+use crate::layout::small;
 use crate::tensor::Tensor;
 use crate::Result;
 use smallvec::smallvec;
@@ -35,8 +35,11 @@ pub(super) fn record<O: Op<N>, const N: usize>(
     output: &Array,
 ) -> Edge {
     let saved = op.saves(needs).keep(arrays, output);
-    let edges: Edges = inputs.map(Tensor::edge).into_iter().collect();
-    let meta = Meta { shape: Dims::from_slice(output.shape()), dtype: output.dtype() };
+    let mut edges = Edges::new();
+    for input in inputs {
+        edges.push(input.edge());
+    }
+    let meta = Meta { shape: small(output.shape()), dtype: output.dtype() };
     Edge { node: Node::new(Recorded::new(op, saved), edges, smallvec![meta]), output: 0 }
 }
 
@@ -47,7 +50,7 @@ pub fn apply_many<O: Backward + 'static>(op: O, inputs: &[&Tensor], outputs: Vec
         return outputs.into_iter().map(Tensor::constant).collect();
     }
     let edges: Edges = inputs.iter().map(|x| x.edge()).collect();
-    let meta = |out: &Array| Meta { shape: Dims::from_slice(out.shape()), dtype: out.dtype() };
+    let meta = |out: &Array| Meta { shape: small(out.shape()), dtype: out.dtype() };
     let node = Node::new(op, edges, outputs.iter().map(meta).collect());
     let link = |(i, out)| Tensor::with_edge(out, Edge { node: node.clone(), output: i });
     outputs.into_iter().enumerate().map(link).collect()

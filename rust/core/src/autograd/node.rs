@@ -229,14 +229,25 @@ impl HookHandle {
     }
 }
 
+/// Moves the edges that alone keep their nodes to `stack`, and drops the others: their nodes live on.
+fn take_last_edges(edges: &mut Edges, stack: &mut SmallVec<[Edge; 2]>) {
+    for edge in edges.iter_mut() {
+        if edge.as_ref().is_some_and(|edge| Arc::strong_count(&edge.node) == 1) {
+            stack.extend(edge.take());
+        }
+    }
+    edges.clear();
+}
+
 /// A chain of a million nodes is freed in a loop: each node hands its edges to the stack of the
 /// first before it goes.
 impl<O: ?Sized> Drop for Node<O> {
     fn drop(&mut self) {
-        let mut stack: SmallVec<[Edge; 4]> = self.edges.drain(..).flatten().collect();
+        let mut stack: SmallVec<[Edge; 2]> = SmallVec::new();
+        take_last_edges(&mut self.edges, &mut stack);
         while let Some(mut edge) = stack.pop() {
             if let Some(node) = Arc::get_mut(&mut edge.node) {
-                stack.extend(node.edges.drain(..).flatten());
+                take_last_edges(&mut node.edges, &mut stack);
             }
         }
     }
