@@ -6,12 +6,14 @@
 mod distributions;
 mod state;
 
-use std::sync::{LazyLock, Mutex};
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::kernels::random::{self, Temper, STATE_WORDS};
 use crate::simd::dispatch;
 
-/// Seed of a generator that was given none.
+/// Seed of a [`Generator`] that was given none; the default generator starts at a [`fresh_seed`].
 pub const DEFAULT_SEED: u64 = 67_280_421_310_721;
 
 /// A stream of random numbers and its place in it.
@@ -95,10 +97,28 @@ impl Generator {
     }
 }
 
-/// The generator of everybody who brings none of their own.
+/// A seed that the system chooses: another one in every process, and at every call.
+pub fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+thread_local! {
+    /// The default generator of this thread, where it does not share the process's.
+    static OF_THREAD: RefCell<Option<Arc<Mutex<Generator>>>> = const { RefCell::new(None) };
+}
+
+/// The generator of everybody who brings none of their own: the calling thread's, if it was given one, else
+/// the one that the process's threads share.
 ///
 /// A forked child goes on with a copy of it, as in PyTorch.
-pub fn default_generator() -> &'static Mutex<Generator> {
-    static GENERATOR: LazyLock<Mutex<Generator>> = LazyLock::new(Mutex::default);
-    &GENERATOR
+pub fn default_generator() -> Arc<Mutex<Generator>> {
+    static GENERATOR: LazyLock<Arc<Mutex<Generator>>> =
+        LazyLock::new(|| Arc::new(Mutex::new(Generator::new(fresh_seed()))));
+    OF_THREAD.with_borrow(Option::clone).unwrap_or_else(|| GENERATOR.clone())
+}
+
+/// Gives the calling thread a default generator of its own, so that what it draws depends on `seed` alone and
+/// leaves the other threads' numbers as they are.
+pub fn use_thread_generator(seed: u64) {
+    OF_THREAD.set(Some(Arc::new(Mutex::new(Generator::new(seed)))));
 }

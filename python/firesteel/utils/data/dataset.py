@@ -187,7 +187,8 @@ def random_split(
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
         sizes = _sizes_of_fractions(total, lengths)
     else:
-        sizes = [length for length in lengths if isinstance(length, int)]
+        # NumPy's integers are integers, too.
+        sizes = [int(length) for length in lengths if length == int(length)]
     if sum(sizes) != total or len(sizes) != len(lengths):
         raise ValueError(
             f"random_split: lengths {list(lengths)} must add up to the {total} samples of the dataset or to 1"

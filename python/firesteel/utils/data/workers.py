@@ -55,10 +55,10 @@ class _Worker:
         name = f"firesteel-data-{info.id}"
         threading.Thread(target=_work, args=arguments, name=name, daemon=True).start()
 
-    def submit(self, seed: int, read: Callable[[Any], Any], task: Any) -> Future[Any]:
+    def submit(self, read: Callable[[Any], Any], task: Any) -> Future[Any]:
         """Asks for one batch; what is asked first is read first."""
         future: Future[Any] = Future()
-        self._queue.put((future, seed, read, task))
+        self._queue.put((future, read, task))
         return future
 
     def stop(self) -> None:
@@ -74,28 +74,21 @@ class _Worker:
 def _work(tasks: queue.SimpleQueue[Any], info: WorkerInfo, init: Callable[[int], None] | None) -> None:
     """What a worker's thread runs until it is given None."""
     _thread.info = info
-    failure: BaseException | None = None
-    seeded: int | None = None
+    _core._use_thread_generator(info.seed)
+    failure = None if init is None else _failure_of(init, info.id)
     while (item := tasks.get()) is not None:
-        future, seed, read, task = item
+        future, read, task = item
         if not future.set_running_or_notify_cancel():
             continue
+        if failure is not None:
+            future.set_exception(failure)
+            continue
         try:
-            if seeded is None:
-                _core._use_thread_generator(info.seed)
-                if init is not None:
-                    failure = _failure_of(init, info.id)
-            elif seeded != seed:
-                _core._use_thread_generator(seed + info.id)
-            seeded = seed
-            if failure is not None:
-                raise failure
             future.set_result(read(task))
         except StopIteration:
             future.set_result(_END)
         except BaseException as error:
-            if error is not failure:
-                error.add_note(f"Raised in worker {info.id} of a DataLoader.")
+            error.add_note(f"Raised in worker {info.id} of a DataLoader.")
             future.set_exception(error)
         # Nothing of this batch may outlive it here while the thread waits for the next one.
         del item, future, read, task
@@ -134,9 +127,9 @@ class ThreadedIterator:
         self._loader = loader
         self._ahead = loader.num_workers * (loader.prefetch_factor or 1)
         self._tasks: Iterator[Any] = loader._tasks()
-        self._seed = draw_seed(loader.generator)
+        seed = draw_seed(loader.generator)
         self._workers = [
-            _Worker(WorkerInfo(number, count, self._seed + number, loader.dataset), loader.worker_init_fn)
+            _Worker(WorkerInfo(number, count, seed + number, loader.dataset), loader.worker_init_fn)
             for number in range(count)
         ]
         self._stop = weakref.finalize(self, _stop_all, self._workers)
@@ -157,7 +150,7 @@ class ThreadedIterator:
 
     def _submit_next(self) -> None:
         for task in itertools.islice(self._tasks, 1):
-            self._pending.append(next(self._turn).submit(self._seed, self._read, task))
+            self._pending.append(next(self._turn).submit(self._read, task))
 
     def _cancel(self) -> None:
         while self._pending:
