@@ -10,7 +10,7 @@ class _Shown:
 
     def __repr__(self) -> str:
         fields = ",\n".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
-        return f"firesteel.return_types.{type(self).__name__}(\n{fields})"
+        return f"torch.return_types.{type(self).__name__}(\n{fields})"
 
 
 def _result(name: str, *fields: str) -> type:
@@ -22,5 +22,3 @@ max = _result("max", "values", "indices")
 min = _result("min", "values", "indices")
 sort = _result("sort", "values", "indices")
 topk = _result("topk", "values", "indices")
-median = _result("median", "values", "indices")
-aminmax = _result("aminmax", "min", "max")

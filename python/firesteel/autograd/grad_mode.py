@@ -6,6 +6,9 @@ import functools
 
 from firesteel import _core
 
+# What `inspect.CO_GENERATOR` is: importing inspect would slow down every start.
+_GENERATOR = 0x20
+
 
 class _Mode:
     """A grad mode for a `with` block or, as a decorator, for every call of a function."""
@@ -22,10 +25,41 @@ class _Mode:
         return self.__class__()
 
     def __call__(self, function):
+        code = getattr(function, "__code__", None)
+        if code is not None and code.co_flags & _GENERATOR:
+            return self._around_generator(function)
+
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
             with self._fresh():
                 return function(*args, **kwargs)
+
+        return wrapper
+
+    def _around_generator(self, function):
+        """Sets the mode whenever the generator runs; between its values the caller's mode holds."""
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            with self._fresh():
+                generator = function(*args, **kwargs)
+            resume, value = generator.send, None
+            try:
+                while True:
+                    with self._fresh():
+                        result = resume(value)
+                    try:
+                        value = yield result
+                        resume = generator.send
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        resume, value = generator.throw, error
+            except StopIteration as end:
+                return end.value
+            finally:
+                with self._fresh():
+                    generator.close()
 
         return wrapper
 

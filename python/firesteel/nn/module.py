@@ -49,10 +49,11 @@ def _convert(parameter: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
         new = fn(old)
         if new is not old:
             gradient = parameter.grad
-            parameter.grad = None
-            parameter.data = new
             if gradient is not None:
-                parameter.grad = fn(gradient).requires_grad_(gradient.requires_grad)
+                gradient = fn(gradient).requires_grad_(gradient.requires_grad)
+            parameter.grad = None  # it must fit the value at any time
+            parameter.data = new
+            parameter.grad = gradient
 
 
 def _forward_unimplemented(self: Module, *args: Any) -> Any:
