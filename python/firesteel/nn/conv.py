@@ -62,6 +62,8 @@ class _Conv(Module):
         self.dilation = _tuple(dilation, n)
         self.groups = groups
         self.padding_mode = padding_mode
+        self.transposed = False
+        self.output_padding = (0,) * n
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ValueError(f"Invalid padding string '{padding}', should be one of 'valid', 'same'")
@@ -77,7 +79,10 @@ class _Conv(Module):
     def reset_parameters(self) -> None:
         """Draws weight and bias anew, uniformly from (-1, 1) / sqrt(fan_in)."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        init._default_bias_(self.bias, self.weight)
+        if self.weight.numel() == 0 and self.bias is not None and 0 in self.weight.shape[1:]:
+            init.zeros_(self.bias)  # PyTorch draws nothing here, and leaves it as it is
+        else:
+            init._default_bias_(self.bias, self.weight)
 
     def _margins(self) -> list[tuple[int, int]]:
         """Returns how much is added before and after every dimension."""

@@ -119,8 +119,10 @@ class ParameterDict(Module):
             )
         if key not in self._keys and hasattr(type(self), key):
             raise KeyError(f"attribute '{key}' already exists")
-        self._keys[key] = None
+        if key not in self._keys:
+            super()._check_name("parameter", key, self._parameters)
         setattr(self, key, _as_parameter(value))
+        self._keys[key] = None
 
     def __delitem__(self, key: str) -> None:
         del self._keys[key]
@@ -167,6 +169,42 @@ class ParameterDict(Module):
         pairs = parameters.items() if isinstance(parameters, Mapping | ParameterDict) else parameters
         for key, value in pairs:
             self[key] = value
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self._keys))
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ror__(self, other: ParameterDict) -> ParameterDict:
+        joined = other.copy()
+        joined.update(self)
+        return joined
+
+    def __ior__(self, other: ParameterDict) -> Self:
+        self.update(other)
+        return self
+
+    def copy(self) -> ParameterDict:
+        """Returns another dictionary of the same parameters."""
+        return ParameterDict(dict(self.items()))
+
+    def popitem(self) -> tuple[str, Any]:
+        """Removes the last parameter and returns it with its name."""
+        key = next(reversed(self))
+        return key, self.pop(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Returns the parameter `key`, after adding `default` where there is none."""
+        if key not in self._keys:
+            self[key] = default
+        return self[key]
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Returns a dictionary with `default` under every key."""
+        return ParameterDict((key, default) for key in keys)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")
