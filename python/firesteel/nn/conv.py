@@ -69,6 +69,7 @@ class _Conv(Module):
                 raise ValueError(f"Invalid padding string '{padding}', should be one of 'valid', 'same'")
             if padding == "same" and any(s != 1 for s in self.stride):
                 raise ValueError("padding='same' is not supported for strided convolutions")
+        self._reversed_padding_repeated_twice = [n for margin in reversed(self._margins()) for n in margin]
         size = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(empty(size, device=device, dtype=dtype))
         self.register_parameter(
@@ -98,9 +99,8 @@ class _Conv(Module):
         margins = self._margins()
         if self.padding_mode == "zeros" and all(before == after for before, after in margins):
             return input, tuple(before for before, _ in margins)
-        flat = [n for margin in reversed(margins) for n in margin]
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        return pad(input, flat, mode), (0,) * self._ndim
+        return pad(input, self._reversed_padding_repeated_twice, mode), (0,) * self._ndim
 
     def extra_repr(self) -> str:
         n = self._ndim

@@ -244,7 +244,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """Returns x moved by `lambd` towards 0, and 0 where abs(x) is at most `lambd`."""
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}.")
-    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, input * 0))
+    return where(input.abs() <= lambd, input * 0, input - lambd * input.sign())
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:

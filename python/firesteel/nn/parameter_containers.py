@@ -16,12 +16,14 @@ def _as_parameter(value: Any) -> Any:
     return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
 
 
-def _described(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"Object of type: {type(value).__name__}"
+def _described(value: Any, type_name: str) -> str:
     size = "x".join(str(n) for n in value.shape)
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
-    return f"{kind} containing: [{value.dtype} of size {size}]"
+    return f"{kind} containing: [{type_name} of size {size}]"
+
+
+def _of_other_type(value: Any) -> str:
+    return f"Object of type: {type(value).__name__}"
 
 
 class ParameterList(Module):
@@ -82,9 +84,12 @@ class ParameterList(Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
 
-    def __repr__(self) -> str:
-        lines = [f"    ({i}): {_described(value)}" for i, value in enumerate(self)]
-        return "ParameterList(" + "\n".join(["", *lines, ""] if lines else []) + ")"
+    def extra_repr(self) -> str:
+        return "\n".join(
+            f"  ({i}): "
+            + (_described(value, str(value.dtype)) if isinstance(value, Tensor) else _of_other_type(value))
+            for i, value in enumerate(self)
+        )
 
 
 class ParameterDict(Module):
@@ -209,6 +214,9 @@ class ParameterDict(Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")
 
-    def __repr__(self) -> str:
-        lines = [f"  ({key}): {_described(value)}" for key, value in self.items()]
-        return "ParameterDict(" + "\n".join(["", *lines, ""] if lines else []) + ")"
+    def extra_repr(self) -> str:
+        return "\n".join(
+            f"  ({key}): "
+            + (_described(value, value.type()) if isinstance(value, Tensor) else _of_other_type(value))
+            for key, value in self.items()
+        )
