@@ -5,8 +5,8 @@ mod pytorch;
 
 use firesteel::dtype::{bf16, f16, Element};
 use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator, DEFAULT_SEED};
-use std::sync::Arc;
 use firesteel::Kind;
+use std::sync::Arc;
 
 fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

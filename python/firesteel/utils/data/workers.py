@@ -75,33 +75,46 @@ def _work(tasks: queue.SimpleQueue[Any], info: WorkerInfo, init: Callable[[int],
     """What a worker's thread runs until it is given None."""
     _thread.info = info
     _core._use_thread_generator(info.seed)
-    failure = None if init is None else _failure_of(init, info.id)
-    while (item := tasks.get()) is not None:
-        future, read, task = item
-        if not future.set_running_or_notify_cancel():
-            continue
-        if failure is not None:
-            future.set_exception(failure)
-            continue
+    failures = iter(()) if init is None else _failures_of(init, info.id)
+    # Nothing of a batch may outlive it here while the thread waits for the next one: hence a function.
+    while _serve(tasks.get(), info, next(failures, None)):
+        pass
+
+
+def _serve(item: Any, info: WorkerInfo, failure: BaseException | None) -> bool:
+    """Reads one batch, unless the worker could not be initialised; False when it is to end."""
+    if item is None:
+        return False
+    future, read, task = item
+    if future.set_running_or_notify_cancel():
         try:
-            future.set_result(read(task))
+            if failure is not None:
+                future.set_exception(failure)
+            else:
+                future.set_result(read(task))
         except StopIteration:
             future.set_result(_END)
         except BaseException as error:
             error.add_note(f"Raised in worker {info.id} of a DataLoader.")
             future.set_exception(error)
-        # Nothing of this batch may outlive it here while the thread waits for the next one.
-        del item, future, read, task
+    return True
 
 
-def _failure_of(init: Callable[[int], None], number: int) -> BaseException | None:
-    """Calls ``worker_init_fn``; a worker that was not initialised must not read, now or later."""
+def _failures_of(init: Callable[[int], None], number: int) -> Iterator[BaseException]:
+    """Calls ``worker_init_fn``. A worker that was not initialised must not read: an error for every batch.
+
+    They are different ones, as one that is raised in the loop refers to the iterator, and would keep it.
+    """
     try:
         init(number)
+        return
     except BaseException as error:
         error.add_note(f"Raised by worker_init_fn in worker {number} of a DataLoader.")
-        return error
-    return None
+        text = f"{type(error).__name__}: {error}"
+        first = [error]
+    yield first.pop()
+    while True:
+        yield RuntimeError(f"DataLoader: worker_init_fn failed in worker {number}: {text}")
 
 
 def _stop_all(workers: list[_Worker]) -> None:
