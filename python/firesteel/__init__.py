@@ -27,7 +27,9 @@ contiguous_format = "contiguous_format"
 preserve_format = "preserve_format"
 
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
-_SUBPACKAGES = frozenset({"autograd", "cuda", "datasets", "nn", "optim", "serialization", "utils"})
+_SUBPACKAGES = frozenset(
+    {"autograd", "backends", "cuda", "datasets", "nn", "optim", "serialization", "utils"}
+)
 _LAZY_NAMES = {
     "cosine_similarity": "firesteel.nn.functional",
     "load": "firesteel.serialization",

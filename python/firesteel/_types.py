@@ -25,7 +25,14 @@ class Size(tuple):
         return Size(item) if isinstance(index, slice) else item
 
     def __add__(self, other):
-        return Size(tuple.__add__(self, tuple(other)))
+        if not isinstance(other, tuple):
+            raise TypeError(f'can only concatenate tuple (not "{type(other).__name__}") to torch.Size')
+        return Size(tuple.__add__(self, other))
+
+    def __mul__(self, count):
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
 
 
 class device:
@@ -45,9 +52,11 @@ class device:
             return type
         if not isinstance(type, str):
             raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
-        name, _, number = type.partition(":")
-        if name != "cpu" or number not in ("", "0"):
+        name, colon, number = type.partition(":")
+        if name != "cpu" or (colon and not number.isdecimal()):
             raise RuntimeError(f"device: {type!r} is not available; Firesteel computes on 'cpu'")
+        if index is not None and (number or index < 0):
+            raise RuntimeError(f"device: {type!r} with index {index} is no device; pass 'cpu'")
         self = object.__new__(cls)
         self.type = name
         self.index = int(number) if number else index

@@ -15,7 +15,7 @@ MADE = "made of operations that have rows"
 _REASONS = {
     LAYERS: """adaptive_avg_pool2d embedding celu elu selu rms_norm hardsigmoid hardswish
         hardtanh huber_loss leaky_relu logsigmoid mish relu6 dropout F.dropout1d F.dropout2d F.prelu
-        F.tanhshrink F.bilinear F.glu F.hardshrink F.softshrink F.threshold F.threshold_ F.celu_ F.elu_
+        F.tanhshrink F.bilinear F.hardshrink F.softshrink F.threshold F.threshold_ F.celu_ F.elu_
         F.hardtanh_ F.leaky_relu_ F.selu_""",
     MADE: """bitwise_left_shift bitwise_right_shift nansum tensordot Tensor.bitwise_left_shift_
         Tensor.bitwise_right_shift_ Tensor.addmv_ Tensor.cumprod_ Tensor.index_put_ Tensor.maximum_

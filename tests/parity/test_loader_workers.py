@@ -160,7 +160,9 @@ def test_a_worker_whose_init_failed_never_reads() -> None:
     with pytest.raises(LookupError, match="no data base"):
         next(iterator)
     for _ in range(3):
-        with pytest.raises(RuntimeError, match="worker_init_fn failed in worker 0: LookupError: no data base"):
+        with pytest.raises(
+            RuntimeError, match="worker_init_fn failed in worker 0: LookupError: no data base"
+        ):
             next(iterator)
     assert read == []
 

@@ -185,6 +185,22 @@ def test_names_of_the_module() -> None:
         firesteel.set_default_dtype(firesteel.float64)
 
 
+def test_sizes_and_devices() -> None:
+    size = firesteel.ones(1, 2).shape
+    assert type(size * 2) is type(2 * size) is firesteel.Size and size * 2 == (1, 2, 1, 2)
+    with pytest.raises(TypeError, match="can only concatenate tuple"):
+        size + [2]  # type: ignore[operator]
+    assert firesteel.device("cpu:1").index == 1 and firesteel.device("cpu", 1).index == 1
+    for wrong in (("cpu", -3), ("cpu:0", 1), ("cpu:x", None), ("cpu:", None), ("cuda", None)):
+        with pytest.raises(RuntimeError):
+            firesteel.device(*wrong)
+
+
+def test_switches_of_backends() -> None:
+    firesteel.backends.cudnn.deterministic = True
+    assert not firesteel.backends.mps.is_available() and not firesteel.backends.cudnn.is_available()
+
+
 def test_two_processes_draw_other_numbers() -> None:
     program = "import firesteel as t; print(t.initial_seed(), t.rand(1).item(), t.Generator().initial_seed())"
     runs = [
