@@ -284,7 +284,7 @@ WORDING_GAPS = frozenset(
     repeat-few stack-shapes stack-none getitem_bad_int-key
     getitem_bad_many-key getitem_bad_list-key getitem_bad_mask-key getitem_bad_float-key
     getitem_bad_shapes-key getitem_bad_negative-step-key setitem_bad-shapes index_add-range
-    dropout-p dropout-negative tensor-ragged
+    tensor-ragged
     tensor-text arange-zero-step fill_-not-0-d
     """.split()
 )
