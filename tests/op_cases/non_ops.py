@@ -19,8 +19,8 @@ _REASONS = {
     MADE: """bitwise_left_shift bitwise_right_shift nansum tensordot Tensor.bitwise_left_shift_
         Tensor.bitwise_right_shift_ Tensor.addmv_ Tensor.cumprod_ Tensor.index_put_ Tensor.maximum_
         Tensor.minimum_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.silu_ Tensor.clip_""",
-    ABOUT: """is_tensor typename is_floating_point is_complex is_nonzero numel broadcast_shapes is_grad_enabled is_inference
-        is_inference_mode_enabled
+    ABOUT: """is_tensor typename is_floating_point is_complex is_nonzero numel broadcast_shapes
+        is_grad_enabled is_inference is_inference_mode_enabled
         Tensor.dim Tensor.ndimension Tensor.size Tensor.numel Tensor.nelement Tensor.stride Tensor.storage_offset
         Tensor.is_contiguous Tensor.element_size Tensor.is_floating_point Tensor.is_complex Tensor.is_signed
         Tensor.get_device Tensor.is_same_size Tensor.is_set_to Tensor.is_inference Tensor.is_nonzero""",
