@@ -85,12 +85,9 @@ impl Layout {
     pub fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         for (&extent, &stride) in self.shape.iter().zip(&self.strides).rev() {
-            if extent == 0 {
-                return true;
-            }
             if extent != 1 {
                 if stride != expected {
-                    return false;
+                    return self.shape.contains(&0);
                 }
                 expected *= extent as isize;
             }
