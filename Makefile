@@ -13,7 +13,7 @@ help: ## list the commands
 $(VENV)/ready: pyproject.toml
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet "maturin>=1.8,<2.0" "hypothesis>=6.100" "mypy>=1.10" "numpy>=1.26" \
+	$(PY) -m pip install --quiet "maturin>=1.8,<2.0" "hypothesis>=6.100" "mypy>=2.4" "numpy>=1.26" \
 		"pytest>=8" "pytest-benchmark>=5" "ruff>=0.6" "matplotlib>=3.8" "tqdm>=4.66"
 	touch $@
 
@@ -36,11 +36,13 @@ test-rust: ## run the tests of the Rust core
 test-python: build ## run the tests of the Python package
 	$(PY) -m pytest
 
-lint: setup ## check formatting, clippy and ruff
+lint: build ## check formatting, types, clippy and ruff
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python tests examples benchmarks
 	$(VENV)/bin/ruff format --check python tests examples benchmarks
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt firesteel._core
 
 format: setup ## format everything
 	cargo fmt
