@@ -294,6 +294,14 @@ impl Array {
         a < b_end && b < a_end
     }
 
+    /// Whether both are the same elements of the same memory, whatever counts their versions.
+    pub(crate) fn is_same_memory(&self, other: &Array) -> bool {
+        self.0.storage.as_ptr() == other.0.storage.as_ptr()
+            && self.0.storage.len_bytes() == other.0.storage.len_bytes()
+            && self.0.layout == other.0.layout
+            && self.0.dtype == other.0.dtype
+    }
+
     /// The same memory with a version counter of its own, as `.data` has it.
     pub fn with_own_versions(&self) -> Self {
         let storage = Arc::new(Storage::sharing(self.0.storage.clone()));

@@ -54,7 +54,10 @@ fn check_written(op: &str, i: usize, written: &[(&str, &Tensor)]) -> Result<()> 
             tensor.shape()
         );
         if let Some((other, _)) = written[..k].iter().find(|(_, x)| x.array().shares_memory_with(array)) {
-            bail!(Value, "{op}: the {role} of parameter {i} shares memory with its {other}; clone() one of them");
+            bail!(
+                Value,
+                "{op}: the {role} of parameter {i} shares memory with its {other}; clone() one of them"
+            );
         }
     }
     Ok(())

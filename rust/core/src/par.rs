@@ -120,10 +120,7 @@ thread_local! {
 
 fn default_threads() -> usize {
     let from = |name: &str| std::env::var(name).ok().and_then(|value| parse_threads(&value));
-    from("FIRESTEEL_NUM_THREADS")
-        .or_else(|| from("OMP_NUM_THREADS"))
-        .unwrap_or_else(cores)
-        .min(MAX_THREADS)
+    from("FIRESTEEL_NUM_THREADS").or_else(|| from("OMP_NUM_THREADS")).unwrap_or_else(cores).min(MAX_THREADS)
 }
 
 /// What CPU affinity and the container's quota leave.

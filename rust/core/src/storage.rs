@@ -60,6 +60,10 @@ impl Storage {
 
     /// The memory of `other`, under a version counter of its own.
     pub(crate) fn sharing(other: Arc<Storage>) -> Self {
+        let other = match &other.owner {
+            Owner::Shared(root) => root.clone(), // no chains
+            _ => other,
+        };
         Self {
             ptr: other.ptr,
             len_bytes: other.len_bytes,

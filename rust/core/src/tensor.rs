@@ -403,6 +403,9 @@ impl Tensor {
     /// history, its gradient and its hooks, but no longer a view. Whoever finds this tensor as the gradient
     /// of another finds the new one from now on.
     pub fn replace_data(&self, data: &Array) -> Result<Tensor> {
+        if self.array().is_same_memory(data) {
+            return Ok(self.clone()); // `x.data *= 2` has written already
+        }
         let requires_grad = self.requires_grad();
         ensure!(
             !requires_grad || data.dtype().is_float(),
@@ -422,7 +425,8 @@ impl Tensor {
                 old.node
             } else {
                 let leaf = AccumulateGrad::new(slot.clone(), data.clone(), next.downgrade());
-                let new = Edge { node: Node::new(leaf, Edges::new(), smallvec![NodeMeta::of(data)]), output: 0 };
+                let new =
+                    Edge { node: Node::new(leaf, Edges::new(), smallvec![NodeMeta::of(data)]), output: 0 };
                 new.share_hooks_of(&old);
                 new.node
             };

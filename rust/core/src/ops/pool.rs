@@ -311,7 +311,8 @@ impl Tensor {
             return self.slice(dim, 0, 0, 1);
         }
         let int = |n: usize| Ok::<_, Error>(Tensor::constant(Scalar::Int(n as i64).to_array(DType::I64)?));
-        let up_to = |n: usize| Tensor::arange(Scalar::Int(0), Scalar::Int(n as i64), Scalar::Int(1), DType::I64);
+        let up_to =
+            |n: usize| Tensor::arange(Scalar::Int(0), Scalar::Int(n as i64), Scalar::Int(1), DType::I64);
         // Window i runs from floor(i * extent / count) to ceil((i + 1) * extent / count).
         let start = up_to(count)?.mul(&int(extent)?)?;
         let end = start.add(&int(extent + count - 1)?)?.floor_divide(&int(count)?)?;
