@@ -130,11 +130,6 @@ def test_ctrl_c_ends_a_long_computation(loop):
     assert time.monotonic() - begin < 5
 
 
-def _known(name: str, reason: str, run: bool = True):
-    """A case that fails today; `run=False` where it would end or hang this process too."""
-    return pytest.param(name, marks=pytest.mark.xfail(reason=reason, run=run))
-
-
 # Each asks for more memory than any machine has, by less than what overflows.
 TOO_MUCH = {
     "empty": lambda: firesteel.empty(HUGE),
@@ -167,13 +162,9 @@ TOO_MUCH = {
     "linspace": lambda: firesteel.linspace(0, 1, HUGE),
     "adaptive_avg_pool2d": lambda: functional.adaptive_avg_pool2d(firesteel.ones(1, 1, 4, 4), (HUGE, 1)),
 }
-TOO_MUCH_NAMES = [
-    *(name for name in TOO_MUCH if name != "adaptive_avg_pool2d"),
-    _known("adaptive_avg_pool2d", "lists the windows before memory is asked for: no end", run=False),
-]
 
 
-@pytest.mark.parametrize("name", TOO_MUCH_NAMES)
+@pytest.mark.parametrize("name", TOO_MUCH)
 def test_too_much_memory_is_a_memory_error_that_names_the_bytes(name):
     with pytest.raises(MemoryError, match=r"\d{15,} bytes"):
         TOO_MUCH[name]()

@@ -7,21 +7,30 @@ use crate::storage::Storage;
 use crate::{bail, dispatch_all, ensure, DType, Result};
 use std::sync::Arc;
 
-/// A typed, strided view of a storage. Cloning shares the data.
+/// A typed, strided view of a storage. Cloning shares it all, for the price of one counter: graphs
+/// keep clones of what they save.
 #[derive(Debug, Clone)]
-pub struct Array {
+pub struct Array(Arc<View>);
+
+#[derive(Debug)]
+struct View {
     storage: Arc<Storage>,
     layout: Layout,
     dtype: DType,
 }
 
 impl Array {
+    #[inline]
+    fn make(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Self {
+        Self(Arc::new(View { storage, layout, dtype }))
+    }
+
     /// A new contiguous array whose elements have no value yet.
     #[inline]
     pub fn empty(shape: &[usize], dtype: DType) -> Result<Self> {
         let numel = checked_numel("empty", shape, dtype.size())?;
         let storage = Arc::new(Storage::uninit(numel * dtype.size())?);
-        Ok(Self { storage, layout: Layout::contiguous(shape), dtype })
+        Ok(Self::make(storage, Layout::contiguous(shape), dtype))
     }
 
     /// A new array without values, in the order of dims that suits a result computed from `layout`.
@@ -29,7 +38,7 @@ impl Array {
     pub fn empty_like(layout: &Layout, dtype: DType) -> Result<Self> {
         let numel = checked_numel("empty_like", layout.shape(), dtype.size())?;
         let storage = Arc::new(Storage::uninit(numel * dtype.size())?);
-        Ok(Self { storage, layout: layout.like(), dtype })
+        Ok(Self::make(storage, layout.like(), dtype))
     }
 
     /// A new array with every element `value`.
@@ -73,7 +82,7 @@ impl Array {
             needed * dtype.size(),
             storage.len_bytes()
         );
-        Ok(Self { storage, layout, dtype })
+        Ok(Self::make(storage, layout, dtype))
     }
 
     /// The same data seen through another layout, made from this array's by a view operation.
@@ -81,70 +90,82 @@ impl Array {
     pub fn with_layout(&self, layout: Layout) -> Self {
         debug_assert!(
             layout.numel() == 0
-                || (layout.offset() + layout.span()) * self.dtype.size() <= self.storage.len_bytes()
+                || (layout.offset() + layout.span()) * self.0.dtype.size() <= self.0.storage.len_bytes()
         );
-        Self { storage: self.storage.clone(), layout, dtype: self.dtype }
+        Self::make(self.0.storage.clone(), layout, self.0.dtype)
+    }
+
+    /// As `with_layout`, in place where nobody else holds this array.
+    #[inline]
+    pub(crate) fn into_layout(mut self, layout: Layout) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(view) => {
+                view.layout = layout;
+                self
+            }
+            None => self.with_layout(layout),
+        }
     }
 
     /// As `with_layout` for a layout with negative strides, made of this array's own.
     #[inline]
     pub(crate) fn with_reversed(&self, layout: Layout) -> Self {
-        Self { storage: self.storage.clone(), layout, dtype: self.dtype }
+        Self::make(self.0.storage.clone(), layout, self.0.dtype)
     }
 
     /// Extents.
     #[inline]
     pub fn shape(&self) -> &[usize] {
-        self.layout.shape()
+        self.0.layout.shape()
     }
 
     /// Steps in elements.
     #[inline]
     pub fn strides(&self) -> &[isize] {
-        self.layout.strides()
+        self.0.layout.strides()
     }
 
     /// Shape, strides and offset.
     #[inline]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        &self.0.layout
     }
 
     /// Type of the elements.
     #[inline]
     pub fn dtype(&self) -> DType {
-        self.dtype
+        self.0.dtype
     }
 
     /// Number of dims.
     #[inline]
     pub fn rank(&self) -> usize {
-        self.layout.rank()
+        self.0.layout.rank()
     }
 
     /// Number of elements.
     #[inline]
     pub fn numel(&self) -> usize {
-        self.layout.numel()
+        self.0.layout.numel()
     }
 
     /// The bytes that it views.
     #[inline]
     pub fn storage(&self) -> &Arc<Storage> {
-        &self.storage
+        &self.0.storage
     }
 
     /// Whether the elements lie in row-major order without gaps.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
-        self.layout.is_contiguous()
+        self.0.layout.is_contiguous()
     }
 
     /// Pointer to the first element.
     #[inline]
     pub fn as_ptr<T: Element>(&self) -> *mut T {
-        assert_eq!(self.dtype, T::DTYPE, "array of another dtype");
-        self.storage.as_ptr().cast::<T>().wrapping_add(self.layout.offset())
+        assert_eq!(self.0.dtype, T::DTYPE, "array of another dtype");
+        self.0.storage.as_ptr().cast::<T>().wrapping_add(self.0.layout.offset())
     }
 
     /// The elements of a contiguous array.
@@ -158,15 +179,15 @@ impl Array {
     /// The bytes of a contiguous array.
     pub fn bytes(&self) -> &[u8] {
         assert!(self.is_contiguous(), "bytes of an array that is not contiguous");
-        let start = self.storage.as_ptr().wrapping_add(self.layout.offset() * self.dtype.size());
+        let start = self.0.storage.as_ptr().wrapping_add(self.0.layout.offset() * self.0.dtype.size());
         // SAFETY: constructors keep layouts inside the storage; any element is valid as bytes.
-        unsafe { std::slice::from_raw_parts(start, self.numel() * self.dtype.size()) }
+        unsafe { std::slice::from_raw_parts(start, self.numel() * self.0.dtype.size()) }
     }
 
     /// The elements of a contiguous array that nobody else shares, for writing.
     #[inline]
     pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
-        assert!(self.is_contiguous() && Arc::strong_count(&self.storage) == 1, "array is shared");
+        assert!(self.is_contiguous() && self.has_one_owner(), "array is shared");
         // SAFETY: as `slice`; the storage has no other owner, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.numel()) }
     }
@@ -177,14 +198,14 @@ impl Array {
         if self.is_contiguous() {
             return Ok(self.clone());
         }
-        let out = Self::empty(self.shape(), self.dtype)?;
+        let out = Self::empty(self.shape(), self.0.dtype)?;
         copy::copy(self, &out);
         Ok(out)
     }
 
     /// A copy with storage of its own, in the same order of dims.
     pub fn copied(&self) -> Result<Self> {
-        let out = Self::empty_like(&self.layout, self.dtype)?;
+        let out = Self::empty_like(&self.0.layout, self.0.dtype)?;
         copy::copy(self, &out);
         Ok(out)
     }
@@ -192,17 +213,17 @@ impl Array {
     /// Itself if of that dtype, else a converted copy.
     #[inline]
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        if self.dtype == dtype {
+        if self.0.dtype == dtype {
             return Ok(self.clone());
         }
-        let out = Self::empty_like(&self.layout, dtype)?;
+        let out = Self::empty_like(&self.0.layout, dtype)?;
         copy::copy(self, &out);
         Ok(out)
     }
 
     /// Writes `source`, broadcast and converted, into this array's elements. Does not count a version.
     pub fn copy_from(&self, source: &Array) -> Result<()> {
-        let Some(layout) = source.layout.broadcast_to(self.shape()) else {
+        let Some(layout) = source.0.layout.broadcast_to(self.shape()) else {
             bail!(
                 Shape,
                 "copy_: a source of shape {:?} does not broadcast to the target's shape {:?}",
@@ -211,7 +232,7 @@ impl Array {
             );
         };
         // Overlapping views of one storage are read completely before the first write.
-        let source = if Arc::ptr_eq(&source.storage, &self.storage) {
+        let source = if source.shares_memory_with(self) {
             source.with_layout(layout).copied()?
         } else {
             source.with_layout(layout)
@@ -222,7 +243,7 @@ impl Array {
 
     /// The view with repeated extents that has `shape`.
     pub fn broadcast_to(&self, op: &str, shape: &[usize]) -> Result<Self> {
-        match self.layout.broadcast_to(shape) {
+        match self.0.layout.broadcast_to(shape) {
             Some(layout) => Ok(self.with_layout(layout)),
             None => bail!(Shape, "{op}: shape {:?} does not broadcast to {shape:?}", self.shape()),
         }
@@ -231,13 +252,13 @@ impl Array {
     /// The only element, as a double.
     pub fn item_f64(&self) -> Result<f64> {
         self.check_single()?;
-        Ok(dispatch_all!(self.dtype, T => copy::read_first::<T>(self).to_f64()))
+        Ok(dispatch_all!(self.0.dtype, T => copy::read_first::<T>(self).to_f64()))
     }
 
     /// The only element, as an integer.
     pub fn item_i64(&self) -> Result<i64> {
         self.check_single()?;
-        Ok(dispatch_all!(self.dtype, T => copy::read_first::<T>(self).to_i64()))
+        Ok(dispatch_all!(self.0.dtype, T => copy::read_first::<T>(self).to_i64()))
     }
 
     fn check_single(&self) -> Result<()> {
@@ -259,11 +280,40 @@ impl Array {
 
     /// Whether both view the same elements in the same order.
     pub fn is_same_view(&self, other: &Array) -> bool {
-        Arc::ptr_eq(&self.storage, &other.storage) && self.layout == other.layout
+        Arc::ptr_eq(&self.0.storage, &other.0.storage) && self.0.layout == other.0.layout
+    }
+
+    /// Whether a write to one may change the other: their storages have bytes in common.
+    pub(crate) fn shares_memory_with(&self, other: &Array) -> bool {
+        let (a, b) = (&self.0.storage, &other.0.storage);
+        if Arc::ptr_eq(a, b) {
+            return true;
+        }
+        let (a, a_end) = (a.as_ptr(), a.as_ptr().wrapping_add(a.len_bytes()));
+        let (b, b_end) = (b.as_ptr(), b.as_ptr().wrapping_add(b.len_bytes()));
+        a < b_end && b < a_end
+    }
+
+    /// Whether both are the same elements of the same memory, whatever counts their versions.
+    pub(crate) fn is_same_memory(&self, other: &Array) -> bool {
+        self.0.storage.as_ptr() == other.0.storage.as_ptr()
+            && self.0.storage.len_bytes() == other.0.storage.len_bytes()
+            && self.0.layout == other.0.layout
+            && self.0.dtype == other.0.dtype
+    }
+
+    /// The same memory with a version counter of its own, as `.data` has it.
+    pub fn with_own_versions(&self) -> Self {
+        let storage = Arc::new(Storage::sharing(self.0.storage.clone()));
+        Self::make(storage, self.0.layout.clone(), self.0.dtype)
     }
 
     /// Whether nobody else holds the storage, so that a result may reuse it.
     pub(crate) fn is_unique(&self) -> bool {
-        Arc::strong_count(&self.storage) == 1 && self.storage.is_owned()
+        self.has_one_owner() && self.0.storage.is_owned()
+    }
+
+    fn has_one_owner(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && Arc::strong_count(&self.0.storage) == 1
     }
 }

@@ -9,18 +9,39 @@ pub type Dims = SmallVec<[usize; 4]>;
 pub type Strides = SmallVec<[isize; 4]>;
 
 /// How the elements of a view lie in its storage.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
     shape: Dims,
     strides: Strides,
     offset: usize,
 }
 
+// Not derived: SmallVec's own clone is a loop behind a call.
+impl Clone for Layout {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { shape: small(&self.shape), strides: small(&self.strides), offset: self.offset }
+    }
+}
+
+/// A copy of `values`, without a call for up to four of them.
+#[inline]
+pub(crate) fn small<T: Copy + Default>(values: &[T]) -> SmallVec<[T; 4]> {
+    if values.len() > 4 {
+        return SmallVec::from_slice(values);
+    }
+    let mut buffer = [T::default(); 4];
+    for (to, from) in buffer.iter_mut().zip(values) {
+        *to = *from;
+    }
+    SmallVec::from_buf_and_len(buffer, values.len())
+}
+
 impl Layout {
     /// Row-major layout at offset 0. The product of the extents must have been checked.
     #[inline]
     pub fn contiguous(shape: &[usize]) -> Self {
-        Self { shape: Dims::from_slice(shape), strides: contiguous_strides(shape), offset: 0 }
+        Self { shape: small(shape), strides: contiguous_strides(shape), offset: 0 }
     }
 
     /// Any layout. The caller answers for its staying inside the storage.
@@ -64,12 +85,9 @@ impl Layout {
     pub fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         for (&extent, &stride) in self.shape.iter().zip(&self.strides).rev() {
-            if extent == 0 {
-                return true;
-            }
             if extent != 1 {
                 if stride != expected {
-                    return false;
+                    return self.shape.contains(&0);
                 }
                 expected *= extent as isize;
             }
@@ -239,9 +257,9 @@ impl Layout {
 pub fn contiguous_strides(shape: &[usize]) -> Strides {
     let mut strides = Strides::from_elem(1, shape.len());
     let mut step = 1isize;
-    for d in (0..shape.len()).rev() {
-        strides[d] = step;
-        step *= shape[d].max(1) as isize;
+    for (stride, &extent) in strides.iter_mut().zip(shape).rev() {
+        *stride = step;
+        step *= extent.max(1) as isize;
     }
     strides
 }

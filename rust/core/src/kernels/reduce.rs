@@ -157,11 +157,12 @@ where
 {
     debug_assert_eq!(mask.len(), x.rank());
     let order = memory_order(x.layout());
-    let x = x.with_layout(x.layout().permute(&order)).contiguous()?;
+    let x =
+        if x.is_contiguous() { x.clone() } else { x.with_layout(x.layout().permute(&order)).contiguous()? };
     let kept: SmallVec<[usize; 4]> = order.iter().copied().filter(|&d| !mask[d]).collect();
     let shape: Dims = order.iter().zip(x.shape()).filter(|(&d, _)| !mask[d]).map(|(_, &n)| n).collect();
     let numel: usize = shape.iter().product();
-    let mut flat = if x.numel() == 0 || numel == 0 {
+    let flat = if x.numel() == 0 || numel == 0 {
         let mut out = Array::empty(&[numel], A::DTYPE)?;
         out.slice_mut::<A>().fill(fold.start());
         out
@@ -173,10 +174,13 @@ where
         }
         partial
     };
-    flat = flat.with_layout(Layout::contiguous(&shape));
+    let out = flat.into_layout(Layout::contiguous(&shape));
+    if kept.is_sorted() {
+        return Ok(out);
+    }
     let mut inverse: SmallVec<[usize; 4]> = (0..kept.len()).collect();
     inverse.sort_by_key(|&i| kept[i]);
-    flat.with_layout(flat.layout().permute(&inverse)).contiguous()
+    out.with_layout(out.layout().permute(&inverse)).contiguous()
 }
 
 /// Dims, outermost in memory first.

@@ -1,13 +1,13 @@
 //! Max and average pooling of planes.
 
-use super::promote::compute_dtype;
+use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
 use crate::dtype::DType;
 use crate::kernels::pool::{self, pool_extent, AvgDivisor, PoolGeometry};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
-use crate::{bail, dispatch_compute, dispatch_float, ensure, Result};
+use crate::{bail, dispatch_compute, dispatch_float, ensure, Error, Result};
 use std::num::NonZeroUsize;
 
 /// What the window is and how it moves.
@@ -281,6 +281,12 @@ impl Tensor {
             "adaptive_avg_pool2d: Expected 3D or 4D tensor with non-zero sizes but the batch, but got {:?}",
             self.shape()
         );
+        ensure!(
+            self.dtype().is_float(),
+            DType,
+            "adaptive_avg_pool2d: not implemented for '{}'; convert with .float()",
+            self.dtype().scalar_name()
+        );
         let extents = [self.shape()[self.rank() - 2], self.shape()[self.rank() - 1]];
         if size == [1, 1] {
             return self.mean(&[-2, -1], true);
@@ -292,23 +298,39 @@ impl Tensor {
             let kernel = [extents[0] / size[0], extents[1] / size[1]];
             return self.avg_pool2d(&PoolOptions::tiles(kernel), true, None);
         }
-        let mut out = self.clone();
+        let mut out = self.to_dtype(compute_dtype(self.dtype()))?;
         for (dim, (&extent, &count)) in extents.iter().zip(&size).enumerate() {
             out = out.adaptive_means(dim as isize - 2, extent, count)?;
         }
-        Ok(out)
+        out.to_dtype(self.dtype())
     }
 
+    /// Means of `count` windows of up to one element more than `extent / count`, along dim -1 or -2.
     fn adaptive_means(&self, dim: isize, extent: usize, count: usize) -> Result<Tensor> {
         if count == 0 {
             return self.slice(dim, 0, 0, 1);
         }
-        let window = |i: usize| {
-            let (start, end) = (i * extent / count, ((i + 1) * extent).div_ceil(count));
-            self.slice(dim, start, end, 1)?.mean(&[dim], true)
-        };
-        let windows = (0..count).map(window).collect::<Result<Vec<_>>>()?;
-        Tensor::cat(&windows.iter().collect::<Vec<_>>(), dim)
+        let int = |n: usize| Ok::<_, Error>(Tensor::constant(Scalar::Int(n as i64).to_array(DType::I64)?));
+        let up_to =
+            |n: usize| Tensor::arange(Scalar::Int(0), Scalar::Int(n as i64), Scalar::Int(1), DType::I64);
+        // Window i runs from floor(i * extent / count) to ceil((i + 1) * extent / count).
+        let start = up_to(count)?.mul(&int(extent)?)?;
+        let end = start.add(&int(extent + count - 1)?)?.floor_divide(&int(count)?)?;
+        let start = start.floor_divide(&int(count)?)?;
+        let longest = extent.min(extent.div_ceil(count) + 1);
+        let place = start.unsqueeze(1)?.add(&up_to(longest)?)?;
+        let mut outside = place.ge(&end.unsqueeze(1)?)?;
+        let mut len = end.sub(&start)?.to_dtype(self.dtype())?;
+        if dim == -2 {
+            (outside, len) = (outside.unsqueeze(-1)?, len.unsqueeze(-1)?);
+        }
+        let place = place.clamp_max(extent as i64 - 1)?.reshape(&[count * longest])?;
+        let mut shape = Dims::from_slice(self.shape());
+        let d = (shape.len() as isize + dim) as usize;
+        shape[d] = count;
+        shape.insert(d + 1, longest);
+        let windows = self.index_select(dim, &place)?.reshape(&shape)?;
+        windows.masked_fill(&outside, 0.0)?.sum(&[dim], false)?.div(&len)
     }
 }
 

@@ -95,7 +95,7 @@ impl Over {
 
     /// A reduced array in the result's shape.
     pub(super) fn finish(&self, reduced: Array, shape: &[usize]) -> Array {
-        reduced.with_layout(crate::Layout::contiguous(&self.shape(shape)))
+        reduced.into_layout(crate::Layout::contiguous(&self.shape(shape)))
     }
 
     /// Checks that an operation without a value for nothing has elements to reduce.
