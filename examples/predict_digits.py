@@ -27,9 +27,7 @@ def main() -> None:
     if args.count < 1:
         parser.error(f"--count is {args.count}; it must be 1 or more")
     if not args.checkpoint.is_file():
-        parser.error(
-            f"there is no {args.checkpoint}; train the network first with `make train`, or examples/train_digits.py"
-        )
+        parser.error(f"there is no {args.checkpoint}; run `make train` or examples/train_digits.py first")
 
     checkpoint = torch.load(args.checkpoint)
     model = make_model(checkpoint["name"])

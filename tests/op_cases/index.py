@@ -201,11 +201,23 @@ SCATTER = [
         optional=True,
     ),
     Case(
-        "index_put",
-        "fm",
-        [S(X, (T((2,), values=[2, 0], dtype="int64"),), T((2, 4)), forms="f")],
+        "index_put_",
+        "",
+        [
+            S(X, (T((2,), values=[2, 0], dtype="int64"),), T((2, 4))),
+            S(
+                X,
+                (T((2,), values=[2, 2], dtype="int64"), T((2,), 0, 3, dtype="int64")),
+                1.5,
+                True,
+                label="add",
+            ),
+        ],
+        call=lambda lib, t, places, value, *more: t.clone().index_put_(
+            places, lib.tensor(value, dtype=t.dtype) if isinstance(value, float) else value, *more
+        ),
+        covers=("Tensor.index_put_",),
         grad=True,
-        optional=True,
     ),
 ]
 

@@ -149,7 +149,9 @@ PRODUCTS = [
         inplace="baddbmm_",
         optional=True,
     ),
-    Case("addmv", "fm", [S(T((3,)), T((3, 4)), T((4,)))], grad=True, tol=10.0, optional=True),
+    Case(
+        "addmv", "fm", [S(T((3,)), T((3, 4)), T((4,)))], grad=True, inplace="addmv_", tol=10.0, optional=True
+    ),
     Case(
         "linear",
         "n",

@@ -119,6 +119,7 @@ SUMS = [
         "fm",
         [S(T((3, 4), 0.5, 2), 1), S(T((2, 3, 4), 0.5, 2), -2, label="middle")],
         grad=True,
+        inplace="cumprod_",
         tol=4.0,
         optional=True,
     ),
