@@ -157,11 +157,8 @@ where
 {
     debug_assert_eq!(mask.len(), x.rank());
     let order = memory_order(x.layout());
-    let x = if x.is_contiguous() {
-        x.clone()
-    } else {
-        x.with_layout(x.layout().permute(&order)).contiguous()?
-    };
+    let x =
+        if x.is_contiguous() { x.clone() } else { x.with_layout(x.layout().permute(&order)).contiguous()? };
     let kept: SmallVec<[usize; 4]> = order.iter().copied().filter(|&d| !mask[d]).collect();
     let shape: Dims = order.iter().zip(x.shape()).filter(|(&d, _)| !mask[d]).map(|(_, &n)| n).collect();
     let numel: usize = shape.iter().product();
