@@ -8,7 +8,7 @@ use crate::dtype::Element;
 
 /// `out[i] += x[i]` in index order; `out` may be expanded, so this runs on one thread.
 pub fn add_strided(out: &Array, x: &Array) {
-    debug_assert!(out.shape() == x.shape() && out.dtype() == x.dtype());
+    assert!(out.shape() == x.shape() && out.dtype() == x.dtype());
     dispatch_all!(out.dtype(), T => add_elements::<T>(out, x));
 }
 

@@ -63,14 +63,14 @@ impl MaskedFill {
         ensure!(
             mask.dtype() == DType::Bool,
             DType,
-            "masked_fill_ only supports boolean masks, but got mask with dtype {}; compare it with something \
+            "masked_fill: only supports boolean masks, but got mask with dtype {}; compare it with something \
              first",
             mask.dtype()
         );
         ensure!(
             value.rank() == 0,
             Shape,
-            "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {} dimension(s).",
+            "masked_fill: only supports a 0-dimensional value tensor, but got tensor with {} dimension(s); use where",
             value.rank()
         );
         Ok(())

@@ -267,7 +267,13 @@ impl Tensor {
     pub fn squeeze(&self, dims: Option<&[isize]>) -> Result<Tensor> {
         let mut chosen: SmallVec<[usize; 4]> = SmallVec::new();
         for &dim in dims.unwrap_or_default() {
-            chosen.push(normalize_dim("squeeze", dim, self.rank())?);
+            let d = normalize_dim("squeeze", dim, self.rank())?;
+            ensure!(
+                !chosen.contains(&d),
+                Value,
+                "squeeze: dim {d} appears multiple times in the list of dims; name it once"
+            );
+            chosen.push(d);
         }
         let layout = self.array().layout().squeeze(|d| dims.is_none() || chosen.contains(&d));
         let name = if dims.is_none() { "SqueezeBackward0" } else { "SqueezeBackward1" };
@@ -304,9 +310,10 @@ impl Tensor {
              {start})"
         );
         ensure!(
-            from as usize + len <= extent,
+            len <= extent - from as usize,
             Shape,
-            "narrow: start ({from}) + length ({len}) exceeds dimension size ({extent}) of dim {dim}"
+            "narrow: start ({from}) + length ({len}) exceeds dimension size ({extent}) of dim {dim}; use a smaller \
+             length"
         );
         apply(Slice { dim, start: from as usize, len, step: 1 }, [self])
     }

@@ -454,7 +454,7 @@ fn where_function<'py>(
     let (input, other) = match (input, other) {
         (Some(input), Some(other)) => (input, other),
         (None, None) => {
-            let indices = enter(py, condition.numel(), || condition.nonzero()?.unbind(1))?;
+            let indices = enter(py, condition.numel(), || condition.nonzero_by_dim())?;
             return Ok(pyo3::types::PyTuple::new(py, indices.into_iter().map(PyTensor::new))?.into_any());
         }
         _ => {
