@@ -1,7 +1,9 @@
 //! Errors of the core as Python exceptions that are also what PyTorch raises.
 
 use firesteel::{Error, Kind};
-use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyIndexError, PyMemoryError, PyNotImplementedError, PyOSError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
@@ -36,7 +38,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
             py,
             "DTypeError",
             "An operation is not defined for these dtypes.",
-            &[runtime.clone(), type_],
+            &[py.get_type::<PyNotImplementedError>(), type_], // a RuntimeError, too
         )?,
         value: class(py, "ArgumentError", "An argument has an impossible value.", &[runtime.clone(), value])?,
         autograd: class(py, "AutogradError", "The graph cannot be recorded or walked as asked.", &[runtime])?,

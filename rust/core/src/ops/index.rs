@@ -379,8 +379,8 @@ impl Tensor {
         let mask = self.array().to_dtype(DType::Bool)?.contiguous()?;
         let mut rows: Vec<i64> = Vec::new();
         let mut index: Dims = Dims::from_elem(0, self.rank());
-        for &hit in mask.slice::<bool>() {
-            if hit {
+        for hit in mask.slice::<crate::dtype::Bool>() {
+            if hit.get() {
                 rows.extend(index.iter().map(|&i| i as i64));
             }
             for d in (0..self.rank()).rev() {
