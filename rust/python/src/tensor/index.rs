@@ -212,9 +212,8 @@ impl PyTensor {
 
     fn __contains__(&self, py: Python<'_>, element: Operand) -> PyResult<bool> {
         let x = self.tensor();
-        let equal = enter(py, x.numel(), || x.eq(&element.beside(x)?))?;
-        let found = equal.array().to_vec::<bool>().py(py)?;
-        Ok(found.contains(&true))
+        let found = enter(py, x.numel(), || x.eq(&element.beside(x)?)?.any(&[], false))?;
+        Ok(found.array().item_i64().py(py)? != 0)
     }
 
     /// index_select(input, dim, index) -> Tensor: positions of a dim in the order of a vector of ints.
