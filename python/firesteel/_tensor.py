@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING, Any
+
 from firesteel import _core
 from firesteel._core import Tensor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple[int, ...], requires_grad: bool) -> Tensor:
+
+def _rebuild(
+    cls: type[Tensor], data: bytes, dtype: str, shape: tuple[int, ...], requires_grad: bool
+) -> Tensor:
     """A tensor from its pickled bytes."""
     kind = getattr(_core, dtype)
     flat = _core.frombuffer(bytearray(data), dtype=kind).clone() if data else _core.empty(0, dtype=kind)
@@ -16,7 +24,7 @@ def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple[int, ...], require
     return Tensor._make_subclass(cls, tensor, requires_grad)
 
 
-def _reduce_ex(self: Tensor, protocol: int):
+def _reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
     """Pickles the elements; history is not kept."""
     data = self.detach().contiguous()
     dtype = str(self.dtype).removeprefix("torch.")
@@ -27,10 +35,11 @@ def _reduce_ex(self: Tensor, protocol: int):
     )
 
 
-def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     """A copy with memory of its own; only leaves can be copied."""
-    if id(self) in memo:
-        return memo[id(self)]
+    known: Tensor | None = memo.get(id(self))
+    if known is not None:
+        return known
     if not self.is_leaf:
         raise RuntimeError(
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
@@ -47,7 +56,7 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
     return copied
 
 
-def _type(self: Tensor, dtype=None, non_blocking: bool = False):
+def _type(self: Tensor, dtype: _core.dtype | None = None, non_blocking: bool = False) -> str | Tensor:
     """The type's name, or this tensor as another dtype."""
     if dtype is None:
         names = {
@@ -58,23 +67,18 @@ def _type(self: Tensor, dtype=None, non_blocking: bool = False):
     return self.to(dtype)
 
 
-def _setstate(self: Tensor, state: dict) -> None:
+def _setstate(self: Tensor, state: Mapping[str, Any]) -> None:
     self.__dict__.update(state)
 
 
-Tensor.__reduce_ex__ = _reduce_ex
-Tensor.__deepcopy__ = _deepcopy
-Tensor.__setstate__ = _setstate
-Tensor.type = _type
-
-
-def _inplace(name: str):
+def _inplace(name: str) -> Callable[..., Tensor]:
     """The in-place twin of a method that has none of its own: computes, then overwrites."""
     method = getattr(Tensor, name)
 
-    def twin(self, *args, **kwargs):
+    def twin(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.copy_(method(self, *args, **kwargs))
 
+    functools.update_wrapper(twin, method, (), ())  # shows the method's arguments, and takes no time
     twin.__name__ = f"{name}_"
     twin.__qualname__ = f"Tensor.{name}_"
     twin.__doc__ = f"In-place `{name}`."
@@ -101,25 +105,32 @@ for _alias, _name in {
         setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 
 
-def _allclose(self: Tensor, other: Tensor, rtol=1e-05, atol=1e-08, equal_nan=False):
+def _allclose(
+    self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
     """Whether all elements are close to `other`'s: see `firesteel.allclose`."""
     import firesteel
 
     return firesteel.allclose(self, other, rtol, atol, equal_nan)
 
 
-def _isclose(self: Tensor, other: Tensor, rtol=1e-05, atol=1e-08, equal_nan=False):
+def _isclose(
+    self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> Tensor:
     """Which elements are close to `other`'s: see `firesteel.isclose`."""
     import firesteel
 
     return firesteel.isclose(self, other, rtol, atol, equal_nan)
 
 
-def _equal(self: Tensor, other: Tensor):
+def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements."""
-    import firesteel
+    return input.shape == other.shape and bool((input == other).all())
 
-    return firesteel.equal(self, other)
+
+def _equal(self: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape and elements."""
+    return equal(self, other)
 
 
 _round = Tensor.round
@@ -137,7 +148,18 @@ def _round_to(self: Tensor, *, decimals: int = 0) -> Tensor:
     return _round(self * scale) / scale if decimals > 0 else _round(self / scale) * scale
 
 
-Tensor.round = _round_to
-Tensor.allclose = _allclose
-Tensor.isclose = _isclose
-Tensor.equal = _equal
+for _name, _method in {
+    "__deepcopy__": _deepcopy,
+    "__reduce_ex__": _reduce_ex,
+    "__setstate__": _setstate,
+    "allclose": _allclose,
+    "equal": _equal,
+    "isclose": _isclose,
+    "round": _round_to,
+    "type": _type,
+}.items():
+    setattr(Tensor, _name, _method)
+
+# The core's own functions of these names can do less.
+for _name, _function in {"equal": equal, "round": _round_to}.items():
+    setattr(_core, _name, _function)

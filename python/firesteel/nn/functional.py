@@ -19,6 +19,7 @@ from firesteel._core import (
     conv2d,
     conv_transpose2d,
     cross_entropy,
+    dropout as _dropout,
     embedding,
     gelu,
     group_norm,
@@ -31,8 +32,10 @@ from firesteel._core import (
     max_pool2d,
     mse_loss,
     nll_loss,
+    relu as _relu,
     rms_norm,
     sigmoid,
+    silu as _silu,
     smooth_l1_loss,
     softmax,
     softplus,
@@ -40,9 +43,6 @@ from firesteel._core import (
     where,
     zeros,
 )
-from firesteel._core import dropout as _dropout
-from firesteel._core import relu as _relu
-from firesteel._core import silu as _silu
 
 __all__ = [
     "adaptive_avg_pool2d",

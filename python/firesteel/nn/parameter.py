@@ -41,8 +41,9 @@ class Parameter(Tensor):
         return "Parameter containing:\n" + super().__repr__(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        if id(self) in memo:
-            return memo[id(self)]
+        result: Parameter | None = memo.get(id(self))
+        if result is not None:
+            return result
         result = type(self)(self.data.clone(), self.requires_grad)
         memo[id(self)] = result
         return result
@@ -79,8 +80,9 @@ class Buffer(Tensor):
         pass
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Buffer:
-        if id(self) in memo:
-            return memo[id(self)]
+        result: Buffer | None = memo.get(id(self))
+        if result is not None:
+            return result
         result = type(self)(self.data.clone(), persistent=self.persistent)
         memo[id(self)] = result
         return result

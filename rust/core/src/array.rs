@@ -232,7 +232,7 @@ impl Array {
             );
         };
         // Overlapping views of one storage are read completely before the first write.
-        let source = if Arc::ptr_eq(&source.0.storage, &self.0.storage) {
+        let source = if source.shares_memory_with(self) {
             source.with_layout(layout).copied()?
         } else {
             source.with_layout(layout)
@@ -281,6 +281,31 @@ impl Array {
     /// Whether both view the same elements in the same order.
     pub fn is_same_view(&self, other: &Array) -> bool {
         Arc::ptr_eq(&self.0.storage, &other.0.storage) && self.0.layout == other.0.layout
+    }
+
+    /// Whether a write to one may change the other: their storages have bytes in common.
+    pub(crate) fn shares_memory_with(&self, other: &Array) -> bool {
+        let (a, b) = (&self.0.storage, &other.0.storage);
+        if Arc::ptr_eq(a, b) {
+            return true;
+        }
+        let (a, a_end) = (a.as_ptr(), a.as_ptr().wrapping_add(a.len_bytes()));
+        let (b, b_end) = (b.as_ptr(), b.as_ptr().wrapping_add(b.len_bytes()));
+        a < b_end && b < a_end
+    }
+
+    /// Whether both are the same elements of the same memory, whatever counts their versions.
+    pub(crate) fn is_same_memory(&self, other: &Array) -> bool {
+        self.0.storage.as_ptr() == other.0.storage.as_ptr()
+            && self.0.storage.len_bytes() == other.0.storage.len_bytes()
+            && self.0.layout == other.0.layout
+            && self.0.dtype == other.0.dtype
+    }
+
+    /// The same memory with a version counter of its own, as `.data` has it.
+    pub fn with_own_versions(&self) -> Self {
+        let storage = Arc::new(Storage::sharing(self.0.storage.clone()));
+        Self::make(storage, self.0.layout.clone(), self.0.dtype)
     }
 
     /// Whether nobody else holds the storage, so that a result may reuse it.

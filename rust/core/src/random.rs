@@ -6,9 +6,11 @@
 mod distributions;
 mod state;
 
-use std::sync::{LazyLock, Mutex};
+use std::cell::Cell;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::random::{self, Temper, STATE_WORDS};
+use crate::par;
 use crate::simd::dispatch;
 
 /// Seed of a generator that was given none.
@@ -99,6 +101,22 @@ impl Generator {
 ///
 /// A forked child goes on with a copy of it, as in PyTorch.
 pub fn default_generator() -> &'static Mutex<Generator> {
-    static GENERATOR: LazyLock<Mutex<Generator>> = LazyLock::new(Mutex::default);
+    static GENERATOR: LazyLock<Mutex<Generator>> = LazyLock::new(|| {
+        par::at_fork(hold_for_fork, let_go_after_fork);
+        Mutex::default()
+    });
     &GENERATOR
+}
+
+thread_local! {
+    static HELD: Cell<Option<MutexGuard<'static, Generator>>> = const { Cell::new(None) };
+}
+
+/// While a process forks, nobody draws: the child has no thread that would unlock its copy.
+extern "C" fn hold_for_fork() {
+    HELD.set(Some(default_generator().lock().unwrap_or_else(PoisonError::into_inner)));
+}
+
+extern "C" fn let_go_after_fork() {
+    drop(HELD.take());
 }

@@ -272,9 +272,8 @@ impl Tensor {
 
     fn views(&self, op: Split, pieces: Vec<Array>) -> Vec<Tensor> {
         let tensors = apply_many(op, &[self], pieces);
-        if mode::is_grad_enabled() {
-            tensors.iter().for_each(|x| x.set_view_of(self));
-        }
+        let recording = mode::is_grad_enabled();
+        tensors.iter().for_each(|x| x.set_view_of(self, recording));
         tensors
     }
 }
