@@ -85,7 +85,7 @@ fn put_items<T: Element>(rest: &Array, offsets: &[i64], values: &Array, accumula
 
 /// The sum: integers wrap, floats are rounded each time.
 #[inline(always)]
-fn add<T: Element>(a: T, b: T) -> T {
+pub(super) fn add<T: Element>(a: T, b: T) -> T {
     if T::DTYPE.is_float() {
         // Rounding the sum of two float32 from float64 to float32 gives their float32 sum.
         T::from_f64(a.to_f64() + b.to_f64())

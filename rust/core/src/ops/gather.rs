@@ -29,7 +29,9 @@ impl Op<1> for Gather {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let index = self.index.get()?;
         let out = Array::empty(index.shape(), x.dtype())?;
-        gather::gather(x, self.dim, &index, &out);
+        if out.numel() > 0 {
+            gather::gather(x, self.dim, &index, &out);
+        }
         Ok(out)
     }
 
@@ -274,6 +276,9 @@ impl Tensor {
 
     /// Zeros after the end of each dim, up to `shape`.
     fn pad_to(&self, shape: &[usize]) -> Result<Tensor> {
+        if self.numel() == 0 {
+            return Tensor::zeros(shape, self.dtype()); // an empty index may have any rank
+        }
         let mut out = self.clone();
         for (d, &extent) in shape.iter().enumerate() {
             if out.shape()[d] < extent {

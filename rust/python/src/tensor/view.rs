@@ -7,7 +7,7 @@ use crate::error::IntoPy;
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyList, PyTuple};
 use smallvec::SmallVec;
 
 /// Extents with at most one -1, which is inferred from the number of elements.
@@ -74,21 +74,36 @@ fn expand_shape(x: &Tensor, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>>
     shape_of("expand", &extents)
 }
 
+/// A new tensor over the same elements: a view, so that what is set on one does not show on the other.
+pub fn alias(x: &Tensor) -> firesteel::Result<Tensor> {
+    x.view(x.shape()).or_else(|_| x.slice(0, 0, usize::MAX, 1))
+}
+
+/// The dtype of `view(dtype)`. Numbers and lists are told apart first: what is no dtype costs an error.
+fn dtype_argument(args: &Bound<'_, PyTuple>) -> PyResult<Option<DTypeArg>> {
+    if args.len() != 1 {
+        return Ok(None);
+    }
+    let item = args.get_item(0)?;
+    if item.cast::<PyInt>().is_ok() || item.cast::<PyTuple>().is_ok() || item.cast::<PyList>().is_ok() {
+        return Ok(None);
+    }
+    Ok(item.extract::<DTypeArg>().ok())
+}
+
 #[pymethods]
 impl PyTensor {
     /// view(*shape) -> Tensor: the same memory in another shape; -1 infers one extent.
     #[pyo3(signature = (*shape))]
     fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         let x = self.tensor();
-        if shape.len() == 1 {
-            if let Ok(dtype) = shape.get_item(0)?.extract::<DTypeArg>() {
-                if dtype.0 == x.dtype() {
-                    return Ok(PyTensor::new(x.clone()));
-                }
-                return Err(PyRuntimeError::new_err(
-                    "view: viewing as another dtype is not supported; use .to(dtype)",
-                ));
+        if let Some(dtype) = dtype_argument(shape)? {
+            if dtype.0 == x.dtype() {
+                return alias(x).py(py).map(PyTensor::new);
             }
+            return Err(PyRuntimeError::new_err(
+                "view: viewing as another dtype is not supported; use .to(dtype)",
+            ));
         }
         let shape = infer_shape("view", x, &ints_of_args(shape)?)?;
         x.view(&shape).py(py).map(PyTensor::new)
@@ -104,6 +119,9 @@ impl PyTensor {
     fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         let x = self.tensor();
         let shape = infer_shape("reshape", x, &ints_of_args(shape)?)?;
+        if x.shape() == &shape[..] {
+            return alias(x).py(py).map(PyTensor::new);
+        }
         enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
     }
 
