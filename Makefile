@@ -1,34 +1,36 @@
 # `make help` lists the commands.
 VENV := .venv
 PY := $(VENV)/bin/python
-# maturin builds into the environment named here.
-BUILD := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin develop
+# The Python that the environment is made from: make PYTHON=python3.12
+PYTHON ?= python3
+# maturin builds into the environment named here; it refuses to choose between this one and conda's.
+MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/maturin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build train predict test test-rust test-python lint format bench wheel clean
+.PHONY: help setup build train predict test test-rust test-python test-isa lint format bench wheel clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(VENV)/ready: pyproject.toml
-	python3 -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Firesteel needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet "maturin>=1.8,<2.0" "hypothesis>=6.100" "mypy>=1.10" "numpy>=1.26" \
-		"pytest>=8" "pytest-benchmark>=5" "ruff>=0.6" "matplotlib>=3.8" "tqdm>=4.66"
+	$(PY) -m pip install --quiet --group dev
 	touch $@
 
 setup: $(VENV)/ready ## create the virtual environment
 
 build: setup ## build the core into the virtual environment
-	$(BUILD) --release
+	$(MATURIN) develop --release
 
 train: build ## train a network on the handwritten digits
 	$(PY) examples/train_digits.py
 
-predict: ## read some digits with the trained network
+predict: build ## read some digits with the trained network
 	$(PY) examples/predict_digits.py
 
-test: lint test-rust test-python ## run all tests and the linters
+test: test-rust test-python test-isa lint ## run all tests and the linters
 
 test-rust: ## run the tests of the Rust core
 	cargo test --package firesteel
@@ -36,11 +38,18 @@ test-rust: ## run the tests of the Rust core
 test-python: build ## run the tests of the Python package
 	$(PY) -m pytest
 
-lint: setup ## check formatting, clippy and ruff
+# Values and gradients once more on the kernels of other processors; the Rust tests of matrix products do likewise.
+test-isa: build ## run the operations without the vector instructions of this processor
+	FIRESTEEL_ISA=baseline $(PY) -m pytest tests/test_ops.py tests/test_op_gradients.py \
+		-k "(test_value or test_gradient) and (contiguous or strided)"
+
+lint: build ## check formatting, types, clippy and ruff
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	$(VENV)/bin/ruff check python tests examples benchmarks
 	$(VENV)/bin/ruff format --check python tests examples benchmarks
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt firesteel._core
 
 format: setup ## format everything
 	cargo fmt
@@ -48,11 +57,11 @@ format: setup ## format everything
 	$(VENV)/bin/ruff check --fix python tests examples benchmarks
 
 bench: build ## time Firesteel beside PyTorch, where that is installed
-	$(PY) -m pytest benchmarks --benchmark-only
 	cargo bench --package firesteel
+	$(PY) -m pytest benchmarks --benchmark-only
 
 wheel: setup ## build the wheel for distribution into dist/
-	$(VENV)/bin/maturin build --profile dist --out dist
+	$(MATURIN) build --profile dist --out dist
 
 clean: ## remove what was built
 	rm -rf target dist $(VENV) runs

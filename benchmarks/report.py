@@ -1,7 +1,8 @@
-"""The table at the end of a benchmark run."""
+"""The table at the end of a benchmark run: times, ratios, and what was wanted of them."""
 
 from __future__ import annotations
 
+import gzip
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,64 +11,81 @@ from types import ModuleType
 
 DIST = Path(__file__).parent.parent / "dist"
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+LARGEST_WHEEL = 5.0  # MB
 
 
 @dataclass
 class Row:
-    """Seconds per call of one case in every round; `theirs` is empty without PyTorch."""
+    """Seconds per call of one case in every round; `theirs` is empty without PyTorch.
+
+    `ratio` is how many times faster than PyTorch it should be at least, `seconds` how long it may take.
+    """
 
     case: str
     threads: int
     ours: Sequence[float]
     theirs: Sequence[float]
+    ratio: float | None = None
+    seconds: float | None = None
 
     def cells(self) -> list[str]:
+        """The row as text: best and median times of both, their ratios, what was wanted and if it is met."""
         ours, theirs = _min_and_median(self.ours), _min_and_median(self.theirs)
-        times = [_time(seconds) for seconds in (*ours, *theirs)]
-        ratios = [f"{them / us:.2f}" for us, them in zip(ours, theirs, strict=False)]
-        return [self.case, str(self.threads), *times, *ratios]
+        times = [_time(seconds) for seconds in (*ours, *(theirs or ["", ""]))]
+        ratios = [f"{them / us:.2f}" for us, them in zip(ours, theirs, strict=False)] or ["", ""]
+        return [self.case, str(self.threads), *times, *ratios, *self.verdict(ours, theirs)]
+
+    def verdict(self, ours: Sequence[float], theirs: Sequence[float]) -> list[str]:
+        """What was wanted of the best times, and "met" or "missed"."""
+        if self.seconds is not None:
+            return [f"<= {_time(self.seconds)}", "met" if ours[0] <= self.seconds else "missed"]
+        if self.ratio is None:
+            return ["", ""]
+        met = "?" if not theirs else "met" if theirs[0] / ours[0] >= self.ratio else "missed"
+        return [f">= {self.ratio:g} x", met]
 
 
 def _min_and_median(times: Sequence[float]) -> list[float]:
     return [min(times), statistics.median(times)] if times else []
 
 
-def _time(seconds: float) -> str:
+def _time(seconds: float | str) -> str:
+    if isinstance(seconds, str):
+        return seconds
     unit, scale = next(((u, s) for u, s in UNITS if seconds >= s), UNITS[-1])
     return f"{seconds / scale:.3g} {unit}" if seconds < 100 * scale else f"{seconds / scale:.0f} {unit}"
 
 
+HEAD = ["case", "threads", "firesteel", "median", "torch", "median", "ratio", "median", "wanted", ""]
+
+
 def print_table(rows: Iterable[Row], write: Callable[[str], None]) -> None:
-    """Writes a row per case: time per call, and how many times faster Firesteel is (above 1 is faster)."""
-    head = [
-        "case",
-        "threads",
-        "firesteel min",
-        "median",
-        "torch min",
-        "median",
-        "torch/firesteel min",
-        "median",
-    ]
-    cells = [row.cells() for row in rows]
-    columns = max(len(row) for row in cells)
-    table = [head[:columns], *cells]
-    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(columns)]
-    for row in table:
-        first, *rest = row
-        aligned = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=False)]
-        write("  ".join([first.ljust(widths[0]), *aligned]))
+    """Writes a row per case: best and median time per call, and how many times faster Firesteel is."""
+    table = [HEAD, *(row.cells() for row in rows), _wheel()]
+    widths = [max(len(row[i]) for row in table) for i in range(len(HEAD))]
+    for first, *rest in table:
+        aligned = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        write("  ".join([first.ljust(widths[0]), *aligned]).rstrip())
 
 
-def sizes(libraries: Iterable[ModuleType], write: Callable[[str], None]) -> None:
-    """Writes how much room each library takes when installed, and the wheel in `dist/`, if one is there."""
+def _wheel() -> list[str]:
+    """The size of the newest wheel in `dist/`, or of the installed files compressed one by one."""
+    import firesteel
+
+    wheels = sorted(DIST.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    files = [path for path in Path(firesteel.__file__).parent.rglob("*") if path.is_file()]
+    if wheels:
+        name, size = "wheel", wheels[-1].stat().st_size
+    else:
+        name = "wheel (estimated)"
+        size = sum(len(gzip.compress(path.read_bytes())) for path in files if path.suffix != ".pyc")
+    verdict = [f"<= {LARGEST_WHEEL:g} MB", "met" if size / 1e6 <= LARGEST_WHEEL else "missed"]
+    return [name, "", f"{size / 1e6:.2f} MB", *[""] * 5, *verdict]
+
+
+def print_sizes(libraries: Iterable[ModuleType], write: Callable[[str], None]) -> None:
+    """Writes how much room each library takes when installed."""
     for library in libraries:
-        folder = Path(library.__file__).parent
-        total = sum(
-            path.stat().st_size
-            for path in folder.rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        )
-        write(f"installed size of {library.__name__}: {total / 2**20:.1f} MiB")
-    for wheel in sorted(DIST.glob("*.whl")):
-        write(f"size of {wheel.name}: {wheel.stat().st_size / 2**20:.1f} MiB")
+        files = [path for path in Path(library.__file__).parent.rglob("*") if path.is_file()]
+        total = sum(path.stat().st_size for path in files if path.suffix != ".pyc")
+        write(f"installed size of {library.__name__}: {total / 1e6:.1f} MB")

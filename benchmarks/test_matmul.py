@@ -13,4 +13,4 @@ def test_matmul(race, n, threads):
         a, b = lib.rand(n, n), lib.rand(n, n)
         return lambda: a @ b
 
-    race(make, threads)
+    race(make, threads, ratio=0.85)

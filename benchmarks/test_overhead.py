@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+import pytest
+
 CHAIN = 10
+# How many times faster than PyTorch an operation should be, alone and with its backward pass.
+FORWARD, BOTH = 4.0, 5.0
+
+either = pytest.mark.parametrize("threads", [1, 2])
 
 
-def test_add_without_recording(race):
+@either
+def test_add_without_recording(race, threads):
     def make(lib):
         x, y = lib.ones(1), lib.ones(1)
         return lambda: x + y
 
-    race(make)
+    race(make, threads, ratio=FORWARD)
 
 
-def test_mul_recorded(race):
+@either
+def test_mul_recorded(race, threads):
     def make(lib):
         x, y = lib.ones(1, requires_grad=True), lib.ones(1)
         return lambda: x * y
 
-    race(make)
+    race(make, threads, ratio=FORWARD)
 
 
-def test_exp_recorded(race):
+@either
+def test_exp_recorded(race, threads):
     def make(lib):
         x = lib.ones(1, requires_grad=True)
         return lambda: x.exp()
 
-    race(make)
+    race(make, threads, ratio=FORWARD)
 
 
-def test_matmul_1x1_recorded(race):
+@either
+def test_matmul_1x1_recorded(race, threads):
     def make(lib):
         x, y = lib.ones(1, 1, requires_grad=True), lib.ones(1, 1)
         return lambda: x @ y
 
-    race(make)
+    race(make, threads, ratio=FORWARD)
 
 
-def test_chain_of_10_forward(race):
+@either
+def test_chain_of_10_forward(race, threads):
     def make(lib):
         x = lib.ones(1, requires_grad=True)
 
@@ -48,10 +59,11 @@ def test_chain_of_10_forward(race):
 
         return call
 
-    race(make)
+    race(make, threads, ratio=FORWARD)
 
 
-def test_chain_of_10_forward_and_backward(race):
+@either
+def test_chain_of_10_forward_and_backward(race, threads):
     def make(lib):
         x = lib.ones(1, requires_grad=True)
 
@@ -64,10 +76,11 @@ def test_chain_of_10_forward_and_backward(race):
 
         return call
 
-    race(make)
+    race(make, threads, ratio=BOTH)
 
 
-def test_scalar_program(race):
+@either
+def test_scalar_program(race, threads):
     """The first example of every tutorial: `z = 2 x^2 + 3` and its slope at 3."""
 
     def make(lib):
@@ -81,4 +94,4 @@ def test_scalar_program(race):
         assert call().item() == 12.0
         return call
 
-    race(make)
+    race(make, threads, ratio=BOTH)

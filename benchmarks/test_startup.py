@@ -16,7 +16,7 @@ def test_import(race, prefix):
         command = [sys.executable, "-c", f"{prefix}import {lib.__name__}"]
         return lambda: subprocess.run(command, check=True, capture_output=True)
 
-    race(make, batched=False, rounds=5)
+    race(make, batched=False, rounds=5, seconds=0.040)
 
 
 def test_bare_interpreter(race):

@@ -26,4 +26,4 @@ def test_mnist_mlp_sgd_step(race, threads):
 
         return call
 
-    race(make, threads)
+    race(make, threads, ratio=1.0)

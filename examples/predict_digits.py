@@ -24,8 +24,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/digits/checkpoint.safetensors"))
     parser.add_argument("--count", type=int, default=6, help="how many digits to show")
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error(f"--count is {args.count}; it must be 1 or more")
     if not args.checkpoint.is_file():
-        parser.error(f"there is no {args.checkpoint}; run examples/train_digits.py first")
+        parser.error(f"there is no {args.checkpoint}; run `make train` or examples/train_digits.py first")
 
     checkpoint = torch.load(args.checkpoint)
     model = make_model(checkpoint["name"])

@@ -95,6 +95,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     args = parser.parse_args()
+    if args.epochs < 1:
+        parser.error(f"--epochs is {args.epochs}; it must be 1 or more")
 
     torch.manual_seed(args.seed)
     train, test = split_digits(args.seed)

@@ -3,7 +3,7 @@
     python examples/train_mnist.py --data data/mnist --model cnn
 
 The directory holds the four original files (train-images-idx3-ubyte and so on, with or without .gz). After
-every epoch the official test set measures the model; runs/mnist-<model>.safetensors keeps the last state.
+every epoch the official test set measures the model; runs/mnist-<model>.safetensors keeps the final weights.
 """
 
 import argparse
@@ -100,9 +100,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     args = parser.parse_args()
+    if args.epochs < 1:
+        parser.error(f"--epochs is {args.epochs}; it must be 1 or more")
 
     torch.manual_seed(args.seed)
-    train, test = MNIST(args.data, train=True), MNIST(args.data, train=False)
+    try:
+        train, test = MNIST(args.data, train=True), MNIST(args.data, train=False)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
     train_loader = DataLoader(train, batch_size=args.batch_size, shuffle=True)
     test_loader = DataLoader(test, batch_size=500)
     model = make_model(args.model)

@@ -1,6 +1,7 @@
-"""What every test starts from: the same seeds, grad mode on, and a stack dump if it hangs.
+"""What every test starts from: the same seeds and grad mode on.
 
-The time limit per test is pytest's own `faulthandler_timeout`: it prints where every thread stands.
+The time limit per test is pytest's own `faulthandler_timeout`: it prints where every thread stands and ends
+the run.
 """
 
 import os
@@ -13,15 +14,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 import firesteel  # noqa: E402
-from tensors import from_torch, to_torch, torch  # noqa: E402, F401
-
-HANG_SECONDS = 120
-
-
-def pytest_configure(config):
-    """Sets the limit unless the project's settings name one."""
-    if not float(config.getini("faulthandler_timeout") or 0):
-        config._inicache["faulthandler_timeout"] = HANG_SECONDS
+from tensors import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,11 @@ def _check(printed: str, expected: str, where: str) -> None:
     )
 
 
+def _is_print(statement: ast.stmt) -> bool:
+    """Whether a statement calls `print`: the comment at its end is then what it prints."""
+    return isinstance(statement, ast.Expr) and ast.unparse(statement).startswith("print(")
+
+
 def _run_block(source: str, namespace: dict[str, object], where: str) -> str:
     """Runs the statements one by one, checks those that print, and returns all that was printed."""
     comments = _comments(source)
@@ -55,7 +60,7 @@ def _run_block(source: str, namespace: dict[str, object], where: str) -> str:
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
             exec(code, namespace)
         printed = stdout.getvalue()
-        if printed and statement.end_lineno in comments:
+        if statement.end_lineno in comments and (printed or _is_print(statement)):
             _check(printed, comments[statement.end_lineno], f"{where}, `{ast.unparse(statement)}`")
         output += printed
     return output
@@ -64,6 +69,9 @@ def _run_block(source: str, namespace: dict[str, object], where: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_on_the_page_runs(page: Path) -> None:
     text = page.read_text()
+    assert len(re.findall("```(python|py|text)", text)) == sum(
+        1 + (block[2] is not None) for block in BLOCK.finditer(text)
+    ), "a block is written in a way that the tests do not see"
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         where = f"{page.name}:{text.count(chr(10), 0, block.start()) + 1}"
@@ -75,6 +83,8 @@ def test_code_on_the_page_runs(page: Path) -> None:
 def test_a_wrong_page_is_noticed() -> None:
     with pytest.raises(AssertionError, match="expected"):
         _run_block("print(1)  # 2\n", {}, "page")
+    with pytest.raises(AssertionError, match="expected"):
+        _run_block("print(end='')  # 2\n", {}, "page")
     assert _run_block("print('a 0x12 b')  # a ... b\n", {}, "page") == "a 0x12 b\n"
 
 

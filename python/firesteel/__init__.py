@@ -7,12 +7,33 @@ from __future__ import annotations
 
 import builtins
 import importlib
+from typing import TYPE_CHECKING
 
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
-from firesteel._tensor import allclose, equal, isclose, round
-from firesteel._types import Size, device, finfo, iinfo
-from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
+from firesteel._tensor import allclose as allclose, equal as equal, isclose as isclose, round as round
+from firesteel._types import Size as Size, device as device, finfo as finfo, iinfo as iinfo
+from firesteel.autograd.grad_mode import (
+    enable_grad as enable_grad,
+    inference_mode as inference_mode,
+    no_grad as no_grad,
+    set_grad_enabled as set_grad_enabled,
+)
+
+if TYPE_CHECKING:
+    from firesteel import (
+        autograd as autograd,
+        backends as backends,
+        cuda as cuda,
+        datasets as datasets,
+        nn as nn,
+        optim as optim,
+        serialization as serialization,
+        utils as utils,
+    )
+    from firesteel._tensor_str import set_printoptions as set_printoptions
+    from firesteel.nn.functional import cosine_similarity as cosine_similarity
+    from firesteel.serialization import load as load, save as save
 
 __version__ = _core.__version__
 
@@ -38,21 +59,23 @@ _LAZY_NAMES = {
 }
 
 
-def __getattr__(name: str):
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"firesteel.{name}")
-    if name in _LAZY_NAMES:
-        value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'firesteel' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
+
+    def __getattr__(name: str) -> object:
+        if name in _SUBPACKAGES:
+            return importlib.import_module(f"firesteel.{name}")
+        if name in _LAZY_NAMES:
+            value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'firesteel' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBPACKAGES, *_LAZY_NAMES})
 
 
-def is_tensor(obj: object) -> bool:
+def is_tensor(obj: object) -> builtins.bool:
     """Whether `obj` is a `Tensor`."""
     return isinstance(obj, _core.Tensor)
 
@@ -100,12 +123,12 @@ def get_default_dtype() -> _core.dtype:
     return _core.float32
 
 
-def numel(input: _core.Tensor) -> int:
+def numel(input: _core.Tensor) -> builtins.int:
     """Number of elements."""
     return input.numel()
 
 
-def is_floating_point(input: _core.Tensor) -> bool:
+def is_floating_point(input: _core.Tensor) -> builtins.bool:
     """Whether elements are floating-point numbers."""
     return input.is_floating_point()
 
@@ -115,7 +138,7 @@ def promote_types(type1: _core.dtype, type2: _core.dtype) -> _core.dtype:
     return (_core.empty(1, dtype=type1) + _core.empty(1, dtype=type2)).dtype
 
 
-def can_cast(from_: _core.dtype, to: _core.dtype) -> bool:
+def can_cast(from_: _core.dtype, to: _core.dtype) -> builtins.bool:
     """Whether a conversion keeps the kind of number: not from float to int, or from number to bool."""
 
     def kind(dtype: _core.dtype) -> builtins.int:
@@ -125,7 +148,6 @@ def can_cast(from_: _core.dtype, to: _core.dtype) -> bool:
 
 
 # Other spellings of the same functions.
-for _alias, _name in _tensor.ALIASES.items():
-    globals()[_alias] = getattr(_core, _name)
+absolute = _core.abs
 concatenate = _core.concat
 del _alias, _name

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
+from typing import TYPE_CHECKING, Any
 
 from firesteel import _core
 from firesteel._core import Generator, Tensor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple[int, ...], requires_grad: bool) -> Tensor:
+
+def _rebuild(
+    cls: type[Tensor], data: bytes, dtype: str, shape: tuple[int, ...], requires_grad: bool
+) -> Tensor:
     """A tensor from its pickled bytes."""
     kind = getattr(_core, dtype)
     flat = _core.frombuffer(bytearray(data), dtype=kind).clone() if data else _core.empty(0, dtype=kind)
@@ -18,7 +25,7 @@ def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple[int, ...], require
     return Tensor._make_subclass(cls, tensor, requires_grad)
 
 
-def _reduce_ex(self: Tensor, protocol: int):
+def _reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
     """Pickles the elements; history is not kept."""
     data = self.detach().contiguous()
     dtype = str(self.dtype).removeprefix("torch.")
@@ -40,10 +47,11 @@ def _copy(self: Tensor) -> Tensor:
     return copied
 
 
-def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     """A copy with memory of its own; only leaves can be copied."""
-    if id(self) in memo:
-        return memo[id(self)]
+    known: Tensor | None = memo.get(id(self))
+    if known is not None:
+        return known
     if not self.is_leaf:
         raise RuntimeError(
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
@@ -61,7 +69,7 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
     return copied
 
 
-def _type(self: Tensor, dtype=None, non_blocking: bool = False):
+def _type(self: Tensor, dtype: _core.dtype | None = None, non_blocking: bool = False) -> str | Tensor:
     """The type's name, or this tensor as another dtype."""
     if dtype is None:
         names = {
@@ -72,24 +80,18 @@ def _type(self: Tensor, dtype=None, non_blocking: bool = False):
     return self.to(dtype)
 
 
-def _setstate(self: Tensor, state: dict) -> None:
+def _setstate(self: Tensor, state: Mapping[str, Any]) -> None:
     self.__dict__.update(state)
 
 
-Tensor.__reduce_ex__ = _reduce_ex
-Tensor.__copy__ = _copy
-Tensor.__deepcopy__ = _deepcopy
-Tensor.__setstate__ = _setstate
-Tensor.type = _type
-
-
-def _inplace(name: str):
+def _inplace(name: str) -> Callable[..., Tensor]:
     """The in-place twin of a method that has none of its own: computes, then overwrites."""
     method = getattr(Tensor, name)
 
-    def twin(self, *args, **kwargs):
+    def twin(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.copy_(method(self, *args, **kwargs))
 
+    functools.update_wrapper(twin, method, (), ())  # shows the method's arguments, and takes no time
     twin.__name__ = f"{name}_"
     twin.__qualname__ = f"Tensor.{name}_"
     twin.__doc__ = f"In-place `{name}`."
@@ -186,10 +188,22 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
     return result if out is None else out.copy_(result)
 
 
-Tensor.round = round
-Tensor.allclose = allclose
-Tensor.isclose = isclose
-Tensor.equal = equal
+for _name, _method in {
+    "__copy__": _copy,
+    "__deepcopy__": _deepcopy,
+    "__reduce_ex__": _reduce_ex,
+    "__setstate__": _setstate,
+    "allclose": allclose,
+    "equal": equal,
+    "isclose": isclose,
+    "round": round,
+    "type": _type,
+}.items():
+    setattr(Tensor, _name, _method)
+
+# The core's own functions of these names can do less.
+for _name, _function in {"equal": equal, "round": round}.items():
+    setattr(_core, _name, _function)
 
 
 def _rebuild_generator(state: Tensor) -> Generator:
@@ -198,8 +212,8 @@ def _rebuild_generator(state: Tensor) -> Generator:
     return generator
 
 
-def _reduce_generator(self: Generator):
+def _reduce_generator(self: Generator) -> tuple[Any, ...]:
     return _rebuild_generator, (self.get_state(),)
 
 
-Generator.__reduce__ = _reduce_generator
+setattr(Generator, "__reduce__", _reduce_generator)  # noqa: B010

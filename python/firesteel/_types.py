@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, SupportsIndex, TypeVar, overload
+
+    from firesteel._core import dtype as DType
+
+    _T = TypeVar("_T")
 
 
-class Size(tuple):
+class Size(tuple[int, ...]):
     """Extents of a tensor: a tuple of ints with `numel()`."""
 
     __slots__ = ()
@@ -20,16 +27,31 @@ class Size(tuple):
     def __repr__(self) -> str:
         return f"torch.Size([{', '.join(map(str, self))}])"
 
-    def __getitem__(self, index):
-        item = tuple.__getitem__(self, index)
-        return Size(item) if isinstance(index, slice) else item
+    if TYPE_CHECKING:
 
-    def __add__(self, other):
+        @overload
+        def __getitem__(self, index: SupportsIndex) -> int: ...
+        @overload
+        def __getitem__(self, index: slice) -> Size: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> int | Size:
+        if isinstance(index, slice):
+            return Size(tuple.__getitem__(self, index))
+        return tuple.__getitem__(self, index)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __add__(self, other: tuple[int, ...]) -> Size: ...
+        @overload
+        def __add__(self, other: tuple[_T, ...]) -> tuple[int | _T, ...]: ...
+
+    def __add__(self, other: tuple[Any, ...]) -> tuple[Any, ...]:
         if not isinstance(other, tuple):
             raise TypeError(f'can only concatenate tuple (not "{type(other).__name__}") to torch.Size')
         return Size(tuple.__add__(self, other))
 
-    def __mul__(self, count):
+    def __mul__(self, count: SupportsIndex) -> Size:
         return Size(tuple.__mul__(self, count))
 
     __rmul__ = __mul__
@@ -46,8 +68,10 @@ class device:
     """
 
     __slots__ = ("index", "type")
+    type: str
+    index: int | None
 
-    def __new__(cls, type: str | device = "cpu", index: int | None = None):
+    def __new__(cls, type: str | device = "cpu", index: int | None = None) -> device:
         if isinstance(type, device):
             return type
         if not isinstance(type, str):
@@ -74,7 +98,7 @@ class device:
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return device, (str(self),)
 
 
@@ -93,14 +117,14 @@ class finfo:
         1.1920928955078125e-07
     """
 
-    _LIMITS: ClassVar = {
+    _LIMITS: ClassVar[dict[str, tuple[int, float, float, float, float]]] = {
         "float16": (16, 2.0**-10, 65504.0, 2.0**-14, 0.001),
         "bfloat16": (16, 2.0**-7, 3.3895313892515355e38, 2.0**-126, 0.01),
         "float32": (32, 2.0**-23, 3.4028234663852886e38, 2.0**-126, 1e-06),
         "float64": (64, 2.0**-52, 1.7976931348623157e308, 2.0**-1022, 1e-15),
     }
 
-    def __init__(self, dtype=None) -> None:
+    def __init__(self, dtype: DType | None = None) -> None:
         self.dtype = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         if self.dtype not in self._LIMITS:
             raise TypeError(f"finfo: {dtype} is not a floating-point dtype; use iinfo")
@@ -127,13 +151,13 @@ class iinfo:
         2147483647
     """
 
-    _LIMITS: ClassVar = {
+    _LIMITS: ClassVar[dict[str, tuple[int, int, int]]] = {
         "uint8": (8, 0, 255),
         "int32": (32, -(2**31), 2**31 - 1),
         "int64": (64, -(2**63), 2**63 - 1),
     }
 
-    def __init__(self, dtype) -> None:
+    def __init__(self, dtype: DType) -> None:
         self.dtype = str(dtype).removeprefix("torch.")
         if self.dtype not in self._LIMITS:
             raise TypeError(f"iinfo: {dtype} is not an integer dtype; use finfo")

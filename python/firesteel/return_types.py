@@ -1,24 +1,46 @@
 """Named results of functions that return several tensors, as in `torch.return_types`."""
 
-from collections import namedtuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from firesteel._core import Tensor
 
 
-class _Shown:
-    """Prints one field per line, as PyTorch does."""
+def _lines(result: Any) -> str:
+    """One field per line, as PyTorch prints them."""
+    fields = ",\n".join(f"{name}={value!r}" for name, value in zip(result._fields, result, strict=True))
+    return f"torch.return_types.{type(result).__name__}(\n{fields})"
+
+
+class _Located(NamedTuple):
+    values: Tensor
+    indices: Tensor
+
+    def __repr__(self) -> str:
+        return _lines(self)
+
+
+class max(_Located):
+    """The largest elements along a dim, and their indices."""
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        fields = ",\n".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
-        return f"torch.return_types.{type(self).__name__}(\n{fields})"
+
+class min(_Located):
+    """The smallest elements along a dim, and their indices."""
+
+    __slots__ = ()
 
 
-def _result(name: str, *fields: str) -> type:
-    base = namedtuple(name, fields)
-    return type(name, (_Shown, base), {"__slots__": (), "__module__": __name__})
+class sort(_Located):
+    """The elements in order along a dim, and their indices."""
+
+    __slots__ = ()
 
 
-max = _result("max", "values", "indices")
-min = _result("min", "values", "indices")
-sort = _result("sort", "values", "indices")
-topk = _result("topk", "values", "indices")
+class topk(_Located):
+    """The k largest or smallest elements along a dim, and their indices."""
+
+    __slots__ = ()

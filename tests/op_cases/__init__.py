@@ -9,7 +9,7 @@ FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "creat
 
 
 def _exists(case: Case) -> bool:
-    """Whether firesteel spells this row's first name; rows that need not exist are left out where it does not."""
+    """Whether firesteel has this row's first name; optional rows are left out where it has not."""
     owner, _, name = [*case.spellings(), *case.covers][0].rpartition(".")
     place = {"": firesteel, "Tensor": firesteel.Tensor, "F": firesteel.nn.functional}[owner]
     return hasattr(place, name)

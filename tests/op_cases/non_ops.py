@@ -11,6 +11,7 @@ MEMORY = "where the data is, not what it is"
 
 LAYERS = "compared with PyTorch in tests/nn"
 MADE = "made of operations that have rows"
+OURS = "PyTorch has no such method: nothing to compare with"
 
 _REASONS = {
     LAYERS: """adaptive_avg_pool2d embedding celu elu selu rms_norm hardsigmoid hardswish
@@ -18,16 +19,18 @@ _REASONS = {
         F.tanhshrink F.bilinear F.hardshrink F.softshrink F.threshold F.threshold_ F.celu_ F.elu_
         F.hardtanh_ F.leaky_relu_ F.selu_""",
     MADE: """bitwise_left_shift bitwise_right_shift nansum tensordot Tensor.bitwise_left_shift_
-        Tensor.bitwise_right_shift_ Tensor.addmv_ Tensor.cumprod_ Tensor.index_put_ Tensor.maximum_
-        Tensor.minimum_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.silu_ Tensor.clip_""",
-    ABOUT: """is_tensor typename is_floating_point is_complex is_nonzero numel broadcast_shapes is_grad_enabled is_inference
-        is_inference_mode_enabled
-        Tensor.dim Tensor.ndimension Tensor.size Tensor.numel Tensor.nelement Tensor.stride Tensor.storage_offset
-        Tensor.is_contiguous Tensor.element_size Tensor.is_floating_point Tensor.is_complex Tensor.is_signed
+        Tensor.bitwise_right_shift_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.clip_""",
+    OURS: "Tensor.maximum_ Tensor.minimum_ Tensor.silu_",
+    ABOUT: """is_tensor typename is_floating_point is_complex is_nonzero numel broadcast_shapes
+        is_grad_enabled is_inference is_inference_mode_enabled
+        Tensor.dim Tensor.ndimension Tensor.size Tensor.numel Tensor.nelement Tensor.stride
+        Tensor.storage_offset Tensor.is_contiguous
+        Tensor.element_size Tensor.is_floating_point Tensor.is_complex
+        Tensor.is_signed
         Tensor.get_device Tensor.is_same_size Tensor.is_set_to Tensor.is_inference Tensor.is_nonzero""",
     GRAPH: """set_grad_enabled no_grad enable_grad inference_mode
-        Tensor.backward Tensor.detach Tensor.detach_ Tensor.requires_grad_ Tensor.retain_grad Tensor.register_hook
-        Tensor.register_post_accumulate_grad_hook detach""",
+        Tensor.backward Tensor.detach Tensor.detach_ Tensor.requires_grad_ Tensor.retain_grad
+        Tensor.register_hook Tensor.register_post_accumulate_grad_hook detach""",
     OUT: "frombuffer Tensor.item Tensor.tolist Tensor.numpy",
     STREAM: """manual_seed seed initial_seed get_rng_state set_rng_state""",
     SETTING: """set_num_threads get_num_threads set_printoptions set_default_dtype get_default_dtype
@@ -36,8 +39,9 @@ _REASONS = {
         are_deterministic_algorithms_enabled""",
     DTYPES: "promote_types result_type can_cast finfo iinfo Tensor.type",
     FILES: "save load",
-    MEMORY: """Tensor.data_ptr Tensor.cpu Tensor.cuda Tensor.storage Tensor.untyped_storage Tensor.share_memory_
-        Tensor.is_shared Tensor.pin_memory Tensor.is_pinned Tensor.set_ Tensor.resize_""",
+    MEMORY: """Tensor.data_ptr Tensor.cpu Tensor.cuda Tensor.storage Tensor.untyped_storage
+        Tensor.share_memory_ Tensor.is_shared Tensor.pin_memory Tensor.is_pinned Tensor.set_
+        Tensor.resize_""",
 }
 
 NON_OPS = {name: reason for reason, names in _REASONS.items() for name in names.split()}

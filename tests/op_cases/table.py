@@ -23,6 +23,10 @@ ALL = NUMBERS + BOOL
 WIDE = ("float32", "float64")
 
 LAYOUTS = ("contiguous", "transposed", "strided", "broadcast", "offset", "mixed")
+# Each sample once more on tensors with no elements, and on tensors of one.
+SHRUNK = ("empty-first", "empty-last", "0-d")
+KINDS = LAYOUTS + SHRUNK
+LARGE = "large"
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,28 @@ class Drawn:
 class S:
     """A sample call: arguments, with `T` and `D` where tensors and dtypes stand (lists may hold them).
 
-    `forms` limits the spellings it is valid for (first letters as in `Case.forms`), `grad=False` keeps it out
-    of the gradient tests, `grad="formula"` of the numeric ones (ties, kinks: compared with PyTorch alone), `dtypes` replaces the one dtype that samples after the first are run with.
+    `forms` limits the spellings it is valid for (first letters as in `Case.forms`). `grad=False` keeps it out
+    of the gradient tests, `grad="formula"` of the numeric ones (ties, kinks: compared with PyTorch alone).
+    `dtypes` replaces the row's. `reference=False`: the row's NumPy function does not take these arguments.
     """
 
-    def __init__(self, *args, label="", forms=None, grad=True, dtypes=None, inplace=True, **kwargs):
+    def __init__(self, *args, label="", forms=None, grad=True, dtypes=None, reference=True, **kwargs):
         self.args, self.kwargs = args, kwargs
-        self.label, self.forms, self.grad, self.dtypes, self.inplace = label, forms, grad, dtypes, inplace
+        self.label, self.forms, self.grad, self.dtypes = label, forms, grad, dtypes
+        self.reference = reference
+
+    def with_args(self, args, kwargs, grad) -> S:
+        """The same sample with other arguments."""
+        copy = S(*args, forms=self.forms, grad=grad, dtypes=self.dtypes, **kwargs)
+        copy.label, copy.reference = self.label, self.reference
+        return copy
 
 
 class E:
-    """A call that must fail: `raises` is PyTorch's class, `says` are patterns that our message must contain."""
+    """A call that must fail: `raises` is PyTorch's class, `says` are patterns our message must contain."""
 
     def __init__(self, *args, raises=RuntimeError, says=(), label="", form=None, dtype="float32", **kwargs):
+        assert not isinstance(raises, tuple), "PyTorch raises one class"
         self.args, self.kwargs, self.raises = args, kwargs, raises
         self.says = (says,) if isinstance(says, str) else tuple(says)
         self.label, self.form, self.dtype = label, form, dtype
@@ -88,7 +101,9 @@ class Case:
     `forms` says where it is public: f = module function, m = Tensor method, n = nn.functional; the first is
     the one that the full sweep uses. `call(lib, *args, **kwargs)` replaces them for operations that are
     spelled otherwise (operators, indexing). `also` are further spellings: ("clip", "Tensor.clip", "F.relu").
-    `optional` rows are run only where the operation exists.
+    `optional` rows are run only where the operation exists. `tol` multiplies the tolerances of float32 and
+    float64 (sums of many terms), `tol16` those of the 16-bit dtypes: it is 1 unless a formula rounds between
+    its steps there. `grad` and `twice`: first and second derivatives are checked; `grad="formula"` as in `S`.
     """
 
     name: str
@@ -98,12 +113,12 @@ class Case:
     call: Callable | None = None
     also: tuple[str, ...] = ()
     operators: dict[str, Callable] = field(default_factory=dict)
-    grad: bool = False
+    grad: bool | str = False
     twice: bool | None = None
     inplace: str | None = None
-    inplace_dtypes: tuple[str, ...] = ("float32",)
     errors: list[E] = field(default_factory=list)
     tol: float = 1.0
+    tol16: float = 1.0
     compare: str = "close"
     layouts: tuple[str, ...] = LAYOUTS
     elementwise: bool = False
@@ -114,12 +129,12 @@ class Case:
 
     def __post_init__(self):
         if self.twice is None:
-            self.twice = self.grad
+            self.twice = self.grad is True
         for index, sample in enumerate(self.samples):
             sample.label = sample.label or ("" if index == 0 else f"s{index}")
         if self.elementwise:
-            self.samples = self.samples + [_reshaped(self.samples[0], (0, 3), "empty")]
-            self.samples = self.samples + [_reshaped(self.samples[0], (), "0-d")]
+            # More elements than a vector register, a chunk and a thread take.
+            self.samples = self.samples + [_of_shape(self.samples[0], (37, 131), LARGE)]
 
     @property
     def id(self) -> str:
@@ -149,26 +164,65 @@ class Case:
             return getattr(lib.nn.functional, spelling[2:])(*args, **kwargs)
         return getattr(lib, spelling)(*args, **kwargs)
 
-    def variants(self) -> Iterator[tuple[S, str, str, str]]:
-        """(sample, dtype, layout, label) for the value tests: each sweep on its own, never their product."""
-        if not self.samples:
-            return
-        main, first = self.dtypes[0], self.samples[0]
-        for dtype in first.dtypes or self.dtypes:
-            yield first, dtype, "contiguous", first.label or "contiguous"
-        for layout in self.layouts[1:]:
-            if layout_applies(first, layout):
-                yield first, main, layout, layout
-        for sample in self.samples[1:]:
-            for dtype in sample.dtypes or (main,):
-                yield sample, dtype, "contiguous", sample.label
+    def tolerance(self, dtype: str) -> float:
+        """What multiplies the tolerances of `dtype`."""
+        return self.tol16 if dtype in ("float16", "bfloat16") else self.tol
+
+    def calls(self, kind: str, dtypes: tuple[str, ...] | None = None) -> Iterator[tuple[S, str, str]]:
+        """(sample, dtype, layout) of every call of this row in one of `KINDS`, of the `dtypes` given."""
+        for sample in self.samples:
+            if kind in SHRUNK:
+                sample, layout = _shrunk(sample, kind), "contiguous"
+            else:
+                layout = kind
+            if sample is None or layout not in self.layouts or not layout_applies(sample, layout):
+                continue
+            if sample.label == LARGE and self.elementwise and kind not in ("contiguous", "strided"):
+                continue
+            for dtype in sample.dtypes or self.dtypes:
+                if (dtypes is None or dtype in dtypes) and _representable(sample, dtype):
+                    yield sample, dtype, layout
 
 
-def _reshaped(sample: S, shape: tuple[int, ...], label: str) -> S:
+def _of_shape(sample: S, shape: tuple[int, ...], label: str) -> S:
     args = tuple(replace(arg, shape=shape) if isinstance(arg, T) else arg for arg in sample.args)
-    return S(
-        *args, label=label, forms=sample.forms, grad=bool(math.prod(shape)) and sample.grad, **sample.kwargs
-    )
+    copy = sample.with_args(args, sample.kwargs, grad=False)
+    copy.label = label
+    return copy
+
+
+def _shrunk(sample: S, kind: str) -> S | None:
+    """The sample with its tensors' first or last dim of size 0, or 0-d ones; None if that is no change."""
+    changed = False
+
+    def one(leaf):
+        nonlocal changed
+        if not isinstance(leaf, T):
+            return leaf
+        shape = leaf.shape if leaf.values is None else np.shape(leaf.values)
+        if not shape:
+            return leaf
+        changed = True
+        if kind == "0-d":
+            values = None if leaf.values is None else np.ravel(leaf.values)[0] if math.prod(shape) else 0
+            return replace(leaf, shape=(), values=values)
+        shape = (0, *shape[1:]) if kind == "empty-first" else (*shape[:-1], 0)
+        return replace(leaf, shape=shape, values=None if leaf.values is None else np.zeros(shape))
+
+    args, kwargs = walk((sample.args, sample.kwargs), one)
+    return sample.with_args(args, kwargs, sample.grad) if changed else None
+
+
+def _representable(sample: S, dtype: str) -> bool:
+    """Whether the sample's given values fit `dtype`: no NaN in integers, no sign in uint8."""
+    if dtype in FLOATS or dtype == "bool":
+        return True
+    given = [
+        np.asarray(spec.values)
+        for spec in tensors_in(sample)
+        if spec.values is not None and spec.dtype is None
+    ]
+    return all(np.isfinite(values).all() and (dtype != "uint8" or not (values < 0).any()) for values in given)
 
 
 def tensors_in(sample: S) -> list[T]:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from firesteel import Tensor
+    from firesteel.autograd._gradcheck import (
+        GradcheckError as GradcheckError,
+        gradcheck as gradcheck,
+        gradgradcheck as gradgradcheck,
+    )
 
 __all__ = [
     "backward",
@@ -121,11 +126,13 @@ def backward(
     _core._backward(tensors, grad_tensors, retain, create_graph, inputs)
 
 
-def __getattr__(name: str):
-    if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
-        from firesteel.autograd import _gradcheck
+if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
 
-        value = getattr(_gradcheck, name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
+            from firesteel.autograd import _gradcheck
+
+            value = getattr(_gradcheck, name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import firesteel
+
+if TYPE_CHECKING:
+    from firesteel import Tensor
 
 _SEED_OF_DIRECTIONS = 1
 _SEED_OF_GRAD_OUTPUTS = 2
@@ -31,8 +35,8 @@ class _Tolerance:
 
 
 def gradcheck(
-    func: Callable,
-    inputs,
+    func: Callable[..., Any],
+    inputs: Tensor | tuple[Any, ...] | list[Any],
     *,
     eps: float = 1e-6,
     atol: float = 1e-5,
@@ -105,9 +109,9 @@ def gradcheck(
 
 
 def gradgradcheck(
-    func: Callable,
-    inputs,
-    grad_outputs=None,
+    func: Callable[..., Any],
+    inputs: Tensor | tuple[Any, ...] | list[Any],
+    grad_outputs: Tensor | tuple[Tensor, ...] | list[Tensor] | None = None,
     *,
     eps: float = 1e-6,
     atol: float = 1e-5,
@@ -152,7 +156,7 @@ def gradgradcheck(
         grad_outputs = (grad_outputs,)
     count = len(inputs)
 
-    def grad_func(*arguments):
+    def grad_func(*arguments: Any) -> tuple[Tensor, ...]:
         own, cotangents = arguments[:count], arguments[count:]
         own = tuple(x.detach().requires_grad_() if _wants_grad(x) and not x.requires_grad else x for x in own)
         wanted = [x for x in own if _wants_grad(x)]
@@ -178,10 +182,14 @@ def gradgradcheck(
     )
 
 
+# How far apart, where in the output and in the input, analytic, numeric.
+_Entry = tuple[float, int, int, float, float]
+
+
 class _Check:
     """One function at one point: its outputs, recorded once, and the inputs to vary."""
 
-    def __init__(self, func: Callable, inputs: tuple, tolerance: _Tolerance):
+    def __init__(self, func: Callable[..., Any], inputs: tuple[Any, ...], tolerance: _Tolerance) -> None:
         self.func, self.inputs, self.tolerance = func, inputs, tolerance
         # All random directions come from one stream: equal ones would not notice a transposed Jacobian.
         self.generator = firesteel.Generator().manual_seed(_SEED_OF_DIRECTIONS)
@@ -217,7 +225,7 @@ class _Check:
         if check_dtypes:
             self.grad_dtypes()
 
-    def grads(self, outputs, cotangents) -> list:
+    def grads(self, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the checked inputs; zeros where the output does not depend on one."""
         wanted = [self.inputs[index] for index in self.wanted]
         grads = firesteel.autograd.grad(outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
@@ -241,7 +249,7 @@ class _Check:
                 row.append(_flat(grad))
         return rows
 
-    def moved(self, index: int, step) -> list[list[float]]:
+    def moved(self, index: int, step: Tensor) -> list[list[float]]:
         """The outputs' values with `step` added to one input, nothing else changed."""
         arguments = [x.detach() if _is_tensor(x) else x for x in self.inputs]
         arguments[index] = arguments[index] + step
@@ -249,7 +257,7 @@ class _Check:
             arguments[other] = arguments[other].clone().requires_grad_()
         return [_flat(out) for out in _differentiable(_as_tuple(self.func(*arguments)))]
 
-    def difference(self, index: int, step) -> list[list[float]]:
+    def difference(self, index: int, step: Tensor) -> list[list[float]]:
         """Central difference of every output along `step`."""
         after, before = self.moved(index, step), self.moved(index, -step)
         scale = 0.5 / self.tolerance.eps
@@ -281,7 +289,7 @@ class _Check:
             total = sum(len(row) for row in analytic)
             raise GradcheckError(self.report(o, index, wrong, total))
 
-    def report(self, o: int, index: int, wrong: list[tuple], total: int) -> str:
+    def report(self, o: int, index: int, wrong: list[_Entry], total: int) -> str:
         """What differs, the worst entry first, and what the numbers suggest."""
         output, x = self.outputs[o], self.inputs[index]
         wrong = sorted(wrong, key=lambda w: math.inf if math.isnan(w[0]) else w[0], reverse=True)
@@ -315,7 +323,7 @@ class _Check:
                         f"{numeric:.9g}; run with fast_mode=False to see which entries"
                     )
 
-    def repeatable(self, analytic: list, tol: float) -> None:
+    def repeatable(self, analytic: list[list[list[list[float]]]], tol: float) -> None:
         """Raises if a second backward gives other numbers than the first."""
         for o, columns in enumerate(analytic):
             for position, rows in enumerate(self.analytic(o)):
@@ -354,7 +362,7 @@ class _Check:
                     )
 
 
-def _likely_cause(pairs: list[tuple[float, float]], total: int, x) -> str:
+def _likely_cause(pairs: list[tuple[float, float]], total: int, x: Tensor) -> str:
     """What the wrong (analytic, numeric) pairs have in common, in words."""
     if "float64" not in str(x.dtype):
         return f"the input is {x.dtype}: differences of 1e-6 need float64; convert with .double()"
@@ -376,34 +384,35 @@ def _likely_cause(pairs: list[tuple[float, float]], total: int, x) -> str:
     return "the backward formula; or the function changes its inputs, or uses random numbers"
 
 
-def _as_tuple(outputs) -> tuple:
+def _as_tuple(outputs: Any) -> tuple[Any, ...]:
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
-def _is_tensor(value) -> bool:
+def _is_tensor(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, firesteel.Tensor)
 
 
-def _wants_grad(value) -> bool:
+def _wants_grad(value: object) -> TypeGuard[Tensor]:
     return _is_tensor(value) and value.requires_grad
 
 
-def _differentiable(outputs: Sequence) -> list:
+def _differentiable(outputs: Sequence[Any]) -> list[Tensor]:
     return [out for out in outputs if _wants_grad(out)]
 
 
-def _flat(tensor) -> list[float]:
-    return tensor.detach().clone().reshape(-1).tolist()
+def _flat(tensor: Tensor) -> list[float]:
+    values: list[float] = tensor.detach().clone().reshape(-1).tolist()
+    return values
 
 
-def _random_like(tensor, generator, strided: bool = False):
+def _random_like(tensor: Tensor, generator: firesteel.Generator, strided: bool = False) -> Tensor:
     """The next uniform numbers in [-1, 1) of `generator`, in the shape of `tensor`."""
     shape = (*tensor.shape, 2) if strided else tuple(tensor.shape)
     values = firesteel.rand(shape, generator=generator, dtype=tensor.dtype) * 2 - 1
     return values[..., 0] if strided else values
 
 
-def _position(flat: int, shape) -> str:
+def _position(flat: int, shape: Sequence[int]) -> str:
     """The index of entry `flat` in a tensor of `shape`, as it is written: "[1, 2]"."""
     index: list[int] = []
     for size in reversed(tuple(shape)):

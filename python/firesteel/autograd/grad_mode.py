@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, cast
 
 from firesteel import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self, TypeVar, overload
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
 
 # What `inspect.CO_GENERATOR` is: importing inspect would slow down every start.
 _GENERATOR = 0x20
@@ -24,26 +31,27 @@ class _Mode:
     def _fresh(self) -> _Mode:
         return self.__class__()
 
-    def __call__(self, function):
+    def __call__(self, function: _F) -> _F:
         code = getattr(function, "__code__", None)
         if code is not None and code.co_flags & _GENERATOR:
-            return self._around_generator(function)
+            return cast("_F", self._around_generator(function))
 
         @functools.wraps(function)
-        def wrapper(*args, **kwargs):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self._fresh():
                 return function(*args, **kwargs)
 
-        return wrapper
+        return cast("_F", wrapper)
 
-    def _around_generator(self, function):
+    def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Sets the mode whenever the generator runs; between its values the caller's mode holds."""
 
         @functools.wraps(function)
-        def wrapper(*args, **kwargs):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self._fresh():
                 generator = function(*args, **kwargs)
-            resume, value = generator.send, None
+            resume: Callable[[Any], Any] = generator.send
+            value: Any = None
             try:
                 while True:
                     with self._fresh():
@@ -67,7 +75,14 @@ class _Mode:
 class _BareDecorator(_Mode):
     """Also decorates without parentheses: `@no_grad`."""
 
-    def __new__(cls, function=None):
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(cls, function: None = None) -> Self: ...
+        @overload
+        def __new__(cls, function: _F) -> _F: ...  # type: ignore[misc]  # returns no instance
+
+    def __new__(cls, function: _F | None = None) -> Self | _F:  # type: ignore[misc]
         self = object.__new__(cls)
         return self if function is None else self(function)
 
@@ -94,7 +109,14 @@ class inference_mode(_Mode):
         mode: whether this is inference.
     """
 
-    def __new__(cls, mode=True):
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(cls, mode: bool = True) -> Self: ...
+        @overload
+        def __new__(cls, mode: _F) -> _F: ...  # type: ignore[misc]  # returns no instance
+
+    def __new__(cls, mode: bool | _F = True) -> Self | _F:  # type: ignore[misc]
         self = object.__new__(cls)
         if callable(mode):
             self.enabled = False
@@ -144,6 +166,6 @@ class set_grad_enabled(_Mode):
     def _fresh(self) -> _Mode:
         return set_grad_enabled(self.enabled)
 
-    def __call__(self, function):
+    def __call__(self, function: _F) -> _F:
         _core._swap_grad_enabled(self._previous)  # as a decorator it changes only the calls
         return super().__call__(function)

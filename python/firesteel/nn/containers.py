@@ -5,12 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Self, overload
+from typing import Any, Self, SupportsIndex, overload
 
 from .module import Module, _indented, _type_name
 
 
-def _position(index: Any, length: int) -> int:
+def _position(index: SupportsIndex, length: int) -> int:
     """Turns an index that may be negative into one from 0 to `length - 1`."""
     index = operator.index(index)
     if not -length <= index < length:
@@ -184,8 +184,8 @@ class ModuleList(_Numbered):
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
 
-    def __iadd__(self, modules: Iterable[Module]) -> Self:
-        return self.extend(modules)
+    def __iadd__(self, other: Iterable[Module]) -> Self:
+        return self.extend(other)
 
     def insert(self, index: int, module: Module) -> None:
         """Puts a module before position `index`."""

@@ -23,9 +23,13 @@ from firesteel._core import (
     cross_entropy,
     dropout,
     elu,
+    embedding as _embedding,
     float64,
     gelu,
     group_norm,
+    hardsigmoid as _hardsigmoid,
+    hardswish as _hardswish,
+    hardtanh as _hardtanh,
     huber_loss,
     int64,
     l1_loss,
@@ -36,14 +40,17 @@ from firesteel._core import (
     logsigmoid,
     max_pool1d,
     max_pool2d,
+    mish as _mish,
     mse_loss,
     nll_loss,
     ones,
+    relu as _relu,
     relu6,
     relu_,
     rms_norm,
     selu,
     sigmoid,
+    silu as _silu,
     smooth_l1_loss,
     softmax,
     softplus,
@@ -51,13 +58,6 @@ from firesteel._core import (
     where,
     zeros,
 )
-from firesteel._core import embedding as _embedding
-from firesteel._core import hardsigmoid as _hardsigmoid
-from firesteel._core import hardswish as _hardswish
-from firesteel._core import hardtanh as _hardtanh
-from firesteel._core import mish as _mish
-from firesteel._core import relu as _relu
-from firesteel._core import silu as _silu
 from firesteel.autograd.grad_mode import no_grad
 
 __all__ = [

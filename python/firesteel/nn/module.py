@@ -191,7 +191,7 @@ class Module(StateDict):
             raise KeyError(f"attribute '{name}' already exists")
 
     def _registered(self, field: str, kind: str) -> Register:
-        entries = self.__dict__.get(field)
+        entries: Register | None = self.__dict__.get(field)
         if entries is None:
             raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
         return entries
@@ -402,13 +402,14 @@ class Module(StateDict):
 
     def get_submodule(self, target: str) -> Module:
         """Returns the module with the dotted name `target`; "" is this module."""
-        module: Any = self
+        module: Module = self
         for name in target.split(".") if target else ():
             if not hasattr(module, name):
                 raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
-            module = getattr(module, name)
-            if not isinstance(module, Module):
+            child = getattr(module, name)
+            if not isinstance(child, Module):
                 raise AttributeError(f"`{name}` is not an nn.Module")
+            module = child
         return module
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
@@ -442,11 +443,13 @@ class Module(StateDict):
 
     def get_parameter(self, target: str) -> Parameter:
         """Returns the parameter with the dotted name `target`."""
-        return self._get_member(target, "_parameters", "an nn.Parameter")
+        parameter: Parameter = self._get_member(target, "_parameters", "an nn.Parameter")
+        return parameter
 
     def get_buffer(self, target: str) -> Tensor:
         """Returns the buffer with the dotted name `target`."""
-        return self._get_member(target, "_buffers", "a buffer")
+        buffer: Tensor = self._get_member(target, "_buffers", "a buffer")
+        return buffer
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Calls `fn` on every module below this one, then on this one; returns the module."""

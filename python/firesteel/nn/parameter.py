@@ -42,8 +42,9 @@ class Parameter(Tensor):
         return "Parameter containing:\n" + super().__repr__(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        if id(self) in memo:
-            return memo[id(self)]
+        result: Parameter | None = memo.get(id(self))
+        if result is not None:
+            return result
         result = type(self)(self.data.clone(), self.requires_grad)
         memo[id(self)] = result
         result.__dict__.update(copy.deepcopy(self.__dict__, memo))
@@ -81,8 +82,9 @@ class Buffer(Tensor):
         pass
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Buffer:
-        if id(self) in memo:
-            return memo[id(self)]
+        result: Buffer | None = memo.get(id(self))
+        if result is not None:
+            return result
         result = type(self)(self.data.clone(), persistent=self.persistent)
         memo[id(self)] = result
         result.__dict__.update(copy.deepcopy(self.__dict__, memo))

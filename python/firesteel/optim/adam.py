@@ -114,7 +114,7 @@ class Adam(Optimizer):
     def _start(self, parameter: Tensor, amsgrad: bool) -> dict[str, Tensor]:
         """Makes a parameter's state before its first step."""
         data = parameter.detach()
-        state = self.state[parameter]
+        state: dict[str, Tensor] = self.state[parameter]
         state["step"] = tensor(0.0, dtype=float32)
         state["exp_avg"] = zeros_like(data)
         state["exp_avg_sq"] = zeros_like(data)

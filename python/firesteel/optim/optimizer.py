@@ -282,7 +282,7 @@ def _fitted(parameter: Tensor, name: str, value: Any) -> Any:
     return value.detach().to(parameter.dtype).clone()
 
 
-def _check_number(ok: bool, name: str, value: Any) -> None:
+def _check_number(ok: bool | Tensor, name: str, value: Any) -> None:
     if not ok:
         raise ValueError(f"Invalid {name}: {value}")
 

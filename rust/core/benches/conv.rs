@@ -67,8 +67,8 @@ fn layer(g: &Conv2dGeometry) {
     let values = |numel: usize| (0..numel).map(|i| (i % 17) as f32 - 8.0).collect::<Vec<f32>>();
     let (x, weight, grad) = (values(g.input_numel()), values(g.weight_numel()), values(g.output_numel()));
     let (mut out, mut grad_x, mut grad_weight) = (grad.clone(), x.clone(), weight.clone());
-    let forward = time(|| conv2d(g, black_box(&x), &weight, None, &mut out));
-    let to_x = time(|| conv2d_grad_input(g, black_box(&grad), &weight, &mut grad_x));
+    let forward = time(|| conv2d(g, black_box(&x), &weight, None, &mut out).unwrap());
+    let to_x = time(|| conv2d_grad_input(g, black_box(&grad), &weight, &mut grad_x).unwrap());
     let to_weight = time(|| conv2d_grad_weight(g, black_box(&grad), &x, &mut grad_weight));
     let flops = 2.0 * (g.output_numel() * g.weight_numel() / g.out_channels) as f64;
     println!(

@@ -109,3 +109,11 @@ fn main() -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_network_learns() {
+        super::main().unwrap();
+    }
+}

@@ -17,12 +17,13 @@ struct View {
     storage: Arc<Storage>,
     layout: Layout,
     dtype: DType,
+    is_number: bool,
 }
 
 impl Array {
     #[inline]
     fn make(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Self {
-        Self(Arc::new(View { storage, layout, dtype }))
+        Self(Arc::new(View { storage, layout, dtype, is_number: false }))
     }
 
     /// A new contiguous array whose elements have no value yet.
@@ -54,6 +55,23 @@ impl Array {
         let mut out = Self::empty(&[], T::DTYPE)?;
         out.slice_mut::<T>()[0] = value;
         Ok(out)
+    }
+
+    /// A new 0-d array that stands for a number without a dtype of its own: its dtype gives way to that
+    /// of any array beside it, and may be wider to hold all digits of the number.
+    #[inline]
+    pub(crate) fn number<T: Element>(value: T) -> Result<Self> {
+        let storage = Arc::new(Storage::uninit(std::mem::size_of::<T>())?);
+        let view = View { storage, layout: Layout::contiguous(&[]), dtype: T::DTYPE, is_number: true };
+        let mut out = Self(Arc::new(view));
+        out.slice_mut::<T>()[0] = value;
+        Ok(out)
+    }
+
+    /// Whether it stands for a number without a dtype of its own.
+    #[inline]
+    pub(crate) fn is_number(&self) -> bool {
+        self.0.is_number
     }
 
     /// A new array of `shape` with the elements of `values` in row-major order.
@@ -232,7 +250,7 @@ impl Array {
             );
         };
         // Overlapping views of one storage are read completely before the first write.
-        let source = if Arc::ptr_eq(&source.0.storage, &self.0.storage) {
+        let source = if source.shares_memory_with(self) {
             source.with_layout(layout).copied()?
         } else {
             source.with_layout(layout)
@@ -281,6 +299,31 @@ impl Array {
     /// Whether both view the same elements in the same order.
     pub fn is_same_view(&self, other: &Array) -> bool {
         Arc::ptr_eq(&self.0.storage, &other.0.storage) && self.0.layout == other.0.layout
+    }
+
+    /// Whether a write to one may change the other: their storages have bytes in common.
+    pub(crate) fn shares_memory_with(&self, other: &Array) -> bool {
+        let (a, b) = (&self.0.storage, &other.0.storage);
+        if Arc::ptr_eq(a, b) {
+            return true;
+        }
+        let (a, a_end) = (a.as_ptr(), a.as_ptr().wrapping_add(a.len_bytes()));
+        let (b, b_end) = (b.as_ptr(), b.as_ptr().wrapping_add(b.len_bytes()));
+        a < b_end && b < a_end
+    }
+
+    /// Whether both are the same elements of the same memory, whatever counts their versions.
+    pub(crate) fn is_same_memory(&self, other: &Array) -> bool {
+        self.0.storage.as_ptr() == other.0.storage.as_ptr()
+            && self.0.storage.len_bytes() == other.0.storage.len_bytes()
+            && self.0.layout == other.0.layout
+            && self.0.dtype == other.0.dtype
+    }
+
+    /// The same memory with a version counter of its own, as `.data` has it.
+    pub fn with_own_versions(&self) -> Self {
+        let storage = Arc::new(Storage::sharing(self.0.storage.clone()));
+        Self::make(storage, self.0.layout.clone(), self.0.dtype)
     }
 
     /// Whether nobody else holds the storage, so that a result may reuse it.

@@ -85,12 +85,9 @@ impl Layout {
     pub fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         for (&extent, &stride) in self.shape.iter().zip(&self.strides).rev() {
-            if extent == 0 {
-                return true;
-            }
             if extent != 1 {
                 if stride != expected {
-                    return false;
+                    return self.shape.contains(&0);
                 }
                 expected *= extent as isize;
             }
@@ -113,14 +110,42 @@ impl Layout {
         })
     }
 
-    /// Layout of a new array for an element-wise result: dense in the same order of dims if this one
-    /// is dense, else row-major.
+    /// Layout of a new array for an element-wise result: dense, in the same order of dims, as PyTorch's.
     pub fn like(&self) -> Self {
-        if self.is_dense() {
-            Self { offset: 0, ..self.clone() }
-        } else {
-            Self::contiguous(&self.shape)
+        if self.is_contiguous() {
+            return Self { offset: 0, ..self.clone() };
         }
+        // Innermost first. Dims that repeat elements (stride 0) stay where they are.
+        let mut order: SmallVec<[usize; 4]> = (0..self.rank()).rev().collect();
+        for i in 1..order.len() {
+            let mut at = i;
+            for before in (0..i).rev() {
+                match self.is_further_out(order[before], order[at]) {
+                    Some(true) => {
+                        order.swap(before, at);
+                        at = before;
+                    }
+                    Some(false) => break,
+                    None => {}
+                }
+            }
+        }
+        let mut strides = Strides::from_elem(1, self.rank());
+        let mut step = 1;
+        for d in order {
+            strides[d] = step;
+            step *= self.shape[d].max(1) as isize;
+        }
+        Self { shape: small(&self.shape), strides, offset: 0 }
+    }
+
+    /// Whether dim `a` must lie outside of dim `b` in memory; nothing if their strides do not tell.
+    fn is_further_out(&self, a: usize, b: usize) -> Option<bool> {
+        let (stride_a, stride_b) = (self.strides[a].unsigned_abs(), self.strides[b].unsigned_abs());
+        if stride_a == 0 || stride_b == 0 || (stride_a == stride_b && self.shape[a] <= self.shape[b]) {
+            return None;
+        }
+        Some(stride_a >= stride_b)
     }
 
     /// Number of elements from the first to one past the last in memory; 0 if empty.
@@ -344,6 +369,15 @@ mod tests {
         assert!(x.transpose(0, 1).is_dense() && !x.transpose(0, 1).is_contiguous());
         assert!(!x.slice(1, 0, 2, 2).is_dense() && !x.slice(1, 0, 2, 2).has_overlap());
         assert!(Layout::contiguous(&[1, 3]).broadcast_to(&[2, 3]).unwrap().has_overlap());
+    }
+
+    #[test]
+    fn results_keep_the_order_of_dims() {
+        let x = Layout::contiguous(&[3, 4]);
+        assert_eq!(x.transpose(0, 1).like().strides(), [1, 4]);
+        assert_eq!(x.transpose(0, 1).slice(1, 0, 2, 2).like().strides(), [1, 4]); // shape (4, 2)
+        assert_eq!(x.slice(1, 0, 2, 2).like().strides(), [2, 1]);
+        assert_eq!(Layout::contiguous(&[3, 1]).broadcast_to(&[3, 4]).unwrap().like().strides(), [4, 1]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod autograd;
 pub mod dtype;
 mod error;
 pub mod io;
+#[doc(hidden)] // loops that trust their callers: for the tests and benchmarks of this repository alone
 pub mod kernels;
 pub mod layout;
 pub mod ops;

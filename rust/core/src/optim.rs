@@ -4,7 +4,8 @@ use crate::array::Array;
 use crate::kernels::optim::{adam_arrays, sgd_arrays, AdamOptions, SgdOptions};
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
-use crate::{ensure, Result};
+use crate::{bail, ensure, Result};
+use smallvec::{smallvec, SmallVec};
 
 /// An array in the dtype and order that the kernels take; written back where that is a copy.
 struct Working<'a> {
@@ -26,7 +27,8 @@ impl<'a> Working<'a> {
     }
 }
 
-fn check(op: &str, i: usize, param: &Tensor, other: &Tensor, role: &str) -> Result<()> {
+/// Checks that `other` looks like the parameter.
+fn check_looks(op: &str, i: usize, param: &Tensor, other: &Tensor, role: &str) -> Result<()> {
     ensure!(
         param.dtype().is_float() && other.dtype() == param.dtype() && other.shape() == param.shape(),
         Shape,
@@ -37,13 +39,37 @@ fn check(op: &str, i: usize, param: &Tensor, other: &Tensor, role: &str) -> Resu
         other.shape(),
         other.dtype()
     );
-    ensure!(
-        param.array().storage().is_writable() && !param.array().layout().has_overlap(),
-        Value,
-        "{op}: parameter {i} (shape {:?}) has memory that cannot be written element by element; clone() it first",
-        param.shape()
-    );
     Ok(())
+}
+
+/// Checks that the tensors of one parameter that a step writes have elements of their own.
+fn check_written(op: &str, i: usize, written: &[(&str, &Tensor)]) -> Result<()> {
+    for (k, (role, tensor)) in written.iter().enumerate() {
+        let array = tensor.array();
+        ensure!(
+            array.storage().is_writable() && !array.layout().has_overlap(),
+            Value,
+            "{op}: the {role} of parameter {i} (shape {:?}) has memory that cannot be written element by element; \
+             clone() it first",
+            tensor.shape()
+        );
+        if let Some((other, _)) = written[..k].iter().find(|(_, x)| x.array().shares_memory_with(array)) {
+            bail!(
+                Value,
+                "{op}: the {role} of parameter {i} shares memory with its {other}; clone() one of them"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The gradient for the kernels: a copy where it lies in the memory of what is written.
+fn working_grad<'a>(grad: &'a Tensor, written: &[&Array]) -> Result<Working<'a>> {
+    let mut working = Working::new(grad.array())?;
+    if written.iter().any(|x| x.shares_memory_with(&working.array)) {
+        working.array = working.array.copied()?;
+    }
+    Ok(working)
 }
 
 /// One step of stochastic gradient descent for every parameter. Returns the momentum buffers: the given
@@ -63,15 +89,19 @@ pub fn sgd_step(
         buffers.len()
     );
     for (i, param) in params.iter().enumerate() {
-        check("sgd_step", i, param, &grads[i], "gradient")?;
+        let mut written: SmallVec<[(&str, &Tensor); 4]> = smallvec![("memory", param)];
+        check_looks("sgd_step", i, param, &grads[i], "gradient")?;
         if let Some(buffer) = &buffers[i] {
-            check("sgd_step", i, param, buffer, "momentum buffer")?;
+            check_looks("sgd_step", i, param, buffer, "momentum buffer")?;
+            written.push(("momentum buffer", buffer));
         }
+        check_written("sgd_step", i, &written)?;
     }
     let mut kept = Vec::with_capacity(params.len());
     for i in 0..params.len() {
         let param = Working::new(params[i].array())?;
-        let grad = Working::new(grads[i].array())?;
+        let buffer = buffers[i].as_ref().map_or(&param.array, Tensor::array);
+        let grad = working_grad(&grads[i], &[&param.array, buffer])?;
         if options.momentum == 0.0 {
             sgd_arrays(&param.array, &grad.array, None, false, options);
             kept.push(None);
@@ -120,18 +150,28 @@ pub fn adam_step(
         states.len()
     );
     for (i, param) in params.iter().enumerate() {
-        check("adam_step", i, param, &grads[i], "gradient")?;
-        check("adam_step", i, param, &states[i].exp_avg, "exp_avg")?;
-        check("adam_step", i, param, &states[i].exp_avg_sq, "exp_avg_sq")?;
-        if let Some(max) = &states[i].max_exp_avg_sq {
-            check("adam_step", i, param, max, "max_exp_avg_sq")?;
+        let state = &states[i];
+        let max = state.max_exp_avg_sq.as_ref().map(|max| ("max_exp_avg_sq", max));
+        let written = [("memory", param), ("exp_avg", &state.exp_avg), ("exp_avg_sq", &state.exp_avg_sq)];
+        let written: SmallVec<[(&str, &Tensor); 4]> = written.into_iter().chain(max).collect();
+        check_looks("adam_step", i, param, &grads[i], "gradient")?;
+        for (role, tensor) in &written[1..] {
+            check_looks("adam_step", i, param, tensor, role)?;
         }
+        check_written("adam_step", i, &written)?;
+        ensure!(
+            state.step.numel() == 1 && state.step.dtype().is_float() && state.step.array().storage().is_writable(),
+            Value,
+            "adam_step: the step of parameter {i} has shape {:?} ({}); it must be one float that can be written",
+            state.step.shape(),
+            state.step.dtype()
+        );
     }
     for ((param, grad), state) in params.iter().zip(grads).zip(states) {
         let step = state.step.array().item_f64()? + 1.0;
         state.step.array().copy_from(&Array::scalar(step as f32)?)?;
         let param = Working::new(param.array())?;
-        let grad = Working::new(grad.array())?;
+        let grad = working_grad(grad, &[&param.array, state.exp_avg.array(), state.exp_avg_sq.array()])?;
         let exp_avg = Working::new(state.exp_avg.array())?;
         let exp_avg_sq = Working::new(state.exp_avg_sq.array())?;
         let max = state.max_exp_avg_sq.as_ref().map(|max| Working::new(max.array())).transpose()?;

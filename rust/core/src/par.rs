@@ -92,6 +92,18 @@ pub fn set_num_threads(threads: usize) -> Result<()> {
     Ok(())
 }
 
+/// Calls `before` ahead of every fork of this process, and `after` behind it in parent and child: for locks
+/// that a child must not find held by a thread that it does not have.
+pub(crate) fn at_fork(before: extern "C" fn(), after: extern "C" fn()) {
+    #[cfg(unix)]
+    // SAFETY: the handlers are functions of this library, which is never unloaded.
+    unsafe {
+        libc::pthread_atfork(Some(before), Some(after), Some(after));
+    }
+    #[cfg(not(unix))]
+    let _ = (before, after);
+}
+
 /// Whether this thread is inside a region, where further regions run on it alone.
 fn is_nested() -> bool {
     IN_REGION.with(Cell::get)
@@ -108,9 +120,12 @@ thread_local! {
 
 fn default_threads() -> usize {
     let from = |name: &str| std::env::var(name).ok().and_then(|value| parse_threads(&value));
-    from("FIRESTEEL_NUM_THREADS")
-        .or_else(|| from("OMP_NUM_THREADS"))
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    from("FIRESTEEL_NUM_THREADS").or_else(|| from("OMP_NUM_THREADS")).unwrap_or_else(cores).min(MAX_THREADS)
+}
+
+/// What CPU affinity and the container's quota leave.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The first number of `4` or of OpenMP's list `4,2`, unless it is 0.
@@ -147,7 +162,8 @@ impl Pool {
             // A pool that is too small, or a parent's, is forgotten and not dropped: dropping would
             // wait for threads that may not exist here. No lock is held, so a fork at any moment
             // leaves the child able to come through here too.
-            let fresh = Box::into_raw(Box::new(Pool::new(pid, workers)));
+            // It starts with a worker for every core, so that few programs ever need a larger one.
+            let fresh = Box::into_raw(Box::new(Pool::new(pid, workers.max(cores() - 1))));
             if POOL.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 // SAFETY: `fresh` comes from Box::into_raw and was shown to nobody.
                 drop(unsafe { Box::from_raw(fresh) });

@@ -6,11 +6,12 @@
 mod distributions;
 mod state;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::random::{self, Temper, STATE_WORDS};
+use crate::par;
 use crate::simd::dispatch;
 
 /// Seed of a [`Generator`] that was given none; the default generator starts at a [`fresh_seed`].
@@ -112,13 +113,33 @@ thread_local! {
 ///
 /// A forked child goes on with a copy of it, as in PyTorch.
 pub fn default_generator() -> Arc<Mutex<Generator>> {
-    static GENERATOR: LazyLock<Arc<Mutex<Generator>>> =
-        LazyLock::new(|| Arc::new(Mutex::new(Generator::new(fresh_seed()))));
-    OF_THREAD.with_borrow(Option::clone).unwrap_or_else(|| GENERATOR.clone())
+    OF_THREAD.with_borrow(Option::clone).unwrap_or_else(|| of_process().clone())
 }
 
 /// Gives the calling thread a default generator of its own, so that what it draws depends on `seed` alone and
 /// leaves the other threads' numbers as they are.
 pub fn use_thread_generator(seed: u64) {
     OF_THREAD.set(Some(Arc::new(Mutex::new(Generator::new(seed)))));
+}
+
+/// The generator that all threads share which were given none of their own.
+fn of_process() -> &'static Arc<Mutex<Generator>> {
+    static GENERATOR: LazyLock<Arc<Mutex<Generator>>> = LazyLock::new(|| {
+        par::at_fork(hold_for_fork, let_go_after_fork);
+        Arc::new(Mutex::new(Generator::new(fresh_seed())))
+    });
+    &GENERATOR
+}
+
+thread_local! {
+    static HELD: Cell<Option<MutexGuard<'static, Generator>>> = const { Cell::new(None) };
+}
+
+/// While a process forks, nobody draws: the child has no thread that would unlock its copy.
+extern "C" fn hold_for_fork() {
+    HELD.set(Some(of_process().lock().unwrap_or_else(PoisonError::into_inner)));
+}
+
+extern "C" fn let_go_after_fork() {
+    drop(HELD.take());
 }

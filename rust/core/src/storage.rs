@@ -5,6 +5,7 @@ use crate::Result;
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 /// A block of untyped bytes. Views share it; every in-place write counts its version up, so that
 /// the backward pass can tell whether a value it saved is still the value it saw.
@@ -19,6 +20,8 @@ enum Owner {
     Block {
         _block: Block,
     },
+    /// The memory of another storage, under a version counter of its own.
+    Shared(Arc<Storage>),
     /// Memory of somebody else, kept alive by holding its owner.
     Foreign {
         _owner: Box<dyn Any + Send + Sync>,
@@ -55,6 +58,20 @@ impl Storage {
         Self { ptr, len_bytes, version: AtomicU32::new(0), owner }
     }
 
+    /// The memory of `other`, under a version counter of its own.
+    pub(crate) fn sharing(other: Arc<Storage>) -> Self {
+        let other = match &other.owner {
+            Owner::Shared(root) => root.clone(), // no chains
+            _ => other,
+        };
+        Self {
+            ptr: other.ptr,
+            len_bytes: other.len_bytes,
+            version: AtomicU32::new(0),
+            owner: Owner::Shared(other),
+        }
+    }
+
     /// Start of the bytes.
     #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
@@ -86,7 +103,11 @@ impl Storage {
 
     /// Whether it may be written.
     pub fn is_writable(&self) -> bool {
-        !matches!(self.owner, Owner::Foreign { writable: false, .. })
+        match &self.owner {
+            Owner::Block { .. } => true,
+            Owner::Shared(other) => other.is_writable(),
+            Owner::Foreign { writable, .. } => *writable,
+        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! A tensor: an array and its place in the graph. What can be done with it is in `ops/`.
 
 use crate::array::Array;
-use crate::autograd::node::{lock, Backward, InputGrads, Meta as NodeMeta, Node, NodeRef, OutputGrads};
+use crate::autograd::leaf::{AccumulateGrad, GradSlot};
+use crate::autograd::node::{lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
-use crate::layout::small;
 use crate::ops::region;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// An n-dimensional array that can take part in a graph. Cloning gives another handle to the same
@@ -17,31 +17,48 @@ use std::sync::{Arc, Mutex, Weak};
 #[derive(Clone)]
 pub struct Tensor(Arc<Inner>);
 
-pub(crate) struct Inner {
+/// A handle that does not keep its tensor alive.
+#[derive(Clone, Default)]
+pub(crate) struct WeakTensor(Weak<Inner>);
+
+struct Inner {
     array: Array,
     /// A leaf that asks for a gradient, or a tensor with a history.
     requires_grad: AtomicBool,
-    is_view: AtomicBool,
+    /// `NO_VIEW`, `VIEW` or `SILENT_VIEW`.
+    view: AtomicU8,
     /// Counts new histories by in-place writes, so that views know when theirs is out of date.
     generation: AtomicU32,
-    pub(crate) meta: Mutex<Meta>,
+    /// A word for a binding: its own object for this tensor. The core only keeps it.
+    object: AtomicPtr<()>,
+    meta: Mutex<Meta>,
 }
+
+/// Not known to share the memory of another tensor.
+const NO_VIEW: u8 = 0;
+/// Shares the memory of its base, whose history it follows.
+const VIEW: u8 = 1;
+/// Made while nothing was recorded: a recorded write to it could not reach its base's history.
+const SILENT_VIEW: u8 = 2;
 
 /// What only some tensors have.
 #[derive(Default)]
-pub(crate) struct Meta {
+struct Meta {
     edge: Option<Edge>,
     rare: Option<Box<Rare>>,
 }
 
 /// What few tensors have.
 #[derive(Default)]
-pub(crate) struct Rare {
-    pub(crate) grad: Option<Tensor>,
-    /// The node that fills `grad`; it holds this tensor, so only weakly held here.
-    accumulator: Option<Weak<Node<AccumulateGrad>>>,
+struct Rare {
+    /// Where the gradient is kept.
+    slot: Option<Arc<GradSlot>>,
+    /// A leaf's node, which fills the slot.
+    accumulator: Option<NodeRef>,
     view: Option<ViewOf>,
     retain: Option<HookHandle>,
+    /// The tensor that this one became when its data was replaced.
+    successor: Option<Tensor>,
 }
 
 /// The tensor that a view was taken of, and which of its histories the view's edge belongs to.
@@ -51,29 +68,21 @@ struct ViewOf {
 }
 
 impl Meta {
-    pub(crate) fn rare(&mut self) -> &mut Rare {
+    fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 }
 
-/// The node at which a leaf's gradient arrives.
-#[derive(Debug)]
-struct AccumulateGrad(Tensor);
-
-impl Backward for AccumulateGrad {
-    fn name(&self) -> String {
-        "AccumulateGrad".into()
+impl WeakTensor {
+    /// The tensor, if somebody still holds it.
+    pub fn upgrade(&self) -> Option<Tensor> {
+        self.0.upgrade().map(Tensor)
     }
+}
 
-    fn backward(&self, _node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
-        if let Some(grad) = grads.pop().flatten() {
-            self.0.accumulate_grad(grad)?;
-        }
-        Ok(InputGrads::new())
-    }
-
-    fn leaf(&self) -> Option<&Tensor> {
-        Some(&self.0)
+impl fmt::Debug for WeakTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakTensor")
     }
 }
 
@@ -83,8 +92,9 @@ impl Tensor {
         Self(Arc::new(Inner {
             array,
             requires_grad: AtomicBool::new(requires_grad),
-            is_view: AtomicBool::new(false),
+            view: AtomicU8::new(NO_VIEW),
             generation: AtomicU32::new(0),
+            object: AtomicPtr::new(std::ptr::null_mut()),
             meta: Mutex::new(Meta { edge, rare: None }),
         }))
     }
@@ -106,8 +116,20 @@ impl Tensor {
         Ok(Self::constant(Array::from_slice(values, shape)?))
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.0
+    /// A leaf that asks for a gradient, with the node and the place for its gradient that it had before.
+    pub(crate) fn leaf_of(array: Array, slot: Arc<GradSlot>, node: NodeRef) -> Self {
+        let leaf = Self::make(array, true, None);
+        *lock(&leaf.0.meta).rare() = Rare { slot: Some(slot), accumulator: Some(node), ..Rare::default() };
+        leaf
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakTensor {
+        WeakTensor(Arc::downgrade(&self.0))
+    }
+
+    /// A word in which a binding may keep its own object for this tensor. The core never reads it.
+    pub fn object(&self) -> &AtomicPtr<()> {
+        &self.0.object
     }
 
     /// The data.
@@ -207,18 +229,31 @@ impl Tensor {
             return Some(edge.clone());
         }
         let rare = meta.rare();
-        if let Some(node) = rare.accumulator.as_ref().and_then(Weak::upgrade) {
-            return Some(Edge { node, output: 0 });
-        }
-        let outputs = smallvec![NodeMeta { shape: small(self.shape()), dtype: self.dtype() }];
-        let node = Node::leaf(AccumulateGrad(self.clone()), outputs);
-        rare.accumulator = Some(Arc::downgrade(&node));
-        Some(Edge { node, output: 0 })
+        let slot = rare.slot.get_or_insert_default();
+        let node = rare.accumulator.get_or_insert_with(|| {
+            let leaf = AccumulateGrad::new(slot.clone(), self.array().clone(), self.downgrade());
+            Node::new(leaf, Edges::new(), smallvec![NodeMeta::of(self.array())])
+        });
+        Some(Edge { node: node.clone(), output: 0 })
     }
 
     /// The gradient that backward passes have summed up.
     pub fn grad(&self) -> Option<Tensor> {
-        lock(&self.0.meta).rare.as_ref().and_then(|rare| rare.grad.clone())
+        let slot = lock(&self.0.meta).rare.as_ref()?.slot.clone()?;
+        slot.get()
+    }
+
+    /// The place of its gradient.
+    pub(crate) fn grad_slot(&self) -> Arc<GradSlot> {
+        lock(&self.0.meta).rare().slot.get_or_insert_default().clone()
+    }
+
+    /// The place of its gradient, if nobody else can reach it.
+    pub(crate) fn sole_grad_slot(&mut self) -> Option<&mut GradSlot> {
+        let meta = Arc::get_mut(&mut self.0)?.meta.get_mut().ok()?;
+        let rare = meta.rare.as_mut()?;
+        rare.accumulator = None;
+        Arc::get_mut(rare.slot.as_mut()?)
     }
 
     /// Replaces or clears the gradient, which must look like the tensor.
@@ -236,11 +271,9 @@ impl Tensor {
             );
             ensure!(!grad.is_same(self), Autograd, "grad: can't assign Variable as its own grad");
         }
-        let old = match grad {
-            None => lock(&self.0.meta).rare.as_mut().and_then(|rare| rare.grad.take()),
-            grad => std::mem::replace(&mut lock(&self.0.meta).rare().grad, grad),
-        };
-        drop(old); // after the lock: freeing a graph may reach this tensor again
+        if grad.is_some() || lock(&self.0.meta).rare.as_ref().is_some_and(|rare| rare.slot.is_some()) {
+            drop(self.grad_slot().replace(grad));
+        }
         Ok(())
     }
 
@@ -272,13 +305,8 @@ impl Tensor {
         if self.is_leaf() || self.retains_grad() {
             return Ok(());
         }
-        let this = Arc::downgrade(&self.0);
-        let handle = self.register_hook(Arc::new(move |grad| {
-            if let Some(inner) = this.upgrade() {
-                Tensor(inner).accumulate_grad(grad.clone())?;
-            }
-            Ok(None)
-        }))?;
+        let Some(edge) = self.edge() else { return Ok(()) };
+        let handle = edge.register_retain(self.downgrade());
         lock(&self.0.meta).rare().retain = Some(handle);
         Ok(())
     }
@@ -297,31 +325,50 @@ impl Tensor {
 /// Views and in-place writes: whose history is whose.
 impl Tensor {
     pub(crate) fn is_view(&self) -> bool {
-        self.0.is_view.load(Ordering::Relaxed)
+        self.0.view.load(Ordering::Relaxed) != NO_VIEW
+    }
+
+    /// Whether it is a view that was made while nothing was recorded.
+    pub(crate) fn is_silent_view(&self) -> bool {
+        self.0.view.load(Ordering::Relaxed) == SILENT_VIEW
     }
 
     /// The tensor that this is a view of.
     pub fn view_base(&self) -> Option<Tensor> {
-        if !self.is_view() {
+        if self.0.view.load(Ordering::Relaxed) != VIEW {
             return None;
         }
         lock(&self.0.meta).rare.as_ref().and_then(|rare| rare.view.as_ref()).map(|view| view.base.clone())
     }
 
-    /// Notes that this tensor shares `source`'s memory.
-    pub(crate) fn set_view_of(&self, source: &Tensor) {
+    /// Notes that this new tensor shares `source`'s memory.
+    pub(crate) fn set_view_of(&self, source: &Tensor, recording: bool) {
+        if !recording || source.is_silent_view() {
+            self.0.view.store(SILENT_VIEW, Ordering::Relaxed);
+            return;
+        }
         let base = source.view_base().unwrap_or_else(|| source.clone());
         let generation = base.0.generation.load(Ordering::Relaxed);
         lock(&self.0.meta).rare().view = Some(ViewOf { base, generation });
-        self.0.is_view.store(true, Ordering::Relaxed);
+        self.0.view.store(VIEW, Ordering::Relaxed);
     }
 
     /// A new history, after an in-place write.
     pub(crate) fn set_history(&self, edge: Edge) {
-        let old = lock(&self.0.meta).edge.replace(edge);
+        let old = self.replace_edge(&mut lock(&self.0.meta), Some(edge));
         self.0.requires_grad.store(true, Ordering::Relaxed);
         self.0.generation.fetch_add(1, Ordering::Relaxed);
         drop(old);
+    }
+
+    /// Exchanges the history; a retained gradient is from now on that of the new one.
+    fn replace_edge(&self, meta: &mut Meta, edge: Option<Edge>) -> Option<Edge> {
+        if let Some(handle) = meta.rare.as_mut().and_then(|rare| rare.retain.take()) {
+            handle.remove();
+            let retain = edge.as_ref().map(|edge| edge.register_retain(self.downgrade()));
+            meta.rare().retain = retain;
+        }
+        std::mem::replace(&mut meta.edge, edge)
     }
 
     fn is_stale(&self) -> bool {
@@ -339,13 +386,67 @@ impl Tensor {
         let generation = base.0.generation.load(Ordering::Relaxed);
         let edge = region::record_read(&base, self.array().layout());
         let mut meta = lock(&self.0.meta);
-        let old = std::mem::replace(&mut meta.edge, edge);
+        let requires_grad = edge.is_some();
+        let old = self.replace_edge(&mut meta, edge);
         if let Some(view) = &mut meta.rare().view {
             view.generation = generation;
         }
-        self.0.requires_grad.store(meta.edge.is_some(), Ordering::Relaxed);
+        self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
         drop(meta);
         drop(old);
+    }
+}
+
+/// Replacing the data of a tensor that others hold.
+impl Tensor {
+    /// The tensor that this one becomes when its data is replaced by `data`, of any shape and dtype: with its
+    /// history, its gradient and its hooks, but no longer a view. Whoever finds this tensor as the gradient
+    /// of another finds the new one from now on.
+    pub fn replace_data(&self, data: &Array) -> Result<Tensor> {
+        if self.array().is_same_memory(data) {
+            return Ok(self.clone()); // `x.data *= 2` has written already
+        }
+        let requires_grad = self.requires_grad();
+        ensure!(
+            !requires_grad || data.dtype().is_float(),
+            Autograd,
+            "data: set to a tensor that requires gradients must be floating point, not {}; use \
+             requires_grad_(False) first",
+            data.dtype()
+        );
+        let edge = if self.is_leaf() { None } else { self.edge() };
+        let accumulator = if requires_grad && edge.is_none() { self.edge() } else { None };
+        let next = Self::make(data.clone(), requires_grad, edge);
+        let slot = self.grad_slot();
+        if let Some(old) = accumulator {
+            let looks_the_same = data.shape() == self.shape() && data.dtype() == self.dtype();
+            let node = if looks_the_same {
+                old.node.op().moved_to(&next);
+                old.node
+            } else {
+                let leaf = AccumulateGrad::new(slot.clone(), data.clone(), next.downgrade());
+                let new =
+                    Edge { node: Node::new(leaf, Edges::new(), smallvec![NodeMeta::of(data)]), output: 0 };
+                new.share_hooks_of(&old);
+                new.node
+            };
+            lock(&next.0.meta).rare().accumulator = Some(node);
+        }
+        lock(&next.0.meta).rare().slot = Some(slot);
+        lock(&self.0.meta).rare().successor = Some(next.clone());
+        Ok(next)
+    }
+
+    /// The tensor that this one has become, if its data was replaced.
+    pub(crate) fn successor(&self) -> Option<Tensor> {
+        let mut latest = lock(&self.0.meta).rare.as_ref()?.successor.clone()?;
+        loop {
+            let next = lock(&latest.0.meta).rare.as_ref().and_then(|rare| rare.successor.clone());
+            match next {
+                Some(next) => latest = next,
+                None => return Some(latest),
+            }
+        }
     }
 }
 

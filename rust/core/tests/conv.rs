@@ -56,8 +56,8 @@ fn kernels<T: Float>(g: &Conv2dGeometry, x: &[T], weight: &[T], bias: &[T], grad
         grad_weight: nan(weight.len()),
         grad_bias: nan(bias.len()),
     };
-    conv2d(g, x, weight, Some(bias), &mut results.out);
-    conv2d_grad_input(g, grad, weight, &mut results.grad_x);
+    conv2d(g, x, weight, Some(bias), &mut results.out).unwrap();
+    conv2d_grad_input(g, grad, weight, &mut results.grad_x).unwrap();
     conv2d_grad_weight(g, grad, x, &mut results.grad_weight);
     conv2d_grad_bias(g, grad, &mut results.grad_bias);
     results

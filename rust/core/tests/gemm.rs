@@ -1,7 +1,7 @@
-//! Matrix products against plain sums in float64: sizes, strides, accumulation, batches, threads.
+//! Matrix products against plain sums in float64: sizes, strides, accumulation, threads.
 
 use firesteel::dtype::Element;
-use firesteel::kernels::gemm::{gemm, gemm_batched, GemmElement, Mat, MatMut};
+use firesteel::kernels::gemm::{gemm, GemmElement, Mat, MatMut};
 use firesteel::par;
 use proptest::prelude::*;
 
@@ -156,29 +156,6 @@ fn threads_do_not_change_a_bit() {
             let one = bits(1, dims, orders);
             assert!(bits(2, dims, orders) == one, "{dims:?} {orders:?}");
             assert!(bits(4, dims, orders) == one, "{dims:?} {orders:?}");
-        }
-    }
-}
-
-#[test]
-fn batches_with_steps_and_shared_inputs() {
-    for (batch, m, n, k) in [(1, 4, 5, 6), (3, 7, 16, 9), (10, 33, 20, 40), (2, 120, 130, 110)] {
-        for (share_a, share_b) in [(false, false), (true, false), (false, true)] {
-            let a = Stored::<f32>::new(batch * m, k, Order::Rows, 1);
-            let b = Stored::<f32>::new(batch * k, n, Order::Rows, 2);
-            let mut c = Stored::<f32>::new(batch * m, n, Order::Rows, 3);
-            let a_step = if share_a { 0 } else { m * k } as isize;
-            let b_step = if share_b { 0 } else { k * n } as isize;
-            let out = c.mat_mut();
-            // SAFETY: the buffers hold `batch` matrices each.
-            unsafe {
-                gemm_batched(batch, m, n, k, a.mat(), a_step, b.mat(), b_step, out, (m * n) as isize, false);
-            }
-            for (s, i, j) in (0..batch).flat_map(|s| [(s, 0, 0), (s, m - 1, n - 1), (s, m / 2, n / 2)]) {
-                let (ra, rb) = (if share_a { 0 } else { s * m }, if share_b { 0 } else { s * k });
-                let sum: f32 = (0..k).map(|q| a.get(ra + i, q) * b.get(rb + q, j)).sum();
-                assert_eq!(c.get(s * m + i, j), sum, "{batch} {m} {n} {k}");
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Pooling against its definition, over many geometries, in any number of threads.
 
-use std::num::NonZeroUsize;
+use std::num::NonZeroIsize;
 
 use firesteel::kernels::pool::{
     avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward, pool_extent, AvgDivisor, PoolGeometry,
@@ -76,8 +76,8 @@ fn check_avg(g: &PoolGeometry, divisor: AvgDivisor) {
     let mut expected_grad = vec![0.0; x.len()];
     each_window(g, |index, plane, inside, padded| {
         let count = match divisor {
-            AvgDivisor::Padded => padded,
-            AvgDivisor::Inside => inside.len(),
+            AvgDivisor::Padded => padded as isize,
+            AvgDivisor::Inside => inside.len() as isize,
             AvgDivisor::Fixed(count) => count.get(),
         };
         let sum: f64 = inside.iter().map(|place| x[plane * plane_numel + place]).sum();
@@ -126,8 +126,8 @@ proptest! {
     }
 
     #[test]
-    fn avg_matches_the_definition(g in geometry(1), fixed in 1..9usize) {
-        for divisor in [AvgDivisor::Padded, AvgDivisor::Inside, AvgDivisor::Fixed(NonZeroUsize::new(fixed).unwrap())] {
+    fn avg_matches_the_definition(g in geometry(1), fixed in 1..9isize) {
+        for divisor in [AvgDivisor::Padded, AvgDivisor::Inside, AvgDivisor::Fixed(NonZeroIsize::new(fixed).unwrap())] {
             check_avg(&g, divisor);
         }
     }

@@ -40,8 +40,8 @@ impl PyNode {
     /// The leaf whose gradient this node collects; only `AccumulateGrad` has one.
     #[getter]
     fn variable(&self) -> PyResult<PyTensor> {
-        match self.0.op().leaf() {
-            Some(leaf) => Ok(PyTensor::new(leaf.clone())),
+        match self.0.op().leaf(&self.0) {
+            Some(leaf) => Ok(PyTensor::new(leaf)),
             None => Err(pyo3::exceptions::PyAttributeError::new_err(format!(
                 "'{}' object has no attribute 'variable'; only AccumulateGrad has one",
                 self.0.name()

@@ -4,7 +4,7 @@ use crate::dtype::PyDType;
 use crate::error::IntoPy;
 use crate::tensor::PyTensor;
 use firesteel::{DType, Scalar, Tensor};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyTuple};
@@ -45,10 +45,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
         }
         match value.cast::<PyTensor>() {
             Ok(tensor) => Ok(Operand::Tensor(tensor.get().tensor().clone())),
-            Err(_) => Err(PyTypeError::new_err(format!(
-                "expected a Tensor or a number, not {}",
-                value.get_type().name()?
-            ))),
+            Err(_) => Err(not_a_number("a Tensor or a number", &value)?),
         }
     }
 }
@@ -65,7 +62,7 @@ pub fn scalar_of(value: &Bound<'_, PyAny>) -> Option<Scalar> {
     if let Ok(int) = value.cast::<PyInt>() {
         return match int.extract::<i64>() {
             Ok(int) => Some(Scalar::Int(int)),
-            Err(_) => int.extract::<f64>().ok().map(Scalar::Float),
+            Err(_) => None, // see `not_a_number`
         };
     }
     if let Ok(float) = value.cast::<PyFloat>() {
@@ -108,8 +105,19 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Number {
                 }));
             }
         }
-        Err(PyTypeError::new_err(format!("expected a number, not {}", value.get_type().name()?)))
+        Err(not_a_number("a number", &value)?)
     }
+}
+
+/// What to say of a value that [`scalar_of`] takes for no number.
+#[cold]
+fn not_a_number(expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    if value.cast::<PyInt>().is_ok() {
+        return Ok(PyOverflowError::new_err(format!(
+            "int too big to convert: {value} does not fit into 64 bits; use a float"
+        )));
+    }
+    Ok(PyTypeError::new_err(format!("expected {expected}, not {}", value.get_type().name()?)))
 }
 
 /// One integer: Python's, NumPy's, or a tensor with one element.
@@ -213,6 +221,11 @@ impl Nested {
                 tensor.shape()
             )));
         }
+        if value.cast::<PyInt>().is_ok() {
+            return Err(PyValueError::new_err(format!(
+                "tensor: Overflow when unpacking long long: {value} does not fit into 64 bits; use a float"
+            )));
+        }
         let is_text = value.cast::<pyo3::types::PyString>().is_ok();
         let len = if is_text { None } else { value.len().ok() };
         let Some(len) = len else {
@@ -274,6 +287,11 @@ pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
     let is_scalar = scalar_of(data).is_some();
     nested.read(data, 0, !is_scalar)?;
     let dtype = dtype.unwrap_or_else(|| nested.dtype());
+    if !dtype.is_float() {
+        for value in &nested.values {
+            value.check_fits("tensor", dtype).py(py)?;
+        }
+    }
     let array = if dtype.is_float() {
         let values: Vec<f64> = nested.values.iter().map(|v| v.to_f64()).collect();
         firesteel::Array::from_slice(&values, &nested.shape)

@@ -1,7 +1,9 @@
 //! Errors of the core as Python exceptions that are also what PyTorch raises.
 
 use firesteel::{Error, Kind};
-use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyIndexError, PyMemoryError, PyNotImplementedError, PyOSError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
@@ -10,6 +12,7 @@ use pyo3::types::{PyTuple, PyType};
 struct Classes {
     shape: Py<PyType>,
     dtype: Py<PyType>,
+    index: Py<PyType>,
     value: Py<PyType>,
     autograd: Py<PyType>,
 }
@@ -30,19 +33,28 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     let runtime = py.get_type::<PyRuntimeError>();
     let value = py.get_type::<PyValueError>();
     let type_ = py.get_type::<PyTypeError>();
+    // Also a RuntimeError: PyTorch raises now the one, now the other.
+    let not_implemented = py.get_type::<PyNotImplementedError>();
     let classes = Classes {
         shape: class(py, "ShapeError", "Shapes do not fit.", &[runtime.clone(), value.clone()])?,
         dtype: class(
             py,
             "DTypeError",
             "An operation is not defined for these dtypes.",
-            &[runtime.clone(), type_],
+            &[not_implemented, type_],
+        )?,
+        index: class(
+            py,
+            "IndexRangeError",
+            "A dim or an index lies outside its range.",
+            &[py.get_type::<PyIndexError>(), runtime.clone()],
         )?,
         value: class(py, "ArgumentError", "An argument has an impossible value.", &[runtime.clone(), value])?,
         autograd: class(py, "AutogradError", "The graph cannot be recorded or walked as asked.", &[runtime])?,
     };
     m.add("ShapeError", &classes.shape)?;
     m.add("DTypeError", &classes.dtype)?;
+    m.add("IndexRangeError", &classes.index)?;
     m.add("ArgumentError", &classes.value)?;
     m.add("AutogradError", &classes.autograd)?;
     let _ = CLASSES.set(py, classes);
@@ -62,7 +74,7 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
         Kind::DType => of(|c| &c.dtype),
         Kind::Value => of(|c| &c.value),
         Kind::Autograd => of(|c| &c.autograd),
-        Kind::Index => PyIndexError::new_err(text),
+        Kind::Index => of(|c| &c.index),
         Kind::Type => PyTypeError::new_err(text),
         Kind::Memory => PyMemoryError::new_err(text),
         Kind::Io => PyOSError::new_err(text),

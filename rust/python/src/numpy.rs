@@ -91,7 +91,16 @@ pub fn array_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Array>> {
     let size = dtype.size() as isize;
     let strides: Strides = match item("strides")? {
         None => firesteel::layout::contiguous_strides(&shape),
-        Some(bytes) => bytes.extract::<Vec<isize>>()?.iter().map(|&step| step / size).collect(),
+        Some(bytes) => {
+            let steps = bytes.extract::<Vec<isize>>()?;
+            if steps.iter().zip(&shape).any(|(step, &n)| step % size != 0 && n > 1) {
+                return Err(PyValueError::new_err(format!(
+                    "given numpy array strides {steps:?} not a multiple of the element byte size {size}; use \
+                     array.copy()"
+                )));
+            }
+            steps.iter().map(|&step| step / size).collect()
+        }
     };
     if strides.iter().zip(&shape).any(|(&step, &n)| step < 0 && n > 1) {
         return Err(PyValueError::new_err(

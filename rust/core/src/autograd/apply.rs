@@ -2,9 +2,8 @@
 
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node};
-use super::op::{Op, Recorded};
+use super::op::{Op, Recorded, SavedSet};
 use crate::array::Array;
-use crate::layout::small;
 use crate::tensor::Tensor;
 use crate::Result;
 use smallvec::smallvec;
@@ -15,32 +14,30 @@ pub fn apply<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) -> Resul
     let needs = inputs.map(Tensor::requires_grad);
     let recording = mode::is_grad_enabled();
     let out = if recording && needs.contains(&true) && output.dtype().is_float() {
-        let edge = record(op, inputs, needs, inputs.map(Tensor::array), &output);
+        let saved = op.saves(needs).keep(inputs.map(Tensor::array), &output);
+        let edge = record(op, inputs, saved, &output);
         Tensor::with_edge(output, edge)
     } else {
         Tensor::constant(output)
     };
-    if O::IS_VIEW && recording {
-        out.set_view_of(inputs[0]);
+    if O::IS_VIEW {
+        out.set_view_of(inputs[0], recording);
     }
     Ok(out)
 }
 
-/// The node of an operation that has run: its edges and what it saves.
+/// The node of an operation that has run: its edges and what it saved.
 pub(super) fn record<O: Op<N>, const N: usize>(
     op: O,
     inputs: [&Tensor; N],
-    needs: [bool; N],
-    arrays: [&Array; N],
+    saved: Option<SavedSet<N>>,
     output: &Array,
 ) -> Edge {
-    let saved = op.saves(needs).keep(arrays, output);
     let mut edges = Edges::new();
     for input in inputs {
         edges.push(input.edge());
     }
-    let meta = Meta { shape: small(output.shape()), dtype: output.dtype() };
-    Edge { node: Node::new(Recorded::new(op, saved), edges, smallvec![meta]), output: 0 }
+    Edge { node: Node::new(Recorded::new(op, saved), edges, smallvec![Meta::of(output)]), output: 0 }
 }
 
 /// Records an operation of any number of inputs and outputs that has run: the outputs share one node.
@@ -50,8 +47,7 @@ pub fn apply_many<O: Backward + 'static>(op: O, inputs: &[&Tensor], outputs: Vec
         return outputs.into_iter().map(Tensor::constant).collect();
     }
     let edges: Edges = inputs.iter().map(|x| x.edge()).collect();
-    let meta = |out: &Array| Meta { shape: small(out.shape()), dtype: out.dtype() };
-    let node = Node::new(op, edges, outputs.iter().map(meta).collect());
+    let node = Node::new(op, edges, outputs.iter().map(Meta::of).collect());
     let link = |(i, out)| Tensor::with_edge(out, Edge { node: node.clone(), output: i });
     outputs.into_iter().enumerate().map(link).collect()
 }

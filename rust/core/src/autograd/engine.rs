@@ -1,7 +1,7 @@
 //! The backward pass: newest node first, because creation order is a topological order.
 
 use super::mode::GradMode;
-use super::node::{lock, next_id, Edge, NodeRef};
+use super::node::{next_id, Edge, NodeRef};
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
@@ -28,16 +28,21 @@ pub fn backward(
     inputs: Option<&[Tensor]>,
     options: Options,
 ) -> Result<()> {
+    let _mode = GradMode::set(options.create_graph);
     let Some(inputs) = inputs else {
-        Run::start(roots, grads, options, None)?.sweep()?;
-        return Ok(());
+        return Run::start(roots, grads, options, None)?.walk();
     };
+    ensure!(
+        !inputs.is_empty(),
+        Autograd,
+        "backward: `inputs` argument to `backward()` cannot be empty; leave it out to reach every leaf"
+    );
     let mut run = Run::start(roots, grads, options, Some(inputs))?;
-    run.sweep()?;
-    let captured = run.take_captured();
-    for (input, grad) in inputs.iter().zip(captured) {
-        if let Some(grad) = grad {
-            input.accumulate_grad(grad)?;
+    run.walk()?;
+    for (i, (input, grad)) in inputs.iter().zip(run.take_captured()).enumerate() {
+        let is_first = !inputs[..i].iter().any(|other| other.is_same(input));
+        if let Some(grad) = grad.filter(|_| is_first) {
+            input.grad_slot().accumulate(grad, input.array().layout())?;
         }
     }
     Ok(())
@@ -50,8 +55,14 @@ pub fn grad(
     inputs: &[Tensor],
     options: Options,
 ) -> Result<Vec<Option<Tensor>>> {
+    ensure!(
+        !inputs.is_empty(),
+        Autograd,
+        "grad: `inputs` argument to `grad()` cannot be empty; name the tensors whose gradients are wanted"
+    );
+    let _mode = GradMode::set(options.create_graph);
     let mut run = Run::start(outputs, grad_outputs, options, Some(inputs))?;
-    run.sweep()?;
+    run.walk()?;
     Ok(run.take_captured())
 }
 
@@ -70,11 +81,20 @@ struct Run {
     id: u64,
     options: Options,
     ready: BinaryHeap<Ready>,
-    /// With inputs given: which nodes lead to one (true for an input's own node).
-    wanted: Option<HashMap<u64, bool>>,
+    /// With inputs given: the nodes that matter.
+    wanted: Option<HashMap<u64, Wanted>>,
     captured: HashMap<(u64, usize), Tensor>,
     /// Edges of the inputs: they keep the inputs' nodes, and with them the ids, alive.
     targets: Vec<Edge>,
+}
+
+/// Why a node matters to a walk that looks for the gradients of some inputs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wanted {
+    /// One of the inputs is an output of it.
+    is_target: bool,
+    /// One of the inputs lies further down.
+    leads: bool,
 }
 
 /// Orders nodes by creation, newest first.
@@ -127,33 +147,20 @@ impl Run {
         Ok(run)
     }
 
-    fn sweep(&mut self) -> Result<()> {
-        let _mode = GradMode::set(self.options.create_graph);
-        let result = self.walk();
-        if result.is_err() {
-            // What is left of a failed run must not be found by another.
-            for Ready(node) in self.ready.drain() {
-                node.take_pending(self.id);
-            }
-        }
-        result
-    }
-
     fn walk(&mut self) -> Result<()> {
         let mut work = 0;
         while let Some(Ready(node)) = self.ready.pop() {
             let mut grads = node.take_pending(self.id);
             node.run_hooks(&mut grads)?;
-            if let Some(wanted) = &self.wanted {
-                if wanted.get(&node.id()) == Some(&true) {
-                    for (output, grad) in grads.iter().enumerate() {
-                        if let Some(grad) = grad {
-                            self.captured.insert((node.id(), output), grad.clone());
-                        }
+            if let Some(wanted) = self.wanted.as_ref().and_then(|wanted| wanted.get(&node.id())) {
+                let arrived = grads.iter().enumerate().filter(|_| wanted.is_target);
+                for (output, grad) in arrived {
+                    if let Some(grad) = grad {
+                        self.captured.insert((node.id(), output), grad.clone());
                     }
-                    if node.op().leaf().is_some() {
-                        continue;
-                    }
+                }
+                if !wanted.leads {
+                    continue;
                 }
             }
             work += 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
@@ -193,6 +200,15 @@ impl Run {
     }
 }
 
+/// What is left of a failed run must not be found by another.
+impl Drop for Run {
+    fn drop(&mut self) {
+        for Ready(node) in self.ready.drain() {
+            node.take_pending(self.id);
+        }
+    }
+}
+
 /// Where a root's gradient enters the graph, and that gradient.
 fn start_of(root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
     let Some(edge) = root.edge() else {
@@ -228,14 +244,22 @@ fn start_of(root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
     Ok((edge, grad))
 }
 
-/// The nodes from which one of `inputs` can be reached; true for the nodes of `inputs` themselves.
-fn nodes_towards<'a>(roots: impl Iterator<Item = &'a Edge>, inputs: &[Tensor]) -> Result<HashMap<u64, bool>> {
-    let mut wanted: HashMap<u64, bool> = HashMap::new();
-    for input in inputs {
+/// The nodes of `inputs`, and those from which one of them can be reached.
+fn nodes_towards<'a>(
+    roots: impl Iterator<Item = &'a Edge>,
+    inputs: &[Tensor],
+) -> Result<HashMap<u64, Wanted>> {
+    let mut wanted: HashMap<u64, Wanted> = HashMap::new();
+    for (i, input) in inputs.iter().enumerate() {
         let Some(edge) = input.edge() else {
-            bail!(Autograd, "grad: One of the differentiated Tensors does not require grad");
+            bail!(
+                Autograd,
+                "grad: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
+                 requires_grad=True on it before it is used",
+                input.shape()
+            );
         };
-        wanted.insert(edge.node.id(), true);
+        wanted.insert(edge.node.id(), Wanted { is_target: true, leads: false });
     }
     let oldest = wanted.keys().copied().min().unwrap_or(0);
     let mut reachable: HashMap<u64, NodeRef> = HashMap::new();
@@ -249,9 +273,8 @@ fn nodes_towards<'a>(roots: impl Iterator<Item = &'a Edge>, inputs: &[Tensor]) -
     let mut order: Vec<_> = reachable.keys().copied().collect();
     order.sort_unstable();
     for id in order {
-        let leads = |edge: &Edge| wanted.contains_key(&edge.node.id());
-        if !wanted.contains_key(&id) && reachable[&id].edges().iter().flatten().any(leads) {
-            wanted.insert(id, false);
+        if reachable[&id].edges().iter().flatten().any(|edge| wanted.contains_key(&edge.node.id())) {
+            wanted.entry(id).or_default().leads = true;
         }
     }
     Ok(wanted)
@@ -288,24 +311,4 @@ pub(crate) fn add(held: Tensor, grad: Tensor) -> Result<Tensor> {
         return Ok(held);
     }
     held.add(&grad)
-}
-
-impl Tensor {
-    /// Adds `grad` to this leaf's `.grad`, taking its memory over when nobody else holds it.
-    pub(crate) fn accumulate_grad(&self, grad: Tensor) -> Result<()> {
-        let recording = super::mode::is_grad_enabled();
-        let held = self.grad();
-        let sum = match held {
-            Some(held) if recording => held.add(&grad)?,
-            Some(held) => {
-                held.add_(&grad)?;
-                return Ok(());
-            }
-            None if recording => grad,
-            None if grad.is_unique() && grad.array().is_contiguous() => grad.detach(),
-            None => Tensor::constant(grad.array().copied()?),
-        };
-        lock(&self.inner().meta).rare().grad = Some(sum);
-        Ok(())
-    }
 }

@@ -14,26 +14,34 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
     let target = inputs[0];
     let needs = inputs.map(Tensor::requires_grad);
     let recorded = mode::is_grad_enabled() && needs.contains(&true) && target.dtype().is_float();
-    check_writable(O::NAME, target)?;
+    check_target_memory(O::NAME, target, recorded)?;
 
-    let mut arrays = inputs.map(Tensor::array);
-    // A rule that reads the target's old value needs a copy of it: the write destroys the original.
-    let old = if recorded && op.saves(needs).inputs[0] { Some(target.array().copied()?) } else { None };
-    op.forward_into(arrays, target.array())?;
+    let mut saved = None;
+    let saves = op.saves(needs);
+    if recorded {
+        // The write destroys the old values of all operands that lie in the target's memory: copies are kept.
+        let mut arrays = inputs.map(|x| x.array().clone());
+        for (array, _) in arrays.iter_mut().zip(saves.inputs).filter(|(_, is_saved)| *is_saved) {
+            if array.shares_memory_with(target.array()) {
+                *array = array.copied()?;
+            }
+        }
+        saved = saves.keep_inputs(arrays.each_ref());
+    }
+    op.forward_into(inputs.map(Tensor::array), target.array())?;
     target.array().storage().bump_version();
     if recorded {
-        if let Some(old) = &old {
-            arrays[0] = old;
+        if let Some(saved) = saved.as_mut().filter(|_| saves.output) {
+            saved.keep_output(target.array());
         }
-        let edge = record(op, inputs, needs, arrays, target.array());
-        rebase(target, edge)?;
+        rebase(target, record(op, inputs, saved, target.array()));
     }
     Ok(())
 }
 
 /// Gives `target` a new history. For a view it is the base's history that changes: a node that
 /// writes the region; the base's other views find theirs when they are next used.
-fn rebase(target: &Tensor, edge: super::node::Edge) -> Result<()> {
+fn rebase(target: &Tensor, edge: super::node::Edge) {
     match target.view_base() {
         Some(base) => {
             let value = Tensor::with_edge(target.array().clone(), edge);
@@ -42,24 +50,35 @@ fn rebase(target: &Tensor, edge: super::node::Edge) -> Result<()> {
         }
         None => target.set_history(edge),
     }
-    Ok(())
 }
 
-/// Refuses what PyTorch refuses: leaves under recording, expanded memory, read-only memory.
+/// Refuses writes by anything but an operation that PyTorch refuses: to leaves under recording, to expanded
+/// and to read-only memory.
 pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
+    check_target_memory(op, target, mode::is_grad_enabled() && target.requires_grad())
+}
+
+fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
     let array: &Array = target.array();
-    if mode::is_grad_enabled() && target.requires_grad() {
+    let op = op.trim_end_matches('_');
+    if recorded {
         ensure!(
-            !target.is_leaf(),
+            !(target.requires_grad() && target.is_leaf()),
             Autograd,
-            "{op}: a leaf Variable that requires grad is being used in an in-place operation; wrap it in \
+            "{op}_: a leaf Variable that requires grad is being used in an in-place operation; wrap it in \
              `with no_grad():`, or use the out-of-place form"
+        );
+        ensure!(
+            !target.is_silent_view(),
+            Autograd,
+            "{op}_: A view was created in no_grad mode and is being modified inplace with grad mode enabled; \
+             take the view with grad mode enabled, or write to it under `with no_grad():`"
         );
         if let Some(base) = target.view_base() {
             ensure!(
                 !(base.is_leaf() && base.requires_grad()),
                 Autograd,
-                "{op}: a view of a leaf Variable that requires grad is being used in an in-place \
+                "{op}_: a view of a leaf Variable that requires grad is being used in an in-place \
                  operation; wrap it in `with no_grad():`, or use the out-of-place form"
             );
         }
@@ -67,7 +86,7 @@ pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
     ensure!(
         !array.layout().has_overlap(),
         Autograd,
-        "{op}: unsupported operation: more than one element of the written-to tensor (shape {:?}, strides \
+        "{op}_: unsupported operation: more than one element of the written-to tensor (shape {:?}, strides \
          {:?}) refers to a single memory location; clone() the tensor first",
         array.shape(),
         array.strides()
@@ -75,7 +94,7 @@ pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
     ensure!(
         array.storage().is_writable(),
         Value,
-        "{op}: the tensor shares read-only memory; clone() it first"
+        "{op}_: the tensor shares read-only memory; clone() it first"
     );
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! The graph and the backward pass. Reading order: `op`, `apply`, `node`, `engine`.
+//! The graph and the backward pass. Reading order: `op`, `apply`, `node`, `leaf`, `engine`.
 
 pub(crate) mod apply;
 pub mod engine;
 pub(crate) mod inplace;
+pub(crate) mod leaf;
 pub mod mode;
 pub mod node;
 pub mod op;

@@ -1,13 +1,14 @@
 //! The graph: nodes, edges, and how they are freed without recursion.
 
+use crate::array::Array;
 use crate::dtype::DType;
-use crate::layout::Dims;
-use crate::tensor::Tensor;
+use crate::layout::{small, Dims};
+use crate::tensor::{Tensor, WeakTensor};
 use crate::Result;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 /// Gradients of a node's outputs; `None` where none arrived.
 pub type OutputGrads = SmallVec<[Option<Tensor>; 1]>;
@@ -25,8 +26,13 @@ pub trait Backward: fmt::Debug + Send + Sync {
     /// Frees what was saved; a later `backward` is an error if it needs that.
     fn free(&self) {}
     /// The leaf whose `.grad` this node fills, if it is such a node.
-    fn leaf(&self) -> Option<&Tensor> {
+    fn leaf(&self, node: &NodeRef) -> Option<Tensor> {
+        let _ = node;
         None
+    }
+    /// Tells such a node that its leaf is another tensor now.
+    fn moved_to(&self, leaf: &Tensor) {
+        let _ = leaf;
     }
 }
 
@@ -36,7 +42,7 @@ pub struct Node<O: ?Sized = dyn Backward> {
     edges: Edges,
     outputs: SmallVec<[Meta; 1]>,
     pending: Mutex<SmallVec<[Pending; 1]>>,
-    hooks: OnceLock<Mutex<Vec<RegisteredHook>>>,
+    hooks: OnceLock<Arc<Hooks>>,
     op: O,
 }
 
@@ -61,6 +67,14 @@ pub struct Meta {
     pub dtype: DType,
 }
 
+impl Meta {
+    /// As `array` looks.
+    #[inline]
+    pub(crate) fn of(array: &Array) -> Self {
+        Self { shape: small(array.shape()), dtype: array.dtype() }
+    }
+}
+
 /// Gradients that have arrived at a node in one backward run.
 #[derive(Debug)]
 struct Pending {
@@ -71,16 +85,26 @@ struct Pending {
 /// Sees the gradient of a tensor and may replace it.
 pub type Hook = Arc<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>;
 
+/// The hooks of a node's outputs, in the order of registration.
+type Hooks = Mutex<Vec<RegisteredHook>>;
+
 struct RegisteredHook {
     id: u64,
     output: usize,
-    hook: Hook,
+    call: Call,
 }
 
-/// Names a registered hook, to remove it.
+#[derive(Clone)]
+enum Call {
+    Hook(Hook),
+    /// Keeps the gradient that the hooks leave in the tensor's `.grad`.
+    Retain(WeakTensor),
+}
+
+/// Names a registered hook, to remove it. It keeps neither the hook nor the graph alive.
 #[derive(Clone)]
 pub struct HookHandle {
-    node: NodeRef,
+    hooks: Weak<Hooks>,
     id: u64,
 }
 
@@ -113,11 +137,6 @@ impl Node {
     /// A node newer than all others.
     pub(crate) fn new<O: Backward + 'static>(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> NodeRef {
         Arc::new(Node::with_op(op, edges, outputs))
-    }
-
-    /// The node of a leaf, of which the caller keeps the concrete type for a weak reference.
-    pub(crate) fn leaf<O: Backward + 'static>(op: O, outputs: SmallVec<[Meta; 1]>) -> Arc<Node<O>> {
-        Arc::new(Node::with_op(op, Edges::new(), outputs))
     }
 
     /// Creation number: inputs of a node always have smaller ones.
@@ -158,11 +177,17 @@ impl Node {
     ) -> Result<bool> {
         let mut pending = lock(&self.pending);
         if let Some(entry) = pending.iter_mut().find(|p| p.run == run) {
-            let slot = &mut entry.grads[output];
-            *slot = Some(match slot.take() {
-                Some(held) => add(held, grad)?,
-                None => grad,
-            });
+            let Some(held) = entry.grads[output].take() else {
+                entry.grads[output] = Some(grad);
+                return Ok(false);
+            };
+            // Added without the lock; a run has one thread, so the entry is still its own afterwards.
+            drop(pending);
+            let sum = add(held, grad)?;
+            let mut pending = lock(&self.pending);
+            if let Some(entry) = pending.iter_mut().find(|p| p.run == run) {
+                entry.grads[output] = Some(sum);
+            }
             return Ok(false);
         }
         let mut grads = OutputGrads::new();
@@ -181,36 +206,68 @@ impl Node {
         }
     }
 
-    /// Lets the hooks see, and replace, the gradients that arrived.
+    /// Lets the hooks see, and replace, the gradients that arrived; then keeps those that are retained.
     pub(crate) fn run_hooks(&self, grads: &mut OutputGrads) -> Result<()> {
         let Some(hooks) = self.hooks.get() else { return Ok(()) };
         // Called without the lock: a hook may remove itself.
-        let hooks: Vec<_> = lock(hooks).iter().map(|h| (h.output, h.hook.clone())).collect();
-        for (output, hook) in hooks {
-            if let Some(grad) = &mut grads[output] {
-                if let Some(replaced) = hook(grad)? {
-                    crate::ensure!(
-                        replaced.shape() == grad.shape(),
-                        Shape,
-                        "hook: the returned gradient has shape {:?}, the tensor's is {:?}",
-                        replaced.shape(),
-                        grad.shape()
-                    );
-                    *grad = replaced;
-                }
+        let calls: Vec<_> = lock(hooks).iter().map(|h| (h.output, h.call.clone())).collect();
+        for (output, call) in &calls {
+            let (Call::Hook(hook), Some(grad)) = (call, &mut grads[*output]) else { continue };
+            if let Some(replaced) = hook(grad)? {
+                check_replaced(grad, &replaced)?;
+                *grad = replaced;
+            }
+        }
+        for (output, call) in &calls {
+            let (Call::Retain(tensor), Some(grad)) = (call, &grads[*output]) else { continue };
+            if let Some(tensor) = tensor.upgrade() {
+                tensor.grad_slot().retain(grad)?;
             }
         }
         Ok(())
     }
 }
 
+fn check_replaced(grad: &Tensor, replaced: &Tensor) -> Result<()> {
+    crate::ensure!(
+        replaced.shape() == grad.shape(),
+        Shape,
+        "hook: the returned gradient has shape {:?}, the tensor's is {:?}; return one of the same shape",
+        replaced.shape(),
+        grad.shape()
+    );
+    crate::ensure!(
+        replaced.dtype() == grad.dtype(),
+        Autograd,
+        "hook: the hook has changed the type of value (was {}, is {}); return a gradient of the same dtype",
+        grad.dtype(),
+        replaced.dtype()
+    );
+    Ok(())
+}
+
 impl Edge {
     /// Calls `hook` with the complete gradient of this output in every backward run.
     pub(crate) fn register_hook(&self, hook: Hook) -> HookHandle {
+        self.register(Call::Hook(hook))
+    }
+
+    /// Keeps the gradient of this output in `tensor`'s `.grad` in every backward run, after all hooks.
+    pub(crate) fn register_retain(&self, tensor: WeakTensor) -> HookHandle {
+        self.register(Call::Retain(tensor))
+    }
+
+    fn register(&self, call: Call) -> HookHandle {
         let id = next_id();
-        let hooks = self.node.hooks.get_or_init(Mutex::default);
-        lock(hooks).push(RegisteredHook { id, output: self.output, hook });
-        HookHandle { node: self.node.clone(), id }
+        let hooks = self.node.hooks.get_or_init(Arc::default);
+        lock(hooks).push(RegisteredHook { id, output: self.output, call });
+        HookHandle { hooks: Arc::downgrade(hooks), id }
+    }
+
+    /// Takes the hooks of `other` over.
+    pub(crate) fn share_hooks_of(&self, other: &Edge) {
+        let hooks = other.node.hooks.get_or_init(Arc::default);
+        let _ = self.node.hooks.set(hooks.clone());
     }
 
     /// Shape and dtype of the tensor that it stands for.
@@ -223,9 +280,12 @@ impl Edge {
 impl HookHandle {
     /// Stops the hook from being called.
     pub fn remove(&self) {
-        if let Some(hooks) = self.node.hooks.get() {
-            lock(hooks).retain(|h| h.id != self.id);
-        }
+        let Some(hooks) = self.hooks.upgrade() else { return };
+        let removed = {
+            let mut hooks = lock(&hooks);
+            hooks.iter().position(|h| h.id == self.id).map(|i| hooks.remove(i))
+        };
+        drop(removed); // without the lock: what the closure holds may reach these hooks again
     }
 }
 

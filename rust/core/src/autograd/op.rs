@@ -6,7 +6,7 @@ use crate::array::Array;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{bail, Result};
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::Mutex;
 
 /// A gradient per input; `None` where there is none.
@@ -81,8 +81,8 @@ impl<const N: usize> Saves<N> {
         Self { output: true, ..self }
     }
 
-    /// Holds on to the marked arrays and their versions.
-    pub(crate) fn keep(self, inputs: [&Array; N], output: &Array) -> Option<SavedSet<N>> {
+    /// Holds on to the marked inputs and their versions, and leaves room for the output.
+    pub(crate) fn keep_inputs(self, inputs: [&Array; N]) -> Option<SavedSet<N>> {
         if self == Self::nothing() {
             return None;
         }
@@ -92,6 +92,13 @@ impl<const N: usize> Saves<N> {
                 kept.inputs[i] = Some(SavedArray::new(inputs[i]));
             }
         }
+        Some(kept)
+    }
+
+    /// The same and, if it is marked, the output.
+    #[inline]
+    pub(crate) fn keep(self, inputs: [&Array; N], output: &Array) -> Option<SavedSet<N>> {
+        let mut kept = self.keep_inputs(inputs)?;
         if self.output {
             kept.output = Some(SavedArray::new(output));
         }
@@ -111,7 +118,7 @@ impl SavedArray {
         Self { array: array.clone(), version: array.storage().version() }
     }
 
-    fn unchanged(&self, op: &str, role: &str) -> Result<&Array> {
+    fn unchanged(&self, op: &str, role: impl Display) -> Result<&Array> {
         let version = self.array.storage().version();
         if version != self.version {
             bail!(
@@ -134,6 +141,13 @@ pub(crate) struct SavedSet<const N: usize> {
     output: Option<SavedArray>,
 }
 
+impl<const N: usize> SavedSet<N> {
+    /// Holds on to the output, which did not exist when the inputs were saved.
+    pub(crate) fn keep_output(&mut self, output: &Array) {
+        self.output = Some(SavedArray::new(output));
+    }
+}
+
 /// What a gradient rule may read: saved arrays as tensors, and what is known of the inputs.
 #[derive(Debug)]
 pub struct Saved<'a, const N: usize> {
@@ -148,7 +162,7 @@ impl<const N: usize> Saved<'_, N> {
         let Some(saved) = self.set.and_then(|s| s.inputs[i].as_ref()) else {
             bail!(Autograd, "{}: input {i} was not saved for backward", self.name);
         };
-        let array = saved.unchanged(self.name, &format_args!("input {i}").to_string())?;
+        let array = saved.unchanged(self.name, format_args!("input {i}"))?;
         Ok(match &self.node.edges()[i] {
             Some(edge) if mode::is_grad_enabled() => Tensor::with_edge(array.clone(), edge.clone()),
             _ => Tensor::constant(array.clone()),
@@ -181,20 +195,20 @@ impl<const N: usize> Saved<'_, N> {
     }
 }
 
-/// An intermediate result in an operation's field, freed with the graph.
+/// An intermediate result in an operation's field, with its version; freed with the graph.
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<Option<Array>>);
+pub struct Kept(Mutex<Option<SavedArray>>);
 
 impl Kept {
     /// Keeps `array`.
     pub fn set(&mut self, array: Array) {
-        self.0 = Mutex::new(Some(array));
+        self.0 = Mutex::new(Some(SavedArray::new(&array)));
     }
 
-    /// What was kept; an error after the graph was freed.
+    /// What was kept; an error after the graph was freed, or after somebody has written to it.
     pub fn get(&self) -> Result<Array> {
         match &*lock(&self.0) {
-            Some(array) => Ok(array.clone()),
+            Some(saved) => saved.unchanged("backward", "an intermediate result").cloned(),
             None => Err(freed_error()),
         }
     }

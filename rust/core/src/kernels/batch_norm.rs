@@ -125,7 +125,7 @@ fn channel_sums<T: Float, const N: usize, const K: usize>(
     sums: &mut [f64],
     f: impl Fn([T; N], [T; K]) -> T + Copy + Sync,
 ) {
-    debug_assert!(xs.iter().all(|x| x.len() == planes.numel()) && sums.len() == planes.channels);
+    assert!(xs.iter().all(|x| x.len() == planes.numel()) && sums.len() == planes.channels);
     let sums = RowsMut::new(sums, 1);
     let tile = if planes.len == 1 { TILE } else { 1 };
     par::for_each_chunk(planes.channels.div_ceil(tile), grain(planes.batch * planes.len * tile), |tiles| {
@@ -224,7 +224,7 @@ fn per_channel<T: Float, const N: usize, const K: usize>(
     out: &mut [T],
     f: impl Fn([T; N], [T; K]) -> T + Copy + Sync,
 ) {
-    debug_assert!(xs.iter().all(|x| x.len() == out.len()) && out.len() == planes.numel());
+    assert!(xs.iter().all(|x| x.len() == out.len()) && out.len() == planes.numel());
     let cols = if planes.len == 1 { planes.channels } else { planes.len };
     if out.is_empty() {
         return;

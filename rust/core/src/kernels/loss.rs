@@ -44,7 +44,7 @@ impl<T: Float> CrossEntropy<'_, T> {
     /// With smoothing `s`, class weights `w`, log-probabilities `l` and target `t`, a row's loss is
     /// `-(1 - s) w[t] l[t] - s / classes * sum(w * l)`.
     pub fn forward(&self, out: CrossEntropyRows<'_, T>) {
-        debug_assert_eq!(self.logits.len(), self.targets.len() * self.classes);
+        assert_eq!(self.logits.len(), self.targets.len() * self.classes);
         let CrossEntropyRows { losses, row_weights, maxima, log_sums } = out;
         let out = [losses, row_weights, maxima, log_sums].map(|x| RowsMut::new(x, 1));
         par::for_each_chunk(self.targets.len(), grain(self.classes), |rows| {
@@ -54,7 +54,10 @@ impl<T: Float> CrossEntropy<'_, T> {
 
     /// Gradient of the logits, from the gradient of each row's loss.
     pub fn backward(&self, maxima: &[T], log_sums: &[T], grad_rows: &[T], grad_logits: &mut [T]) {
-        debug_assert!(grad_logits.len() == self.logits.len() && grad_rows.len() == self.targets.len());
+        assert!(grad_logits.len() == self.logits.len() && grad_rows.len() == self.targets.len());
+        if self.classes == 0 {
+            return; // rows without elements are no rows to `RowsMut`
+        }
         let weight_sum = match self.weight {
             Some(weight) => sum_of([weight], |[w]| w),
             None => self.classes as f64,

@@ -1,8 +1,10 @@
 //! Layer normalisation over contiguous rows, and its gradients.
 
 use super::rows::{grain, sum_of, Float, RowsMut};
+use crate::array::Array;
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
+use crate::Result;
 use std::ops::Range;
 
 /// Most blocks of rows whose shares of the parameters' gradients are kept apart.
@@ -22,7 +24,7 @@ pub fn layer_norm<T: Float>(
     mean: &mut [T],
     rstd: &mut [T],
 ) {
-    debug_assert!(x.len() == out.len() && x.len() == mean.len() * cols && mean.len() == rstd.len());
+    assert!(x.len() == out.len() && x.len() == mean.len() * cols && mean.len() == rstd.len());
     let rows = mean.len();
     let (out, stats) = (RowsMut::new(out, cols), [RowsMut::new(mean, 1), RowsMut::new(rstd, 1)]);
     if x.is_empty() {
@@ -87,15 +89,16 @@ pub fn layer_norm_backward<T: Float>(
     grad_x: &mut [T],
     grad_weight: Option<&mut [T]>,
     grad_bias: Option<&mut [T]>,
-) {
-    debug_assert!(grad.len() == x.len() && x.len() == grad_x.len() && x.len() == mean.len() * cols);
+) -> Result<()> {
+    assert!(grad.len() == x.len() && x.len() == grad_x.len() && x.len() == mean.len() * cols);
     let rows = mean.len();
     let wanted = [grad_weight.is_some(), grad_bias.is_some()];
     let block = rows.div_ceil(MAX_BLOCKS).max(MIN_BLOCK_ROWS);
     let blocks = if x.is_empty() { 0 } else { rows.div_ceil(block) };
     // One row of partial sums per block; an unwanted sum has none.
-    let mut partial = wanted.map(|wanted| vec![T::default(); if wanted { blocks * cols } else { 0 }]);
-    let shares = partial.each_mut().map(|partial| RowsMut::new(partial, cols));
+    let room = |wanted| Array::full(&[if wanted { blocks * cols } else { 0 }], 0.0, T::DTYPE);
+    let mut partial = [room(wanted[0])?, room(wanted[1])?];
+    let shares = partial.each_mut().map(|partial| RowsMut::new(partial.slice_mut(), cols));
     let grad_x = RowsMut::new(grad_x, cols);
     let kernel = Backward { grad, x, mean, rstd, weight, cols, grad_x, wanted, shares, block };
     par::for_each_chunk(blocks, (grain(cols) / block).max(1), |blocks| {
@@ -104,11 +107,12 @@ pub fn layer_norm_backward<T: Float>(
     for (out, partial) in [grad_weight, grad_bias].into_iter().zip(&partial) {
         if let Some(out) = out {
             out.fill(T::default());
-            for share in partial.chunks_exact(cols.max(1)) {
+            for share in partial.slice::<T>().chunks_exact(cols.max(1)) {
                 out.iter_mut().zip(share).for_each(|(out, share)| *out += *share);
             }
         }
     }
+    Ok(())
 }
 
 struct Backward<'a, T> {
@@ -216,7 +220,8 @@ mod tests {
         let weight = is_affine.then_some(&tw[..]);
         layer_norm(&tx, cols, weight, is_affine.then_some(&tb[..]), eps, &mut out, &mut mean, &mut rstd);
         let (mut gx, mut gw, mut gb) = (zeros(x.len()), zeros(cols), zeros(cols));
-        layer_norm_backward(&tg, &tx, &mean, &rstd, weight, cols, &mut gx, Some(&mut gw), Some(&mut gb));
+        layer_norm_backward(&tg, &tx, &mean, &rstd, weight, cols, &mut gx, Some(&mut gw), Some(&mut gb))
+            .unwrap();
 
         let (mut exact, mut exact_gx) = (vec![], vec![]);
         let (mut exact_gw, mut exact_gb) = (vec![0.0; cols], vec![0.0; cols]);

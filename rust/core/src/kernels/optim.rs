@@ -344,7 +344,7 @@ unsafe fn elements<T: Element>(array: &Array) -> &mut [T] {
 /// [`sgd_step`] on contiguous float32 or float64 arrays of one shape, each of its own memory.
 pub fn sgd_arrays(param: &Array, grad: &Array, buffer: Option<&Array>, first: bool, options: &SgdOptions) {
     fn typed<T: Real + Element>(p: &Array, g: &Array, b: Option<&Array>, first: bool, options: &SgdOptions) {
-        // SAFETY: a parameter, its gradient and its buffer have memory of their own.
+        // SAFETY: `check_written` and `working_grad` in optim.rs give each array memory of its own.
         unsafe { sgd_step::<T>(elements(p), elements(g), b.map(|b| elements(b)), first, options) }
     }
     match param.dtype() {
@@ -365,7 +365,7 @@ pub fn adam_arrays(
 ) {
     fn typed<T: Real + Element>(arrays: [&Array; 4], max: Option<&Array>, step: f64, options: &AdamOptions) {
         let [p, g, m, v] = arrays;
-        // SAFETY: a parameter, its gradient and its averages have memory of their own.
+        // SAFETY: `check_written` and `working_grad` in optim.rs give each array memory of its own.
         unsafe {
             let max = max.map(|max| elements(max));
             adam_step::<T>(elements(p), elements(g), elements(m), elements(v), max, step, options);

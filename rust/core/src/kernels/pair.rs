@@ -105,15 +105,15 @@ impl PairFormula for CrossEntropy {
     }
     #[inline(always)]
     fn by_target<I: Isa, R: Real<I>>(self, a: R, _b: R) -> R {
-        let (log, log_rest) = limited_logs::<I, R>(a);
-        log_rest - log
+        (-a).log1p() - a.ln()
     }
 }
 
 impl PairFormula for LogitsCrossEntropy {
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, a: R, b: R) -> R {
-        a.maximum(R::of(0.0)) - a * b + (-a.abs()).exp().log1p()
+        // `(1 - b) a - ln(sigmoid(a))`: infinite logits give what they give in PyTorch.
+        (R::of(1.0) - b) * a + ((-a).maximum(R::of(0.0)) + (-a.abs()).exp().log1p())
     }
     #[inline(always)]
     fn by_input<I: Isa, R: Real<I>>(self, a: R, b: R) -> R {
@@ -179,7 +179,7 @@ macro_rules! formulas {
                 }
             }
             fn sum<F: PairFormula>(f: F, a: &[$type], b: &[$type]) -> f64 {
-                debug_assert_eq!(a.len(), b.len());
+                assert_eq!(a.len(), b.len());
                 sum_blocks(a.len(), |block| dispatch(Sum { f, a: &a[block.clone()], b: &b[block] }))
             }
         }

@@ -1,5 +1,6 @@
 //! Adding into a strided view whose elements may coincide.
 
+use super::gather::add;
 use super::map::Shared;
 use super::nest::Nest;
 use crate::array::Array;
@@ -8,7 +9,7 @@ use crate::dtype::Element;
 
 /// `out[i] += x[i]` in index order; `out` may be expanded, so this runs on one thread.
 pub fn add_strided(out: &Array, x: &Array) {
-    debug_assert!(out.shape() == x.shape() && out.dtype() == x.dtype());
+    assert!(out.shape() == x.shape() && out.dtype() == x.dtype());
     dispatch_all!(out.dtype(), T => add_elements::<T>(out, x));
 }
 
@@ -18,10 +19,10 @@ fn add_elements<T: Element>(out: &Array, x: &Array) {
     let [os, xs] = nest.inner_strides();
     nest.runs(0..nest.numel(), &mut |[o, x], len| {
         for i in 0..len as isize {
-            // SAFETY: the nest stays inside both layouts.
+            // SAFETY: the nest stays inside both layouts, whose shapes are equal (asserted).
             unsafe {
                 let at = op.at(o + i * os);
-                *at = T::from_f64((*at).to_f64() + (*xp.at(x + i * xs)).to_f64());
+                *at = add(*at, *xp.at(x + i * xs));
             }
         }
     });

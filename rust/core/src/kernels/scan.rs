@@ -84,7 +84,7 @@ pub fn scan<T: Wide + Element, S: Step>(
     step: S,
 ) {
     let (outer, n, inner) = dims;
-    debug_assert!(x.numel() == outer * n * inner && out.numel() == x.numel());
+    assert!(x.numel() == outer * n * inner && out.numel() == x.numel());
     let (x, out) = (Shared(x.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
     if n * inner == 0 {
         return;

@@ -26,7 +26,7 @@ pub fn log_softmax_backward<T: Float>(grad: &[T], output: &[T], cols: usize, gra
 }
 
 fn forward<T: Float, const LOG: bool>(x: &[T], cols: usize, out: &mut [T]) {
-    debug_assert!(x.len() == out.len() && (cols == 0 || x.len().is_multiple_of(cols)));
+    assert!(x.len() == out.len() && (cols == 0 || x.len().is_multiple_of(cols)));
     if x.is_empty() {
         return;
     }
@@ -37,7 +37,7 @@ fn forward<T: Float, const LOG: bool>(x: &[T], cols: usize, out: &mut [T]) {
 }
 
 fn backward<T: Float, const LOG: bool>(grad: &[T], output: &[T], cols: usize, grad_x: &mut [T]) {
-    debug_assert!(grad.len() == output.len() && output.len() == grad_x.len());
+    assert!(grad.len() == output.len() && output.len() == grad_x.len());
     if grad.is_empty() {
         return;
     }

@@ -88,7 +88,7 @@ impl Conv {
         let mut out = Array::empty(&self.out_shape(), dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
             let bias = bias.as_ref().map(|bias| bias.slice::<T>());
-            conv::conv2d(&self.geometry(), x.slice::<T>(), weight.slice(), bias, out.slice_mut());
+            conv::conv2d(&self.geometry(), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
         });
         Ok(out)
     }
@@ -169,7 +169,7 @@ impl Op<2> for ConvInput {
         let (grad, weight) = (grad.to_dtype(dtype)?.contiguous()?, weight.to_dtype(dtype)?.contiguous()?);
         let mut out = Array::empty(&self.0.x, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
-            conv::conv2d_grad_input(&self.0.geometry(), grad.slice::<T>(), weight.slice(), out.slice_mut());
+            conv::conv2d_grad_input(&self.0.geometry(), grad.slice::<T>(), weight.slice(), out.slice_mut())?;
         });
         out.to_dtype(result_dtype)
     }
@@ -252,6 +252,21 @@ impl Op<1> for ConvBias {
     }
 }
 
+/// Numbers of a window from here on are refused: their products would not fit 64 bits.
+const TOO_LARGE: usize = 1 << 31;
+
+/// Refuses strides, paddings and the like that no memory could serve.
+pub(super) fn check_sizes(op: &str, sizes: &[(&str, &[usize])]) -> Result<()> {
+    for (role, sizes) in sizes {
+        ensure!(
+            sizes.iter().all(|&size| size < TOO_LARGE),
+            Value,
+            "{op}: {role} {sizes:?} is too large; use less than 2^31 for each"
+        );
+    }
+    Ok(())
+}
+
 /// Refuses operands that do not fit; `spatial` is the number of dims that the window moves along.
 fn check(
     op: &str,
@@ -275,15 +290,44 @@ fn check(
         "{op}: expected a {}-dimensional weight (out_channels, in_channels / groups, kernel), got shape {c:?}",
         spatial + 2
     );
-    let ConvOptions { stride, dilation, groups, .. } = *options;
+    check_options(op, options, spatial)?;
+    ensure!(
+        !n[n.len() - spatial..].contains(&0),
+        Shape,
+        "{op}: Only zero batch or zero channel inputs are supported, but got input shape: {n:?}"
+    );
+    check_channels(op, n[n.len() - spatial - 1], n, c, options.groups)?;
+    ensure!(!c[2..].contains(&0), Shape, "{op}: kernel size {:?} has a zero; use at least 1", &c[2..]);
+    check_sizes(op, &[("kernel size", &c[2..])])?;
+    if let Some(bias) = bias {
+        check_bias(op, bias, c[0], c)?;
+    }
+    check_dtypes(op, x, weight, bias)
+}
+
+fn check_options(op: &str, options: &ConvOptions, spatial: usize) -> Result<()> {
+    let [stride, padding, dilation] =
+        [&options.stride, &options.padding, &options.dilation].map(|pair| &pair[2 - spatial..]);
     ensure!(
         !stride.contains(&0),
         Value,
         "{op}: non-positive stride is not supported, got {stride:?}; use at least 1"
     );
-    ensure!(!dilation.contains(&0), Value, "{op}: dilation should be greater than zero, got {dilation:?}");
-    ensure!(groups > 0, Value, "{op}: non-positive groups is not supported, got groups={groups}");
-    let channels = n[x.rank() - spatial - 1];
+    ensure!(
+        !dilation.contains(&0),
+        Value,
+        "{op}: dilation should be greater than zero, got {dilation:?}; use at least 1"
+    );
+    ensure!(
+        options.groups > 0,
+        Value,
+        "{op}: non-positive groups is not supported, got groups={}; use at least 1",
+        options.groups
+    );
+    check_sizes(op, &[("stride", stride), ("padding", padding), ("dilation", dilation)])
+}
+
+fn check_channels(op: &str, channels: usize, n: &[usize], c: &[usize], groups: usize) -> Result<()> {
     ensure!(
         c[1].checked_mul(groups) == Some(channels),
         Shape,
@@ -297,17 +341,21 @@ fn check(
         "{op}: Given groups={groups}, expected weight to be at least {groups} at dimension 0 and divisible by it, \
          but got weight of size {c:?} instead"
     );
-    ensure!(!c[2..].contains(&0), Shape, "{op}: kernel size {:?} has a zero; use at least 1", &c[2..]);
-    if let Some(bias) = bias {
-        ensure!(
-            bias.rank() == 1 && bias.numel() == c[0],
-            Shape,
-            "{op}: Given weight of size {c:?}, expected bias to be 1-dimensional with {} elements, but got bias of \
-             size {:?} instead",
-            c[0],
-            bias.shape()
-        );
-    }
+    Ok(())
+}
+
+fn check_bias(op: &str, bias: &Tensor, channels: usize, weight: &[usize]) -> Result<()> {
+    ensure!(
+        bias.rank() == 1 && bias.numel() == channels,
+        Shape,
+        "{op}: Given weight of size {weight:?}, expected bias to be 1-dimensional with {channels} elements, but got \
+         bias of size {:?} instead",
+        bias.shape()
+    );
+    Ok(())
+}
+
+fn check_dtypes(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
     for (role, other) in [("weight", Some(weight)), ("bias", bias)] {
         let Some(other) = other else { continue };
         ensure!(
@@ -335,6 +383,46 @@ fn check_window(op: &str, conv: &Conv) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The convolution whose input's gradient a transposed convolution of `x` is.
+///
+/// An output padding of a step or more is no input extent of a convolution. Such dims are computed
+/// without padding here, and `conv_transpose2d` cuts them to size.
+fn transposed(
+    op: &str,
+    n: &[usize],
+    weight: &[usize],
+    output_padding: [usize; 2],
+    options: ConvOptions,
+) -> Result<Conv> {
+    let ConvOptions { stride, padding, dilation, groups } = options;
+    check_sizes(
+        op,
+        &[("input", &n[2..]), ("kernel size", &weight[2..]), ("output padding", &output_padding)],
+    )?;
+    let mut x = Dims::from_slice(&[n[0], weight[1] * groups]);
+    let mut near_options = options;
+    for dim in 0..2 {
+        ensure!(
+            output_padding[dim] < stride[dim].max(dilation[dim]),
+            Value,
+            "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
+             {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
+        );
+        let (near, cut) =
+            if output_padding[dim] < stride[dim] { (output_padding[dim], padding[dim]) } else { (0, 0) };
+        near_options.padding[dim] = cut;
+        // Below 2^31 each: the products fit.
+        let whole = n[2 + dim].saturating_sub(1) * stride[dim] + dilation[dim] * (weight[2 + dim] - 1) + 1;
+        ensure!(
+            n[2 + dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
+            Shape,
+            "{op}: input {n:?}, weight {weight:?} and padding {padding:?} leave no output"
+        );
+        x.push(whole + near - 2 * cut);
+    }
+    Ok(Conv { options: near_options, x, weight: Dims::from_slice(weight) })
 }
 
 impl Tensor {
@@ -376,6 +464,9 @@ impl Tensor {
         mut options: ConvOptions,
         spatial: usize,
     ) -> Result<Tensor> {
+        if let ConvPadding::Zeros(zeros) = padding {
+            options.padding = zeros;
+        }
         check(op, self, weight, bias, &options, spatial)?;
         if self.rank() == spatial + 1 {
             return self
@@ -384,9 +475,8 @@ impl Tensor {
                 .squeeze(Some(&[0]));
         }
         let mut x = self.clone();
-        match padding {
-            ConvPadding::Zeros(padding) => options.padding = padding,
-            ConvPadding::Same => (x, options.padding) = x.pad_same(op, weight, &options)?,
+        if padding == ConvPadding::Same {
+            (x, options.padding) = x.pad_same(op, weight, &options)?;
         }
         let conv = Conv { options, x: Dims::from_slice(x.shape()), weight: Dims::from_slice(weight.shape()) };
         check_window(op, &conv)?;
@@ -431,48 +521,20 @@ impl Tensor {
             return batch.squeeze(Some(&[0]));
         }
         let (n, c) = (self.shape(), weight.shape());
-        let ConvOptions { stride, padding, dilation, groups } = options;
+        let ConvOptions { stride, padding, groups, .. } = options;
+        check_options(op, &options, 2)?;
         ensure!(
-            n.len() == 4 && c.len() == 4 && n[1] == c[0] && groups > 0 && c[0] % groups == 0 && !c[2..].contains(&0),
+            n.len() == 4 && c.len() == 4 && n[1] == c[0] && c[0] % groups == 0 && !c[2..].contains(&0),
             Shape,
             "{op}: Given transposed=1, groups={groups}, weight of size {c:?}, expected 4-D input {n:?} with {} \
              channels, divisible by groups",
             c.first().copied().unwrap_or(0)
         );
-        ensure!(
-            !stride.contains(&0) && !dilation.contains(&0),
-            Value,
-            "{op}: stride and dilation must be at least 1"
-        );
-        ensure!(
-            weight.dtype() == self.dtype(),
-            DType,
-            "{op}: Input type ({}) and weight type ({}) should be the same; convert one of them",
-            self.dtype().scalar_name(),
-            weight.dtype().scalar_name()
-        );
-        let mut x = Dims::from_slice(&[n[0], c[1] * groups]);
-        let mut near_options = options;
-        for dim in 0..2 {
-            ensure!(
-                output_padding[dim] < stride[dim].max(dilation[dim]),
-                Value,
-                "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
-                 {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
-            );
-            // A step or more of output padding is no input extent of a convolution: cut out below.
-            let (near, cut) =
-                if output_padding[dim] < stride[dim] { (output_padding[dim], padding[dim]) } else { (0, 0) };
-            near_options.padding[dim] = cut;
-            let whole = n[2 + dim].saturating_sub(1) * stride[dim] + dilation[dim] * (c[2 + dim] - 1) + 1;
-            ensure!(
-                n[2 + dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
-                Shape,
-                "{op}: input {n:?}, weight {c:?} and padding {padding:?} leave no output"
-            );
-            x.push(whole + near - 2 * cut);
+        check_dtypes(op, self, weight, bias)?;
+        if let Some(bias) = bias {
+            check_bias(op, bias, c[1] * groups, c)?;
         }
-        let conv = Conv { options: near_options, x, weight: Dims::from_slice(c) };
+        let conv = transposed(op, n, c, output_padding, options)?;
         let mut out = apply(ConvInput(conv), [self, weight])?;
         for dim in (0..2).filter(|&dim| output_padding[dim] >= stride[dim]) {
             let at = 2 + dim as isize;
@@ -484,16 +546,7 @@ impl Tensor {
         }
         match bias {
             None => Ok(out),
-            Some(bias) => {
-                ensure!(
-                    bias.rank() == 1 && bias.numel() == out.shape()[1],
-                    Shape,
-                    "{op}: expected bias to be 1-dimensional with {} elements, but got bias of size {:?}",
-                    out.shape()[1],
-                    bias.shape()
-                );
-                out.add(&bias.reshape(&[1, bias.numel(), 1, 1])?)
-            }
+            Some(bias) => out.add(&bias.reshape(&[1, bias.numel(), 1, 1])?),
         }
     }
 }

@@ -16,7 +16,8 @@ struct Diagonal {
 impl Diagonal {
     fn of(&self, x: &Array) -> Array {
         let ([row, col], layout) = (self.dims, x.layout());
-        let (down, right) = ((-self.offset).max(0) as usize, self.offset.max(0) as usize);
+        let far = self.offset.unsigned_abs();
+        let (down, right) = if self.offset < 0 { (far, 0) } else { (0, far) };
         let len = layout.shape()[row].saturating_sub(down).min(layout.shape()[col].saturating_sub(right));
         let kept = || (0..x.rank()).filter(|d| !self.dims.contains(d));
         let mut shape: Dims = kept().map(|d| layout.shape()[d]).collect();
@@ -73,7 +74,7 @@ impl Tensor {
         ensure!(
             dims[0] != dims[1],
             Shape,
-            "diagonal: diagonal dimensions cannot be identical {dim1}, {dim2}"
+            "diagonal: diagonal dimensions cannot be identical {dim1}, {dim2}; name two dims"
         );
         apply(Diagonal { offset, dims }, [self])
     }

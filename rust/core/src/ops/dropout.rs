@@ -21,14 +21,14 @@ fn mask_like(x: &Tensor, p: f64) -> Result<Tensor> {
     Ok(Tensor::constant(mask.to_dtype(x.dtype())?.with_layout(layout)))
 }
 
-fn check(x: &Tensor, p: f64) -> Result<()> {
+fn check(x: &Tensor, p: f64, training: bool) -> Result<()> {
     ensure!(
         (0.0..=1.0).contains(&p),
         Value,
         "dropout: dropout probability has to be between 0 and 1, but got {p}"
     );
     ensure!(
-        x.dtype().is_float() || p == 0.0,
+        x.dtype().is_float() || p == 0.0 || p == 1.0 || !training,
         DType,
         "dropout: result type Float can't be cast to the desired output type {}; convert with .float()",
         x.dtype().scalar_name()
@@ -39,7 +39,7 @@ fn check(x: &Tensor, p: f64) -> Result<()> {
 impl Tensor {
     /// Elements set to zero with probability `p`, the others divided by `1 - p`, when training.
     pub fn dropout(&self, p: f64, training: bool) -> Result<Tensor> {
-        check(self, p)?;
+        check(self, p, training)?;
         if p == 0.0 || !training || self.numel() == 0 {
             return Ok(self.clone());
         }
@@ -48,7 +48,7 @@ impl Tensor {
 
     /// In-place `dropout`.
     pub fn dropout_(&self, p: f64, training: bool) -> Result<()> {
-        check(self, p)?;
+        check(self, p, training)?;
         if p == 0.0 || !training || self.numel() == 0 {
             return Ok(());
         }

@@ -171,14 +171,21 @@ impl Named {
         self.labels.iter().position(|&l| l == label).map(|d| self.tensor.shape()[d])
     }
 
-    /// Sums the dims for which `drop` holds.
+    /// Sums the dims for which `drop` holds, in the operand's dtype: a part of a product.
     fn sum(self, drop: impl Fn(Label) -> bool) -> Result<Self> {
+        let dtype = self.tensor.dtype();
+        let Self { tensor, labels } = self.wide_sum(drop)?;
+        Ok(Self { tensor: tensor.to_dtype(dtype)?, labels })
+    }
+
+    /// Sums the dims for which `drop` holds, as `sum` does: integers as int64.
+    fn wide_sum(self, drop: impl Fn(Label) -> bool) -> Result<Self> {
         let dims: SmallVec<[isize; 6]> =
             (0..self.labels.len()).filter(|&d| drop(self.labels[d])).map(|d| d as isize).collect();
         if dims.is_empty() {
             return Ok(self);
         }
-        let tensor = self.tensor.sum(&dims, false)?.to_dtype(self.tensor.dtype())?;
+        let tensor = self.tensor.sum(&dims, false)?;
         Ok(Self { tensor, labels: self.labels.into_iter().filter(|&l| !drop(l)).collect() })
     }
 
@@ -264,7 +271,11 @@ impl Tensor {
             let needed = |l: Label| output.contains(&l) || later.iter().any(|labels| labels.contains(&l));
             joined = join(joined, Named::new(operands[i], labels.clone())?, needed)?;
         }
-        joined.sum(|l| !output.contains(&l))?.arranged(&output)
+        if operands.len() == 1 {
+            joined.wide_sum(|l| !output.contains(&l))?.arranged(&output)
+        } else {
+            joined.sum(|l| !output.contains(&l))?.arranged(&output)
+        }
     }
 
     /// The sum of products over pairs of dims: those of `dims[0]` here, of `dims[1]` in `other`.

@@ -1,32 +1,48 @@
 //! Elements picked along one dim by an index tensor of the result's shape, and written back.
 
 use crate::array::Array;
-use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved};
-use crate::kernels::gather;
+use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Kept, Op, Saved};
+use crate::kernels::{copy, gather};
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
-use crate::{ensure, DType, Result};
+use crate::{bail, ensure, DType, Result};
+use std::sync::Arc;
+
+/// An index that an operation holds until its graph is freed.
+fn held(index: Array) -> Kept {
+    let mut kept = Kept::default();
+    kept.set(index);
+    kept
+}
 
 /// `out[i] = x[.., index[i], ..]`.
 #[derive(Debug)]
 struct Gather {
     dim: usize,
-    index: Array,
+    /// From [`check_index`], or the same array handed on.
+    index: Kept,
 }
 
 impl Op<1> for Gather {
     const NAME: &'static str = "gather";
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let out = Array::empty(self.index.shape(), x.dtype())?;
-        gather::gather(x, self.dim, &self.index, &out);
+        let index = self.index.get()?;
+        let out = Array::empty(index.shape(), x.dtype())?;
+        if out.numel() > 0 {
+            gather::gather(x, self.dim, &index, &out);
+        }
         Ok(out)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let zeros = Tensor::zeros(&saved.shape(0), grad.dtype())?;
-        let op = Scatter { dim: self.dim, index: self.index.clone(), accumulate: true };
+        let op = Scatter { dim: self.dim, index: held(self.index.get()?), accumulate: true };
         Ok([Some(apply(op, [&zeros, grad])?)])
+    }
+
+    fn release(&self) {
+        self.index.clear();
     }
 }
 
@@ -34,23 +50,34 @@ impl Op<1> for Gather {
 #[derive(Debug)]
 struct Scatter {
     dim: usize,
-    index: Array,
+    /// From [`check_index`], or the same array handed on.
+    index: Kept,
     accumulate: bool,
 }
 
-impl Scatter {
-    /// The part of `src` that is used: as many positions as `index` has.
-    fn used(&self, src: &Array) -> Array {
-        let mut layout = src.layout().clone();
-        for (d, &extent) in self.index.shape().iter().enumerate() {
-            layout = layout.slice(d, 0, extent, 1);
-        }
-        src.with_layout(layout)
+/// The part of `src` that is used: as many positions as `index` has.
+fn used(src: &Array, index: &Array) -> Array {
+    let mut layout = src.layout().clone();
+    for (d, &extent) in index.shape().iter().enumerate() {
+        layout = layout.slice(d, 0, extent, 1);
     }
+    src.with_layout(layout)
+}
 
+impl Scatter {
     fn write(&self, out: &Array, src: &Array) -> Result<()> {
-        let src = self.used(src).to_dtype(out.dtype())?;
-        gather::scatter(out, self.dim, &self.index, &src, self.accumulate);
+        let index = self.index.get()?;
+        if index.numel() == 0 {
+            return Ok(());
+        }
+        // Sums of 16-bit floats are kept in float32 and rounded once.
+        let wide = if self.accumulate && out.dtype().is_half() { DType::F32 } else { out.dtype() };
+        let src = used(src, &index).to_dtype(wide)?;
+        let sums = out.to_dtype(wide)?;
+        gather::scatter(&sums, self.dim, &index, &src, self.accumulate);
+        if wide != out.dtype() {
+            copy::copy(&sums, out);
+        }
         Ok(())
     }
 }
@@ -69,7 +96,7 @@ impl Op<2> for Scatter {
     }
 
     fn forward_into(&mut self, [_, src]: [&Array; 2], out: &Array) -> Result<()> {
-        let shared = std::sync::Arc::ptr_eq(src.storage(), out.storage());
+        let shared = Arc::ptr_eq(src.storage(), out.storage());
         self.write(out, &if shared { src.copied()? } else { src.clone() })
     }
 
@@ -78,83 +105,148 @@ impl Op<2> for Scatter {
             (false, _) => None,
             (true, true) => Some(grad.clone()),
             (true, false) => {
-                let zeros = Tensor::zeros(self.index.shape(), grad.dtype())?;
-                let op = Scatter { dim: self.dim, index: self.index.clone(), accumulate: false };
+                let index = self.index.get()?;
+                let zeros = Tensor::zeros(index.shape(), grad.dtype())?;
+                let op = Scatter { dim: self.dim, index: held(index), accumulate: false };
                 Some(apply(op, [grad, &zeros])?)
             }
         };
         let src = if saved.needs(1) {
-            let picked = apply(Gather { dim: self.dim, index: self.index.clone() }, [grad])?;
+            let picked = apply(Gather { dim: self.dim, index: held(self.index.get()?) }, [grad])?;
             Some(picked.pad_to(&saved.shape(1))?)
         } else {
             None
         };
         Ok([target, src])
     }
+
+    fn release(&self) {
+        self.index.clear();
+    }
 }
 
-/// The index as int64, checked against the extent along `dim` and against the other extents.
+/// A copy of the index as contiguous int64, checked against `x`.
+///
+/// It is a copy because nobody else can write it: kernels index memory by it without asking again,
+/// also in the backward pass, when the user's own may have changed.
 fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usize, Array)> {
     ensure!(
         matches!(index.dtype(), DType::I64 | DType::I32),
         DType,
-        "{op}(): Expected dtype int64 for index, not {}",
+        "{op}(): Expected dtype int64 for index, not {}; convert it with .long()",
         index.dtype()
     );
     let dim = normalize_dim(op, dim, x.rank())?;
+    let own = Array::empty(index.shape(), DType::I64)?;
+    if index.numel() == 0 {
+        return Ok((dim, own));
+    }
     ensure!(
-        x.rank().max(1) == index.rank().max(1) || index.numel() == 0,
+        x.rank() == index.rank(),
         Shape,
-        "{op}(): Index tensor must have the same number of dimensions as self tensor: {:?} and {:?}",
+        "{op}(): Index tensor must have the same number of dimensions as self tensor, not index {:?} and self {:?}; \
+         use unsqueeze or expand",
         index.shape(),
         x.shape()
     );
-    for (d, &extent) in index.shape().iter().enumerate() {
-        let own = x.shape().get(d).copied().unwrap_or(1);
+    for (d, (&extent, &limit)) in index.shape().iter().zip(x.shape()).enumerate() {
         ensure!(
-            d == dim || extent <= own || index.numel() == 0,
+            d == dim || extent <= limit,
             Shape,
             "{op}(): Size does not match at dimension {d}: expected index {:?} to be no larger than self {:?} \
-             apart from dimension {dim}",
+             apart from dimension {dim}; narrow the index",
             index.shape(),
             x.shape()
         );
     }
-    let extent = x.shape().get(dim).copied().unwrap_or(1) as i64;
-    let index = index.array().to_dtype(DType::I64)?;
-    if let Some(i) = index.to_vec::<i64>()?.into_iter().find(|i| !(0..extent).contains(i)) {
-        crate::bail!(Index, "{op}: index {i} is out of bounds for dimension {dim} with size {extent}");
+    copy::copy(index.array(), &own);
+    let extent = x.shape()[dim] as i64;
+    if let Some(i) = own.slice::<i64>().iter().find(|&i| !(0..extent).contains(i)) {
+        bail!(
+            Index,
+            "{op}: index {i} is out of bounds for dimension {dim} with size {extent}; use indices from 0 to {}",
+            extent - 1
+        );
     }
-    Ok((dim, index))
+    Ok((dim, own))
+}
+
+/// Whether two gap-free views share memory. PyTorch does not ask where there are gaps.
+fn overlap(a: &Array, b: &Array) -> bool {
+    let range = |x: &Array| x.layout().offset()..x.layout().offset() + x.layout().span();
+    let (x, y) = (range(a), range(b));
+    Arc::ptr_eq(a.storage(), b.storage())
+        && a.layout().is_dense()
+        && b.layout().is_dense()
+        && x.start < y.end
+        && y.start < x.end
+}
+
+/// A 0-d tensor as a vector of one element, as PyTorch takes it where indices are vectors.
+fn as_vector(x: &Tensor) -> Result<Tensor> {
+    if x.rank() == 0 {
+        x.reshape(&[1])
+    } else {
+        Ok(x.clone())
+    }
 }
 
 impl Tensor {
     /// `out[i] = x[.., index[i], ..]` along `dim`; the result has `index`'s shape.
     pub fn gather(&self, dim: isize, index: &Tensor) -> Result<Tensor> {
+        if self.rank() == 0 || index.rank() == 0 {
+            let (x, flat) = (as_vector(self)?, as_vector(index)?);
+            let (dim, own) = check_index("gather", &x, dim, &flat)?;
+            return apply(Gather { dim, index: held(own) }, [&x])?.reshape(index.shape());
+        }
         let (dim, index) = check_index("gather", self, dim, index)?;
-        apply(Gather { dim, index }, [self])
+        apply(Gather { dim, index: held(index) }, [self])
     }
 
     /// A copy with `src` written at the indices along `dim`.
     pub fn scatter(&self, dim: isize, index: &Tensor, src: &Tensor) -> Result<Tensor> {
-        apply(self.scatter_op("scatter", dim, index, src, false)?, [self, src])
+        self.scattered("scatter", dim, index, src, false)
     }
 
     /// In-place `scatter`.
     pub fn scatter_(&self, dim: isize, index: &Tensor, src: &Tensor) -> Result<()> {
-        apply_inplace(self.scatter_op("scatter_", dim, index, src, false)?, [self, src])
+        self.scattered_("scatter_", dim, index, src, false)
     }
 
     /// A copy with `src` added at the indices along `dim`.
     pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Tensor) -> Result<Tensor> {
-        apply(self.scatter_op("scatter_add", dim, index, src, true)?, [self, src])
+        self.scattered("scatter_add", dim, index, src, true)
     }
 
     /// In-place `scatter_add`.
     pub fn scatter_add_(&self, dim: isize, index: &Tensor, src: &Tensor) -> Result<()> {
-        apply_inplace(self.scatter_op("scatter_add_", dim, index, src, true)?, [self, src])
+        self.scattered_("scatter_add_", dim, index, src, true)
     }
 
+    fn scattered(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Result<Tensor> {
+        let (x, index, src) = (as_vector(self)?, as_vector(index)?, as_vector(src)?);
+        let out = apply(x.scatter_op(op, dim, &index, &src, add)?, [&x, &src])?;
+        if self.rank() == 0 {
+            out.reshape(&[])
+        } else {
+            Ok(out)
+        }
+    }
+
+    fn scattered_(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Result<()> {
+        for (role, other) in [("index", index), ("src", src)] {
+            ensure!(
+                !overlap(other.array(), self.array()),
+                Value,
+                "{op}: unsupported operation: {role} and the written-to tensor refer to a single memory location; \
+                 pass a .clone() of {role}"
+            );
+        }
+        let (x, index, src) = (as_vector(self)?, as_vector(index)?, as_vector(src)?);
+        apply_inplace(x.scatter_op(op, dim, &index, &src, add)?, [&x, &src])
+    }
+
+    /// Checks everything; no operand is 0-d.
     fn scatter_op(
         &self,
         op: &str,
@@ -166,7 +258,7 @@ impl Tensor {
         ensure!(
             self.dtype() == src.dtype(),
             DType,
-            "{op}(): Expected self.dtype to be equal to src.dtype, got {} and {}",
+            "{op}(): Expected self.dtype to be equal to src.dtype, got {} and {}; convert one of them",
             self.dtype(),
             src.dtype()
         );
@@ -175,15 +267,18 @@ impl Tensor {
         ensure!(
             fits || index.numel() == 0,
             Shape,
-            "{op}(): Expected index {:?} to be no larger than src {:?}",
+            "{op}(): Expected index {:?} to be no larger than src {:?}; narrow the index or expand src",
             index.shape(),
             src.shape()
         );
-        Ok(Scatter { dim, index, accumulate })
+        Ok(Scatter { dim, index: held(index), accumulate })
     }
 
     /// Zeros after the end of each dim, up to `shape`.
     fn pad_to(&self, shape: &[usize]) -> Result<Tensor> {
+        if self.numel() == 0 {
+            return Tensor::zeros(shape, self.dtype()); // an empty index may have any rank
+        }
         let mut out = self.clone();
         for (d, &extent) in shape.iter().enumerate() {
             if out.shape()[d] < extent {

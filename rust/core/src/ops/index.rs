@@ -1,8 +1,8 @@
 //! Picking items by lists of indices: advanced indexing, `index_select`, `embedding`.
 
 use crate::array::Array;
-use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved};
-use crate::kernels::gather;
+use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Kept, Op, Saved};
+use crate::kernels::{copy, gather};
 use crate::layout::{broadcast_shapes, normalize_dim, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, DType, Result};
@@ -10,12 +10,13 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Which items of a tensor are picked: for some of its dims, one index per item.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Picks {
     /// The dims that are indexed, ascending.
     dims: SmallVec<[usize; 4]>,
-    /// Indices of all items for the first dim, then for the second, ...; checked and counted from 0.
-    indices: Arc<Vec<usize>>,
+    /// Row `k` has the indices of all items for `dims[k]`: int64, checked, counted from 0. Memory of
+    /// their own, so that nobody can change them after the check.
+    indices: Kept,
     /// Shape of the list of items.
     shape: Dims,
     /// Shape of the tensor that is indexed.
@@ -23,52 +24,66 @@ struct Picks {
 }
 
 impl Picks {
-    fn new(op: &str, source: &[usize], indexed: &[(usize, Array)]) -> Result<Self> {
+    /// Checks the indices against `source`; those that count from the end only if they are `signed`.
+    fn new(op: &str, source: &[usize], indexed: &[(usize, Array)], signed: bool) -> Result<Self> {
         let mut shape = Dims::new();
         for (_, index) in indexed {
             shape = match broadcast_shapes(op, &shape, index.shape()) {
                 Ok(shape) => shape,
                 Err(_) => {
                     let shapes: Vec<&[usize]> = indexed.iter().map(|(_, index)| index.shape()).collect();
-                    bail!(Index, "{op}: shape mismatch: indexing tensors could not be broadcast together with shapes {shapes:?}");
+                    bail!(
+                        Index,
+                        "{op}: shape mismatch: indexing tensors could not be broadcast together with shapes \
+                         {shapes:?}; give them one shape"
+                    );
                 }
             };
         }
+        let dims: SmallVec<[usize; 4]> = indexed.iter().map(|(dim, _)| *dim).collect();
+        let mut rows = Dims::from_slice(&[indexed.len()]);
+        rows.extend_from_slice(&shape);
+        let mut indices = Array::empty(&rows, DType::I64)?;
+        for (k, (_, index)) in indexed.iter().enumerate() {
+            let row = indices.with_layout(indices.layout().select(0, k));
+            copy::copy(&index.broadcast_to(op, &shape)?, &row);
+        }
         // Where nothing is picked, PyTorch does not look at the indices.
-        let dims: Vec<usize> = indexed.iter().map(|(dim, _)| *dim).collect();
         let nothing = (0..source.len()).any(|d| !dims.contains(&d) && source[d] == 0);
-        let mut indices = Vec::new();
-        for (dim, index) in indexed {
-            let extent = source[*dim] as i64;
-            for i in index.broadcast_to(op, &shape)?.to_vec::<i64>()? {
-                ensure!(
-                    nothing || (-extent..extent).contains(&i),
-                    Index,
-                    "{op}: index {i} is out of bounds for dimension {dim} with size {extent}"
-                );
-                indices.push(if nothing {
-                    0
-                } else if i < 0 {
-                    (i + extent) as usize
-                } else {
-                    i as usize
-                });
+        let count = shape.iter().product::<usize>().max(1);
+        for (row, &dim) in indices.slice_mut::<i64>().chunks_exact_mut(count).zip(&dims) {
+            if nothing {
+                row.fill(0);
+            } else {
+                check_row(op, row, dim, source[dim], signed)?;
             }
         }
-        let dims = indexed.iter().map(|(dim, _)| *dim).collect();
-        Ok(Self { dims, indices: Arc::new(indices), shape, source: Dims::from_slice(source) })
+        let mut kept = Kept::default();
+        kept.set(indices);
+        Ok(Self { dims, indices: kept, shape, source: Dims::from_slice(source) })
+    }
+
+    /// The same picks for another operation; an error after the graph was freed.
+    fn again(&self) -> Result<Self> {
+        let mut indices = Kept::default();
+        indices.set(self.indices.get()?);
+        Ok(Self { dims: self.dims.clone(), indices, shape: self.shape.clone(), source: self.source.clone() })
     }
 
     /// Where each item starts in an array of the source's shape, in elements from its first.
-    fn offsets(&self, x: &Array) -> Vec<isize> {
+    fn offsets(&self, x: &Array) -> Result<Array> {
+        let indices = self.indices.get()?;
         let count: usize = self.shape.iter().product();
-        let mut offsets = vec![0; count];
-        for (k, &dim) in self.dims.iter().enumerate() {
-            let stride = x.strides()[dim];
-            let indices = &self.indices[k * count..(k + 1) * count];
-            offsets.iter_mut().zip(indices).for_each(|(offset, &i)| *offset += i as isize * stride);
+        if self.dims.len() == 1 && x.strides()[self.dims[0]] == 1 {
+            return Ok(indices);
         }
-        offsets
+        let mut offsets = Array::full(&[count], 0.0, DType::I64)?;
+        let rows = indices.slice::<i64>().chunks_exact(count.max(1));
+        for (row, &dim) in rows.zip(&self.dims) {
+            let stride = x.strides()[dim] as i64;
+            offsets.slice_mut::<i64>().iter_mut().zip(row).for_each(|(offset, &i)| *offset += i * stride);
+        }
+        Ok(offsets)
     }
 
     /// The layout of one item: the dims that are not indexed.
@@ -89,7 +104,7 @@ impl Picks {
     fn take(&self, x: &Array) -> Result<Array> {
         let out = Array::empty(&self.result_shape(), x.dtype())?;
         if out.numel() > 0 {
-            gather::take(x, &self.offsets(x), &self.rest(x), &out);
+            gather::take(self.offsets(x)?.slice(), &self.rest(x), &out);
         }
         Ok(out)
     }
@@ -98,10 +113,28 @@ impl Picks {
     fn put(&self, out: &Array, values: &Array, accumulate: bool) -> Result<()> {
         let values = values.broadcast_to("index_put_", &self.result_shape())?.to_dtype(out.dtype())?;
         if values.numel() > 0 {
-            gather::put(out, &self.offsets(out), &self.rest(out), &values.contiguous()?, accumulate);
+            gather::put(self.offsets(out)?.slice(), &self.rest(out), &values.contiguous()?, accumulate);
         }
         Ok(())
     }
+}
+
+/// Indices of one dim, those that count from the end made to count from 0.
+fn check_row(op: &str, row: &mut [i64], dim: usize, extent: usize, signed: bool) -> Result<()> {
+    let extent = extent as i64;
+    let lowest = if signed { -extent } else { 0 };
+    for i in row {
+        ensure!(
+            (lowest..extent).contains(i),
+            Index,
+            "{op}: index {i} is out of bounds for dimension {dim} with size {extent}; it must be at least {lowest} and \
+             less than {extent}"
+        );
+        if *i < 0 {
+            *i += extent;
+        }
+    }
+    Ok(())
 }
 
 /// The picked items, listed along new leading dims.
@@ -125,8 +158,12 @@ impl Op<1> for Index {
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let picks = self.picks.clone();
+        let picks = self.picks.again()?;
         Ok([Some(apply(IndexAdd { picks, padding: self.padding }, [grad])?)])
+    }
+
+    fn release(&self) {
+        self.picks.indices.clear();
     }
 }
 
@@ -144,7 +181,7 @@ impl Op<1> for IndexAdd {
         let out = Array::full(&self.picks.source, 0.0, values.dtype())?;
         self.picks.put(&out, values, true)?;
         if let Some(padding) = self.padding {
-            crate::kernels::copy::fill(&out.with_layout(out.layout().select(0, padding)), 0.0);
+            copy::fill(&out.with_layout(out.layout().select(0, padding)), 0.0);
         }
         Ok(out)
     }
@@ -154,12 +191,16 @@ impl Op<1> for IndexAdd {
             None => grad.clone(),
             Some(padding) => {
                 let mask = Array::full(grad.shape(), 1.0, grad.dtype())?;
-                crate::kernels::copy::fill(&mask.with_layout(mask.layout().select(0, padding)), 0.0);
+                copy::fill(&mask.with_layout(mask.layout().select(0, padding)), 0.0);
                 grad * Tensor::constant(mask)
             }
         };
-        let op = Index { picks: self.picks.clone(), name: "IndexBackward0", padding: None };
+        let op = Index { picks: self.picks.again()?, name: "IndexBackward0", padding: None };
         Ok([Some(apply(op, [&grad])?)])
+    }
+
+    fn release(&self) {
+        self.picks.indices.clear();
     }
 }
 
@@ -195,22 +236,30 @@ impl Op<2> for IndexPut {
             (true, true) => Some(grad.clone()),
             (true, false) => {
                 let zero = grad.scalar_beside(0.0)?;
-                let op = IndexPut { picks: self.picks.clone(), accumulate: false };
+                let op = IndexPut { picks: self.picks.again()?, accumulate: false };
                 Some(apply(op, [grad, &zero])?)
             }
         };
         let values = if saved.needs(1) {
-            let op = Index { picks: self.picks.clone(), name: "IndexBackward0", padding: None };
+            let op = Index { picks: self.picks.again()?, name: "IndexBackward0", padding: None };
             Some(apply(op, [grad])?)
         } else {
             None
         };
         Ok([target, values])
     }
+
+    fn release(&self) {
+        self.picks.indices.clear();
+    }
 }
 
-/// One index per dim of a tensor, as `x[..., index, ...]` has it; bool masks cover as many dims as they have.
-fn expand_masks(op: &str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<Vec<(usize, Array)>> {
+/// The tensor that is indexed, and one index per indexed dim of it, as `x[..., index, ...]` has it.
+///
+/// Masks (bool, or uint8 as in PyTorch) cover as many dims as they have; for one of no dims the tensor
+/// gets a dim of extent 1.
+fn expand_masks(op: &str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<(Tensor, Vec<(usize, Array)>)> {
+    let mut source = x.clone();
     let mut indexed = Vec::new();
     let mut dim = 0;
     for index in indices {
@@ -218,38 +267,55 @@ fn expand_masks(op: &str, x: &Tensor, indices: &[Option<Tensor>]) -> Result<Vec<
             dim += 1;
             continue;
         };
-        match index.dtype() {
-            DType::Bool => {
-                for d in 0..index.rank() {
-                    ensure!(
-                        dim + d < x.rank() && index.shape()[d] == x.shape()[dim + d],
-                        Index,
-                        "{op}: The shape of the mask {:?} at index {d} does not match the shape of the indexed \
-                         tensor {:?} at index {}",
-                        index.shape(),
-                        x.shape(),
-                        dim + d
-                    );
-                }
-                for (d, column) in index.nonzero()?.unbind(1)?.into_iter().enumerate() {
-                    indexed.push((dim + d, column.array().clone()));
-                }
-                dim += index.rank();
+        if matches!(index.dtype(), DType::Bool | DType::U8) {
+            let mut mask = index.clone();
+            if mask.rank() == 0 {
+                (source, mask) = (source.unsqueeze(dim as isize)?, mask.reshape(&[1])?);
             }
-            dtype => {
-                ensure!(
-                    dtype.category() == crate::dtype::Category::Int,
-                    Index,
-                    "{op}: tensors used as indices must be long, int, byte or bool tensors, not {dtype}"
-                );
-                ensure!(dim < x.rank(), Index, "{op}: too many indices for tensor of dimension {}", x.rank());
-                indexed.push((dim, index.array().clone()));
-                dim += 1;
+            check_mask(op, &source, dim, mask.shape())?;
+            for (d, column) in mask.nonzero()?.unbind(1)?.into_iter().enumerate() {
+                indexed.push((dim + d, column.array().clone()));
             }
+            dim += mask.rank();
+        } else {
+            ensure!(
+                index.dtype().category() == crate::dtype::Category::Int,
+                Index,
+                "{op}: tensors used as indices must be long, int, byte or bool tensors, not {}; convert with .long()",
+                index.dtype()
+            );
+            check_rank(op, &source, dim + 1)?;
+            indexed.push((dim, index.array().clone()));
+            dim += 1;
         }
     }
-    ensure!(dim <= x.rank(), Index, "{op}: too many indices for tensor of dimension {}", x.rank());
-    Ok(indexed)
+    check_rank(op, &source, dim)?;
+    Ok((source, indexed))
+}
+
+fn check_rank(op: &str, x: &Tensor, used: usize) -> Result<()> {
+    ensure!(
+        used <= x.rank(),
+        Index,
+        "{op}: too many indices for tensor of dimension {} (shape {:?}): {used} given; use fewer",
+        x.rank(),
+        x.shape()
+    );
+    Ok(())
+}
+
+fn check_mask(op: &str, x: &Tensor, dim: usize, mask: &[usize]) -> Result<()> {
+    for (d, &extent) in mask.iter().enumerate() {
+        ensure!(
+            x.shape().get(dim + d) == Some(&extent),
+            Index,
+            "{op}: The shape of the mask {mask:?} at index {d} does not match the shape of the indexed tensor {:?} at \
+             index {}; a mask needs the shape of the dims that it covers",
+            x.shape(),
+            dim + d
+        );
+    }
+    Ok(())
 }
 
 /// How many dims stand before the list of items in the result: those before the indexed dims when
@@ -266,31 +332,39 @@ fn leading(dims: &[usize]) -> usize {
 impl Tensor {
     /// `x[i, :, j]` with index tensors (int or bool) for some dims; `None` takes a dim whole.
     pub fn index(&self, indices: &[Option<Tensor>]) -> Result<Tensor> {
-        let picks = Picks::new("index", self.shape(), &expand_masks("index", self, indices)?)?;
+        let (x, indexed) = expand_masks("index", self, indices)?;
+        let picks = Picks::new("index", x.shape(), &indexed, true)?;
         let (lead, items) = (leading(&picks.dims), picks.shape.len());
-        let out = apply(Index { picks, name: "IndexBackward0", padding: None }, [self])?;
+        let out = apply(Index { picks, name: "IndexBackward0", padding: None }, [&x])?;
         out.move_block(items, lead)
     }
 
-    /// `x[i, :, j] = values` in place, or `+=`.
+    /// `x[i, :, j] = values` in place, or `+=`. A single value for a mask may have any dtype.
     pub fn index_put_(&self, indices: &[Option<Tensor>], values: &Tensor, accumulate: bool) -> Result<()> {
-        let picks = Picks::new("index_put_", self.shape(), &expand_masks("index_put_", self, indices)?)?;
+        let is_mask =
+            |index: &Option<Tensor>| index.as_ref().is_none_or(|index| index.dtype() == DType::Bool);
+        ensure!(
+            values.dtype() == self.dtype() || values.numel() == 1 && indices.iter().all(is_mask),
+            DType,
+            "index_put_: Index put requires the source and destination dtypes match, got {} for the destination and \
+             {} for the source; convert the source with .to(dtype)",
+            self.dtype().scalar_name(),
+            values.dtype().scalar_name()
+        );
+        let (x, indexed) = expand_masks("index_put_", self, indices)?;
+        let picks = Picks::new("index_put_", x.shape(), &indexed, true)?;
         let (lead, items) = (leading(&picks.dims), picks.shape.len());
-        let mut shape: Dims = picks.result_shape();
-        shape.rotate_left(items);
-        let rest = shape.len() - items;
-        shape[..].rotate_right(items);
+        let shape: Dims = picks.result_shape();
         // Values are written in the order of the user's result: its list of items stands after `lead` dims.
         let mut seen: Dims = shape[items..items + lead].into();
         seen.extend_from_slice(&shape[..items]);
         seen.extend_from_slice(&shape[items + lead..]);
-        debug_assert_eq!(seen.len(), rest + items);
         let values = values.without_leading_ones(seen.len())?;
         if broadcast_shapes("index_put_", values.shape(), &seen).ok().as_deref() != Some(&seen[..]) {
             bail!(
                 Shape,
                 "index_put_: shape mismatch: value tensor of shape {:?} cannot be broadcast to indexing result of \
-                 shape {:?}",
+                 shape {:?}; reshape it",
                 values.shape(),
                 seen.as_slice()
             );
@@ -299,7 +373,52 @@ impl Tensor {
         let order: Vec<isize> =
             (lead..lead + items).chain(0..lead).chain(lead + items..seen.len()).map(|d| d as isize).collect();
         let values = values.permute(&order)?;
-        apply_inplace(IndexPut { picks, accumulate }, [self, &values])
+        apply_inplace(IndexPut { picks, accumulate }, [&x, &values])
+    }
+
+    /// In place, `source`'s positions along `dim` added at `index`: `self[index[i]] += source[i]` for dim 0.
+    pub fn index_add_(&self, dim: isize, index: &Tensor, source: &Tensor) -> Result<()> {
+        let op = "index_add";
+        let dim = normalize_dim(op, dim, self.rank())?;
+        ensure!(
+            matches!(index.dtype(), DType::I32 | DType::I64),
+            DType,
+            "{op}: Expected dtype int32/int64 for index but got: {}; convert it with .long()",
+            index.dtype().scalar_name()
+        );
+        ensure!(
+            self.dtype() == source.dtype(),
+            DType,
+            "{op}: self ({}) and source ({}) must have the same scalar type; convert one of them",
+            self.dtype().scalar_name(),
+            source.dtype().scalar_name()
+        );
+        let extent = source.shape().get(dim).copied().unwrap_or(1);
+        ensure!(
+            index.rank() <= 1 && extent == index.numel(),
+            Shape,
+            "{op}: Number of indices ({}, of shape {:?}) should be equal to source.size(dim): ({extent}), for dim: {dim}",
+            index.numel(),
+            index.shape()
+        );
+        let fits = self.rank() == source.rank()
+            && (0..self.rank()).all(|d| d == dim || self.shape()[d] == source.shape()[d]);
+        ensure!(
+            fits,
+            Shape,
+            "{op}: source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape \
+             = {:?} source.shape = {:?}",
+            self.shape(),
+            source.shape()
+        );
+        if self.rank() == 0 {
+            return self.reshape(&[1])?.index_add_(0, index, &source.reshape(&[1])?);
+        }
+        // Seen with `dim` first, this is `self[index] += source`.
+        let (target, source) = (self.transpose(0, dim as isize)?, source.transpose(0, dim as isize)?);
+        let index = index.reshape(&[index.numel()])?;
+        let picks = Picks::new(op, target.shape(), &[(0, index.array().clone())], false)?;
+        apply_inplace(IndexPut { picks, accumulate: true }, [&target, &source])
     }
 
     /// The first `items` dims moved behind the next `lead` dims.
@@ -321,34 +440,26 @@ impl Tensor {
         ensure!(
             index.rank() <= 1,
             Index,
-            "index_select(): Index is supposed to be a vector, not shape {:?}",
+            "index_select(): Index is supposed to be a vector, not shape {:?}; flatten it",
             index.shape()
         );
         ensure!(
             matches!(index.dtype(), DType::I32 | DType::I64),
             DType,
-            "index_select(): Expected dtype int32 or int64 for index, not {}",
+            "index_select(): Expected dtype int32 or int64 for index, not {}; convert it with .long()",
             index.dtype()
         );
         if self.rank() == 0 {
-            let flat = self.reshape(&[1])?.index_select(0, index)?;
-            return flat.reshape(&[]);
-        }
-        let index = index.array().with_layout(
-            index
-                .array()
-                .layout()
-                .reshape(&[index.numel()])
-                .unwrap_or_else(|| index.array().layout().clone()),
-        );
-        if let Some(negative) = index.to_vec::<i64>()?.into_iter().find(|&i| i < 0) {
-            bail!(
-                Index,
-                "index_select(): index {negative} is out of range for dim {dim} with size {}",
-                self.shape()[dim]
+            ensure!(
+                index.numel() == 1,
+                Shape,
+                "index_select(): Index to scalar can have only 1 value, got {} value(s); unsqueeze the tensor first",
+                index.numel()
             );
+            return self.reshape(&[1])?.index_select(0, index)?.reshape(&[]);
         }
-        let picks = Picks::new("index_select", self.shape(), &[(dim, index)])?;
+        let index = index.reshape(&[index.numel()])?;
+        let picks = Picks::new("index_select", self.shape(), &[(dim, index.array().clone())], false)?;
         let op = Index { picks, name: "IndexSelectBackward0", padding: None };
         apply(op, [self])?.move_block(1, dim)
     }
@@ -359,40 +470,41 @@ impl Tensor {
             matches!(index.dtype(), DType::I32 | DType::I64),
             DType,
             "embedding: Expected tensor for argument #1 'indices' to have one of the following scalar types: \
-             Long, Int; but got {} instead",
+             Long, Int; but got {} instead; convert with .long()",
             index.dtype().scalar_name()
         );
         ensure!(self.rank() == 2, Shape, "embedding: 'weight' must be 2-D, not of shape {:?}", self.shape());
-        if let Some(negative) = index.array().to_vec::<i64>()?.into_iter().find(|&i| i < 0) {
-            bail!(
-                Index,
-                "embedding: index {negative} is out of range in a table of {} rows",
-                self.shape()[0]
-            );
-        }
-        let picks = Picks::new("embedding", self.shape(), &[(0, index.array().clone())])?;
+        let rows = self.shape()[0];
+        ensure!(
+            padding.is_none_or(|padding| padding < rows),
+            Index,
+            "embedding: padding_idx {} must be within the table of {rows} rows",
+            padding.unwrap_or_default()
+        );
+        let picks = Picks::new("embedding", self.shape(), &[(0, index.array().clone())], false)?;
         apply(Index { picks, name: "EmbeddingBackward0", padding }, [self])
+    }
+
+    /// Indices of the elements that are not 0 as a vector per dim; one vector for a 0-d tensor.
+    pub fn nonzero_by_dim(&self) -> Result<Vec<Tensor>> {
+        if self.rank() == 0 {
+            return self.reshape(&[1])?.nonzero_by_dim();
+        }
+        self.nonzero()?.unbind(1)
     }
 
     /// Indices of the elements that are not 0, one row each, in row-major order.
     pub fn nonzero(&self) -> Result<Tensor> {
         let mask = self.array().to_dtype(DType::Bool)?.contiguous()?;
-        let mut rows: Vec<i64> = Vec::new();
-        let mut index: Dims = Dims::from_elem(0, self.rank());
-        for &hit in mask.slice::<bool>() {
-            if hit {
-                rows.extend(index.iter().map(|&i| i as i64));
-            }
-            for d in (0..self.rank()).rev() {
-                index[d] += 1;
-                if index[d] < self.shape()[d] {
-                    break;
-                }
-                index[d] = 0;
+        let hits = || mask.bytes().iter().enumerate().filter(|(_, &byte)| byte != 0).map(|(i, _)| i);
+        let mut rows = Array::empty(&[hits().count(), self.rank()], DType::I64)?;
+        for (row, hit) in rows.slice_mut::<i64>().chunks_exact_mut(self.rank().max(1)).zip(hits()) {
+            let mut rest = hit;
+            for (index, &extent) in row.iter_mut().zip(self.shape()).rev() {
+                *index = (rest % extent) as i64;
+                rest /= extent;
             }
         }
-        let count =
-            if self.rank() == 0 { usize::from(mask.item_i64()? != 0) } else { rows.len() / self.rank() };
-        Tensor::from_slice(&rows, &[count, self.rank()])
+        Ok(Tensor::constant(rows))
     }
 }

@@ -1,9 +1,11 @@
 //! Joining tensors along a dim, and cutting them apart.
 
+use crate::alloc::Block;
 use crate::array::Array;
 use crate::autograd::apply::apply_many;
 use crate::autograd::mode;
-use crate::autograd::node::{Backward, InputGrads, NodeRef, OutputGrads};
+use crate::autograd::node::{Backward, Edge, InputGrads, NodeRef, OutputGrads};
+use crate::kernels::copy;
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, DType, Result};
@@ -14,12 +16,11 @@ struct Cat {
     dim: usize,
     /// Extent of each input along `dim`; none for one that was skipped as empty.
     extents: Vec<Option<usize>>,
-    name: &'static str,
 }
 
 impl Backward for Cat {
     fn name(&self) -> String {
-        self.name.into()
+        "CatBackward0".into()
     }
 
     fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
@@ -36,6 +37,47 @@ impl Backward for Cat {
         }
         Ok(result)
     }
+}
+
+/// Tensors of one shape laid side by side along a new dim.
+#[derive(Debug)]
+struct Stack(usize);
+
+impl Backward for Stack {
+    fn name(&self) -> String {
+        "StackBackward0".into()
+    }
+
+    fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+        let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
+        let piece = |(i, edge): (usize, &Option<Edge>)| {
+            edge.as_ref().map(|_| grad.select(self.0 as isize, i as isize)).transpose()
+        };
+        node.edges().iter().enumerate().map(piece).collect()
+    }
+}
+
+/// The dtype that holds the elements of all of the tensors, of which there is at least one.
+fn common_dtype(tensors: &[&Tensor]) -> DType {
+    tensors.iter().skip(1).fold(tensors[0].dtype(), |dtype, x| dtype.promote(x.dtype()))
+}
+
+/// Bytes of a piece: the view and its place in the graph.
+const PIECE_BYTES: usize = 256;
+
+/// Room for a list of `count` pieces. So many that memory may not suffice are an error before the
+/// first is made: a list that grows would abort the process.
+fn room_for<T>(op: &str, count: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let fits =
+        count < 1 << 16 || Block::new(count.saturating_mul(PIECE_BYTES).min(isize::MAX as usize)).is_ok();
+    ensure!(
+        fits && list.try_reserve_exact(count).is_ok(),
+        Memory,
+        "{op}: {count} pieces need about {} bytes; ask for fewer",
+        count.saturating_mul(PIECE_BYTES)
+    );
+    Ok(list)
 }
 
 /// Pieces of a tensor along a dim: views that share one node.
@@ -69,42 +111,45 @@ impl Backward for Split {
 }
 
 impl Tensor {
-    /// Tensors laid one after the other along `dim`; their other extents are equal.
-    pub fn cat(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
-        Self::cat_named("cat", "CatBackward0", tensors, dim)
-    }
-
     /// Tensors of one shape laid side by side along a new dim.
     pub fn stack(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
-        ensure!(!tensors.is_empty(), Shape, "stack expects a non-empty TensorList");
+        let Some(first) = tensors.first() else {
+            bail!(Value, "stack: expects a non-empty TensorList; give at least one tensor");
+        };
         for (i, tensor) in tensors.iter().enumerate() {
             ensure!(
-                tensor.shape() == tensors[0].shape(),
+                tensor.shape() == first.shape(),
                 Shape,
-                "stack expects each tensor to be equal size, but got {:?} at entry 0 and {:?} at entry {i}",
-                tensors[0].shape(),
+                "stack: expects each tensor to be equal size, but got {:?} at entry 0 and {:?} at entry {i}; use cat, \
+                 or pad them to one shape",
+                first.shape(),
                 tensor.shape()
             );
         }
-        let dim = normalize_dim("stack", dim, tensors[0].rank() + 1)? as isize;
-        let raised: Vec<Tensor> = tensors.iter().map(|x| x.unsqueeze(dim)).collect::<Result<_>>()?;
-        Self::cat_named("stack", "StackBackward0", &raised.iter().collect::<Vec<_>>(), dim)
+        let dim = normalize_dim("stack", dim, first.rank() + 1)?;
+        let mut shape = Dims::from_slice(first.shape());
+        shape.insert(dim, tensors.len());
+        let out = Array::empty(&shape, common_dtype(tensors))?;
+        for (i, x) in tensors.iter().enumerate() {
+            copy::copy(x.array(), &out.with_layout(out.layout().select(dim, i)));
+        }
+        Ok(apply_many(Stack(dim), tensors, vec![out]).remove(0))
     }
 
-    fn cat_named(op: &str, name: &'static str, tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
-        ensure!(!tensors.is_empty(), Value, "{op}: expected a non-empty list of Tensors");
-        // PyTorch ignores 1-d tensors without elements, whatever the others' rank.
+    /// Tensors laid one after the other along `dim`; their other extents are equal.
+    pub fn cat(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
+        let op = "cat";
+        // PyTorch ignores 1-d tensors without elements, whatever the others' rank, and the dim if all are such.
         let skipped = |x: &Tensor| x.shape() == [0];
         let Some(first) = tensors.iter().find(|x| !skipped(x)).or(tensors.first()) else {
-            bail!(Value, "{op}: expected a non-empty list of Tensors");
+            bail!(Value, "{op}: expected a non-empty list of Tensors; give at least one");
         };
         ensure!(
             first.rank() > 0,
             Shape,
             "{op}: zero-dimensional tensor (at position 0) cannot be concatenated; use stack"
         );
-        let dim = normalize_dim(op, dim, first.rank())?;
-        let dtype = tensors.iter().skip(1).fold(tensors[0].dtype(), |d, x| d.promote(x.dtype()));
+        let dim = if skipped(first) { 0 } else { normalize_dim(op, dim, first.rank())? };
         let mut shape = Dims::from_slice(first.shape());
         shape[dim] = 0;
         let mut extents = Vec::with_capacity(tensors.len());
@@ -119,84 +164,116 @@ impl Tensor {
                 fits,
                 Shape,
                 "{op}: Sizes of tensors must match except in dimension {dim}. Expected {:?} but got {:?} for \
-                 tensor number {i} in the list",
+                 tensor number {i} in the list; reshape or pad it",
                 first.shape(),
                 x.shape()
             );
-            shape[dim] += x.shape()[dim];
-            extents.push(Some(x.shape()[dim]));
+            let extent = x.shape()[dim];
+            shape[dim] = match shape[dim].checked_add(extent) {
+                Some(sum) => sum,
+                None => bail!(
+                    Shape,
+                    "{op}: the joined extent of dim {dim} overflows; join fewer or smaller tensors"
+                ),
+            };
+            extents.push(Some(extent));
         }
-        let out = Array::empty(&shape, dtype)?;
+        let out = Array::empty(&shape, common_dtype(tensors))?;
         let mut start = 0;
         for (x, extent) in tensors.iter().zip(&extents) {
             let Some(extent) = *extent else { continue };
             let slot = out.with_layout(out.layout().slice(dim, start, extent, 1));
-            crate::kernels::copy::copy(x.array(), &slot);
+            copy::copy(x.array(), &slot);
             start += extent;
         }
-        Ok(apply_many(Cat { dim, extents, name }, tensors, vec![out]).remove(0))
+        Ok(apply_many(Cat { dim, extents }, tensors, vec![out]).remove(0))
     }
 
     /// Pieces of the given extents along `dim`: views.
     pub fn split_with_sizes(&self, sizes: &[usize], dim: isize) -> Result<Vec<Tensor>> {
-        ensure!(self.rank() > 0, Shape, "split: expects at least a 1-dimensional tensor");
+        ensure!(self.rank() > 0, Shape, "split: expects at least a 1-dimensional tensor; unsqueeze it first");
         let dim = normalize_dim("split", dim, self.rank())?;
+        let sum = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
         ensure!(
-            sizes.iter().sum::<usize>() == self.shape()[dim],
+            sum == Some(self.shape()[dim]),
             Shape,
-            "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at dimension \
-             {dim}), but got split_sizes={sizes:?}",
+            "split: split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at dimension \
+             {dim}), but got split_sizes={sizes:?}; change the sizes",
             self.shape()[dim]
         );
-        let mut start = 0;
-        let mut pieces = Vec::with_capacity(sizes.len());
-        for &size in sizes {
-            pieces.push(self.array().with_layout(self.array().layout().slice(dim, start, size, 1)));
-            start += size;
-        }
-        Ok(self.views(Split { dim, unbind: false, name: "SplitBackward0" }, pieces))
+        self.pieces("split", dim, sizes.len(), |i| sizes[i])
     }
 
     /// Pieces of `size` along `dim`, the last one smaller if need be: views.
     pub fn split(&self, size: usize, dim: isize) -> Result<Vec<Tensor>> {
-        ensure!(self.rank() > 0, Shape, "split: expects at least a 1-dimensional tensor");
-        let extent = self.shape()[normalize_dim("split", dim, self.rank())?];
+        ensure!(self.rank() > 0, Shape, "split: expects at least a 1-dimensional tensor; unsqueeze it first");
+        let dim = normalize_dim("split", dim, self.rank())?;
         ensure!(
-            size > 0 || extent == 0,
+            size > 0 || self.shape()[dim] == 0,
             Value,
-            "split: split_size can only be 0 if dimension size is 0, but got dimension size of {extent}"
+            "split: split_size can only be 0 if dimension size is 0, but got dimension size of {}; use at least 1",
+            self.shape()[dim]
         );
-        let count = if extent == 0 { 1 } else { extent.div_ceil(size) };
-        let sizes: Vec<usize> = (0..count).map(|i| size.min(extent - i * size)).collect();
-        self.split_with_sizes(&sizes, dim)
+        self.pieces_of("split", dim, size)
     }
 
     /// At most `chunks` pieces of equal extent along `dim`: views.
     pub fn chunk(&self, chunks: usize, dim: isize) -> Result<Vec<Tensor>> {
-        ensure!(self.rank() > 0, Shape, "chunk: expects at least a 1-dimensional tensor");
-        ensure!(chunks > 0, Value, "chunk expects `chunks` to be greater than 0, got: {chunks}");
-        let extent = self.shape()[normalize_dim("chunk", dim, self.rank())?];
-        if extent == 0 {
-            return self.split_with_sizes(&vec![0; chunks], dim);
+        ensure!(self.rank() > 0, Shape, "chunk: expects at least a 1-dimensional tensor; unsqueeze it first");
+        ensure!(
+            chunks > 0,
+            Value,
+            "chunk: expects `chunks` to be greater than 0, got: {chunks}; use at least 1"
+        );
+        let dim = normalize_dim("chunk", dim, self.rank())?;
+        match self.shape()[dim] {
+            0 => self.pieces("chunk", dim, chunks, |_| 0),
+            extent => self.pieces_of("chunk", dim, extent.div_ceil(chunks)),
         }
-        self.split(extent.div_ceil(chunks), dim)
     }
 
     /// Every position along `dim`, without that dim: views.
     pub fn unbind(&self, dim: isize) -> Result<Vec<Tensor>> {
-        ensure!(self.rank() > 0, Index, "unbind: Dimension specified as {dim} but tensor has no dimensions");
+        ensure!(
+            self.rank() > 0,
+            Index,
+            "unbind: Dimension specified as {dim} but tensor has no dimensions; unsqueeze it first"
+        );
         let dim = normalize_dim("unbind", dim, self.rank())?;
         let layout = self.array().layout();
-        let pieces =
-            (0..self.shape()[dim]).map(|i| self.array().with_layout(layout.select(dim, i))).collect();
+        let mut pieces = room_for("unbind", self.shape()[dim])?;
+        pieces.extend((0..self.shape()[dim]).map(|i| self.array().with_layout(layout.select(dim, i))));
         Ok(self.views(Split { dim, unbind: true, name: "UnbindBackward0" }, pieces))
+    }
+
+    /// Pieces of `size`, the last one smaller if need be; a single empty one of an empty dim.
+    fn pieces_of(&self, op: &str, dim: usize, size: usize) -> Result<Vec<Tensor>> {
+        let extent = self.shape()[dim];
+        let count = if extent == 0 { 1 } else { extent.div_ceil(size) };
+        self.pieces(op, dim, count, |i| size.min(extent - i * size))
+    }
+
+    /// `count` pieces along `dim`, whose extents sum to its extent.
+    fn pieces(
+        &self,
+        op: &str,
+        dim: usize,
+        count: usize,
+        size: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Tensor>> {
+        let mut pieces = room_for(op, count)?;
+        let mut start = 0;
+        for i in 0..count {
+            pieces.push(self.array().with_layout(self.array().layout().slice(dim, start, size(i), 1)));
+            start += size(i);
+        }
+        Ok(self.views(Split { dim, unbind: false, name: "SplitBackward0" }, pieces))
     }
 
     fn views(&self, op: Split, pieces: Vec<Array>) -> Vec<Tensor> {
         let tensors = apply_many(op, &[self], pieces);
-        if mode::is_grad_enabled() {
-            tensors.iter().for_each(|x| x.set_view_of(self));
-        }
+        let recording = mode::is_grad_enabled();
+        tensors.iter().for_each(|x| x.set_view_of(self, recording));
         tensors
     }
 }

@@ -187,8 +187,10 @@ fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()
     super::matmul::check_dtypes(LINEAR, x, weight)?;
     let Some(bias) = bias else { return Ok(()) };
     super::matmul::check_dtypes(LINEAR, x, bias)?;
+    let mut shape = Dims::from_slice(&x.shape()[..x.rank() - 1]);
+    shape.push(out_features);
     ensure!(
-        bias.shape() == [out_features] || bias.numel() == 1 && bias.rank() <= 1,
+        bias.array().layout().broadcast_to(&shape).is_some(),
         Shape,
         "linear: bias of shape {} must have shape ({out_features},), one per row of weight {}",
         Tuple(bias.shape()),
@@ -243,8 +245,10 @@ fn added(
     ensure!(
         a.dtype().is_float() || factors.iter().all(|factor| factor.category() < Category::Float),
         DType,
-        "{op}: for integral input tensors, beta and alpha must not be floating point numbers, but are {:?}",
-        factors
+        "{op}: for integral input tensors, beta and alpha must not be floating point numbers, but are {} and {}; \
+         convert the tensors with .float()",
+        factors[0].to_f64(),
+        factors[1].to_f64()
     );
     Ok(AddProduct { op, node, beta: factors[0], alpha: factors[1] })
 }
@@ -290,7 +294,13 @@ add_products! {
 impl Tensor {
     /// `self @ weight^T + bias` over the last dim: the linear layer.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        if weight.rank() == 1 && bias.is_none() && self.rank() > 0 {
+            return self.matmul(weight);
+        }
         check_linear(self, weight, bias)?;
+        if let Some(bias) = bias.filter(|bias| bias.rank() > 1) {
+            return self.linear(weight, None)?.add(bias);
+        }
         let node = match (self.rank(), bias) {
             (2, Some(_)) => "AddmmBackward0",
             (2, None) => "MmBackward0",

@@ -1,5 +1,6 @@
 //! Max and average pooling of planes.
 
+use super::conv::check_sizes;
 use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
@@ -8,7 +9,7 @@ use crate::kernels::pool::{self, pool_extent, AvgDivisor, PoolGeometry};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{bail, dispatch_compute, dispatch_float, ensure, Error, Result};
-use std::num::NonZeroUsize;
+use std::num::NonZeroIsize;
 
 /// What the window is and how it moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,46 +32,33 @@ impl PoolOptions {
         Self { kernel, stride: kernel, padding: [0, 0], dilation: [1, 1], ceil_mode: false }
     }
 
-    /// Checks everything and gives the geometry for an input of `shape`.
+    /// Checks everything and gives the geometry for an input of `shape`. Of a pooling of signals (`op`
+    /// ends in "1d") only the second numbers are spoken of.
     fn geometry(&self, op: &str, shape: &[usize]) -> Result<PoolGeometry> {
-        let Self { kernel, stride, padding, dilation, ceil_mode } = *self;
+        let [.., height, width] = *shape else {
+            bail!(Shape, "{op}: needs (N, C, H, W) or (C, H, W), but got shape {shape:?}")
+        };
         ensure!(
             (shape.len() == 3 || shape.len() == 4) && !shape[shape.len() - 3..].contains(&0),
             Shape,
-            "{op}: Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got: {shape:?}"
+            "{op}: needs (N, C, H, W) or (C, H, W), where only N may be 0, but got shape {shape:?}"
         );
-        ensure!(
-            !kernel.contains(&0),
-            Value,
-            "{op}: kernel size should be greater than zero, but got {kernel:?}"
-        );
-        ensure!(!stride.contains(&0), Value, "{op}: stride should be greater than zero, but got {stride:?}");
-        ensure!(
-            !dilation.contains(&0),
-            Value,
-            "{op}: dilation should be greater than zero, but got {dilation:?}"
-        );
-        let [.., height, width] = *shape else {
-            bail!(Shape, "{op}: expected 3D or 4D input, got {shape:?}")
-        };
-        let mut out = [0; 2];
-        for (dim, extent) in [height, width].into_iter().enumerate() {
-            ensure!(
-                padding[dim] <= (dilation[dim] * (kernel[dim] - 1)).div_ceil(2),
-                Value,
-                "{op}: pad should be at most half of effective kernel size, but got pad={}, kernel_size={} and \
-                 dilation={}",
-                padding[dim],
-                kernel[dim],
-                dilation[dim]
-            );
-            out[dim] = pool_extent(extent, kernel[dim], stride[dim], padding[dim], dilation[dim], ceil_mode);
-        }
+        self.check_options(op)?;
+        let Self { kernel, stride, padding, dilation, ceil_mode } = *self;
+        check_sizes(op, &[("input", &[height, width])])?;
+        let extents = [height, width];
+        let out = [0, 1].map(|dim| {
+            pool_extent(extents[dim], kernel[dim], stride[dim], padding[dim], dilation[dim], ceil_mode)
+        });
         ensure!(
             !out.contains(&0),
             Shape,
-            "{op}: Given input size: {shape:?} and kernel size {kernel:?} (padding {padding:?}, dilation \
-             {dilation:?}). Calculated output size: {out:?}. Output size is too small"
+            "{op}: Given input size: {shape:?} and kernel size {:?} (padding {:?}, dilation {:?}). Calculated output \
+             size: {:?}. Output size is too small",
+            spoken(op, &kernel),
+            spoken(op, &padding),
+            spoken(op, &dilation),
+            spoken(op, &out)
         );
         Ok(PoolGeometry {
             planes: shape[..shape.len() - 2].iter().product(),
@@ -84,6 +72,39 @@ impl PoolOptions {
             dilation,
         })
     }
+
+    fn check_options(&self, op: &str) -> Result<()> {
+        let [kernel, stride, padding, dilation] =
+            [&self.kernel, &self.stride, &self.padding, &self.dilation].map(|pair| spoken(op, pair));
+        for (role, values) in [("kernel size", kernel), ("stride", stride), ("dilation", dilation)] {
+            ensure!(
+                !values.contains(&0),
+                Value,
+                "{op}: {role} should be greater than zero, but got {values:?}; use at least 1"
+            );
+        }
+        let sizes =
+            [("kernel size", kernel), ("stride", stride), ("padding", padding), ("dilation", dilation)];
+        check_sizes(op, &sizes)?;
+        for dim in 0..2 {
+            let reach = self.dilation[dim] * (self.kernel[dim] - 1);
+            ensure!(
+                self.padding[dim] <= reach.div_ceil(2),
+                Value,
+                "{op}: pad should be at most half of effective kernel size, but got pad={}, kernel_size={} and \
+                 dilation={}; use a smaller padding",
+                self.padding[dim],
+                self.kernel[dim],
+                self.dilation[dim]
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The numbers that users of `op` gave: both, or the second for signals.
+fn spoken<'a>(op: &str, pair: &'a [usize; 2]) -> &'a [usize] {
+    &pair[usize::from(op.ends_with("1d"))..]
 }
 
 /// An input's shape with the output's height and width.
@@ -152,8 +173,10 @@ impl Op<1> for MaxPoolBackward {
         let g = &self.geometry;
         let rows = v.reshape(&[g.planes, g.in_height * g.in_width])?;
         let indices = Tensor::constant(self.indices.clone());
-        let picked = rows.gather(1, &indices.reshape(&[g.planes, g.out_height * g.out_width])?)?;
-        Ok([Some(picked.reshape(self.indices.shape())?)])
+        let nowhere = indices.lt_scalar(0.0)?; // windows without an element of the input
+        let places = indices.clamp_min(0i64)?.reshape(&[g.planes, g.out_height * g.out_width])?;
+        let picked = rows.gather(1, &places)?.reshape(self.indices.shape())?;
+        Ok([Some(picked.masked_fill(&nowhere, 0.0)?)])
     }
 }
 
@@ -209,14 +232,24 @@ impl Op<1> for AvgPoolBackward {
 }
 
 impl Tensor {
-    /// The largest element of each window of `(N, C, H, W)` or `(C, H, W)`, and its index in the plane.
+    /// The largest element of each window of `(N, C, H, W)` or `(C, H, W)`, and its index in the plane;
+    /// the lowest value and -1 for a window in which no element lies.
     pub fn max_pool2d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
-        let geometry = options.geometry("max_pool2d", self.shape())?;
+        self.max_pool("max_pool2d", options)
+    }
+
+    fn max_pool(&self, op: &'static str, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
+        ensure!(
+            self.dtype() != DType::Bool,
+            DType,
+            "{op}: \"{op}\" not implemented for 'Bool'; convert with .float() or .to(firesteel.uint8)"
+        );
+        let geometry = options.geometry(op, self.shape())?;
         let shape = out_shape(self.shape(), &geometry);
         let dtype = compute_dtype(self.dtype());
         let x = self.array().to_dtype(dtype)?.contiguous()?;
         let (mut out, mut indices) = (Array::empty(&shape, dtype)?, Array::empty(&shape, DType::I64)?);
-        dispatch_compute!(dtype, "max_pool2d", T => {
+        dispatch_compute!(dtype, op, T => {
             pool::max_pool2d(&geometry, x.slice::<T>(), out.slice_mut(), indices.slice_mut());
         });
         let mut kept = Kept::default();
@@ -225,48 +258,70 @@ impl Tensor {
         Ok((apply(op, [self])?, Tensor::constant(indices)))
     }
 
-    /// The mean of each window of `(N, C, H, W)` or `(C, H, W)`; `options.dilation` must be 1.
+    /// The mean of each window of `(N, C, H, W)` or `(C, H, W)`, of floats or int64 (rounded towards 0);
+    /// `options.dilation` must be 1.
     pub fn avg_pool2d(
         &self,
         options: &PoolOptions,
         count_include_pad: bool,
         divisor_override: Option<isize>,
     ) -> Result<Tensor> {
-        let geometry = options.geometry("avg_pool2d", self.shape())?;
+        self.avg_pool("avg_pool2d", options, count_include_pad, divisor_override)
+    }
+
+    fn avg_pool(
+        &self,
+        op: &str,
+        options: &PoolOptions,
+        count_include_pad: bool,
+        divisor_override: Option<isize>,
+    ) -> Result<Tensor> {
+        let geometry = options.geometry(op, self.shape())?;
         ensure!(
             options.dilation == [1, 1],
             Value,
-            "avg_pool2d: dilation must be 1, got {:?}",
-            options.dilation
+            "{op}: dilation must be 1, got {:?}",
+            spoken(op, &options.dilation)
+        );
+        ensure!(
+            self.dtype().is_float() || self.dtype() == DType::I64,
+            DType,
+            "{op}: \"{op}\" not implemented for '{}'; convert with .float()",
+            self.dtype().scalar_name()
         );
         let divisor = match divisor_override {
             None if count_include_pad => AvgDivisor::Padded,
             None => AvgDivisor::Inside,
-            Some(divisor) => match usize::try_from(divisor).ok().and_then(NonZeroUsize::new) {
+            Some(divisor) => match NonZeroIsize::new(divisor) {
                 Some(divisor) => AvgDivisor::Fixed(divisor),
-                None => bail!(Value, "avg_pool2d: divisor must be positive, got divisor_override={divisor}"),
+                None => bail!(Value, "{op}: divisor must be not zero, got divisor_override=0; leave it out"),
             },
         };
-        apply(AvgPool { geometry, divisor, shape: Dims::from_slice(self.shape()) }, [self])
+        let op = AvgPool { geometry, divisor, shape: Dims::from_slice(self.shape()) };
+        if self.dtype() == DType::I64 {
+            // Sums below 2^53 are exact in float64, and so is the part before the point.
+            return apply(op, [&self.to_dtype(DType::F64)?])?.to_dtype(DType::I64);
+        }
+        apply(op, [self])
     }
 
     /// `max_pool2d_with_indices` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
     pub fn max_pool1d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
-        let (out, indices) = self.as_planes("max_pool1d")?.max_pool2d_with_indices(&options.in_a_row())?;
+        let (out, indices) = self.as_planes("max_pool1d")?.max_pool("max_pool1d", &options.in_a_row())?;
         Ok((out.squeeze(Some(&[-2]))?, indices.squeeze(Some(&[-2]))?))
     }
 
     /// `avg_pool2d` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
     pub fn avg_pool1d(&self, options: &PoolOptions, count_include_pad: bool) -> Result<Tensor> {
         let planes = self.as_planes("avg_pool1d")?;
-        planes.avg_pool2d(&options.in_a_row(), count_include_pad, None)?.squeeze(Some(&[-2]))
+        planes.avg_pool("avg_pool1d", &options.in_a_row(), count_include_pad, None)?.squeeze(Some(&[-2]))
     }
 
     fn as_planes(&self, op: &str) -> Result<Tensor> {
         ensure!(
             self.rank() == 2 || self.rank() == 3,
             Shape,
-            "{op}: Expected 2D or 3D input tensor, but got {:?}",
+            "{op}: Expected 2D or 3D input tensor (C, L) or (N, C, L), but got {:?}",
             self.shape()
         );
         self.unsqueeze(-2)
@@ -311,7 +366,8 @@ impl Tensor {
             return self.slice(dim, 0, 0, 1);
         }
         let int = |n: usize| Ok::<_, Error>(Tensor::constant(Scalar::Int(n as i64).to_array(DType::I64)?));
-        let up_to = |n: usize| Tensor::arange(Scalar::Int(0), Scalar::Int(n as i64), Scalar::Int(1), DType::I64);
+        let up_to =
+            |n: usize| Tensor::arange(Scalar::Int(0), Scalar::Int(n as i64), Scalar::Int(1), DType::I64);
         // Window i runs from floor(i * extent / count) to ceil((i + 1) * extent / count).
         let start = up_to(count)?.mul(&int(extent)?)?;
         let end = start.add(&int(extent + count - 1)?)?.floor_divide(&int(count)?)?;

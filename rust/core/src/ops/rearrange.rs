@@ -6,6 +6,7 @@ use crate::layout::{normalize_dim, Dims, Layout, Strides};
 use crate::tensor::Tensor;
 use crate::{dispatch_all, ensure, Result};
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// The order along some dims reversed.
 #[derive(Debug, Clone)]
@@ -42,6 +43,19 @@ struct Triangle {
     lower: bool,
 }
 
+impl Triangle {
+    /// The columns of a row that stay.
+    fn kept(&self, row: usize, cols: usize) -> Range<usize> {
+        let on_diagonal = (row as isize).saturating_add(self.diagonal);
+        let cut = |col: isize| col.clamp(0, cols as isize) as usize;
+        if self.lower {
+            0..cut(on_diagonal.saturating_add(1))
+        } else {
+            cut(on_diagonal)..cols
+        }
+    }
+}
+
 impl Op<1> for Triangle {
     const NAME: &'static str = "tril";
 
@@ -56,10 +70,11 @@ impl Op<1> for Triangle {
         let x = x.contiguous()?;
         dispatch_all!(x.dtype(), T => {
             let source = x.slice::<T>();
-            for (i, value) in out.slice_mut::<T>().iter_mut().enumerate() {
-                let (row, col) = ((i / cols % rows) as isize, (i % cols) as isize);
-                let kept = if self.lower { col - row <= self.diagonal } else { col - row >= self.diagonal };
-                *value = if kept { source[i] } else { T::default() };
+            let out_rows = out.slice_mut::<T>().chunks_exact_mut(cols.max(1));
+            for (row, (out, x)) in out_rows.zip(source.chunks_exact(cols.max(1))).enumerate() {
+                let kept = self.kept(row % rows, cols);
+                out.fill(T::default());
+                out[kept.clone()].copy_from_slice(&x[kept]);
             }
         });
         Ok(out)
@@ -78,8 +93,8 @@ impl Tensor {
             let d = normalize_dim("flip", dim, self.rank())?;
             ensure!(
                 !chosen.contains(&d),
-                Autograd,
-                "flip: dim {d} appears multiple times in the list of dims"
+                Value,
+                "flip: dim {d} appears multiple times in the list of dims; name it once"
             );
             chosen.push(d);
         }
@@ -108,6 +123,12 @@ impl Tensor {
             shifts.len(),
             dims.len()
         );
+        ensure!(
+            self.rank() > 0 || dims.is_empty(),
+            Index,
+            "roll: Dimension specified as {} but tensor has no dimensions; leave dims out",
+            dims.first().copied().unwrap_or_default()
+        );
         let mut out = self.copy()?;
         for (&shift, &dim) in shifts.iter().zip(dims) {
             let d = normalize_dim("roll", dim, self.rank())?;
@@ -127,8 +148,10 @@ impl Tensor {
         ensure!(
             counts.len() >= self.rank(),
             Shape,
-            "repeat: Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor: \
-             {counts:?} for shape {:?}",
+            "repeat: Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor: {} \
+             counts {counts:?} for the {} dims of shape {:?}; give a count for each dim",
+            counts.len(),
+            self.rank(),
             self.shape()
         );
         let lead = counts.len() - self.rank();
@@ -138,9 +161,9 @@ impl Tensor {
             let extent = if d < lead { 1 } else { self.shape()[d - lead] };
             split.extend([1, extent]);
             tiled.extend([count, extent]);
-            flat.push(count * extent);
         }
         crate::layout::checked_numel("repeat", &tiled, self.dtype().size())?;
+        flat.extend(tiled.chunks_exact(2).map(|pair| pair[0] * pair[1]));
         let out = self.reshape(&split)?.expand(&tiled)?.contiguous()?.reshape(&flat)?;
         if self.array().storage().as_ptr() == out.array().storage().as_ptr() {
             out.copy()

@@ -137,8 +137,7 @@ impl Backward for CopySlices {
 pub(crate) fn record_write(base: &Tensor, value: &Tensor, view: &Layout) -> Edge {
     let region = Region::new(base.array().layout(), view);
     let edges: Edges = smallvec![base.edge(), value.edge()];
-    let meta = Meta { shape: Dims::from_slice(base.shape()), dtype: base.dtype() };
-    Edge { node: Node::new(CopySlices(region), edges, smallvec![meta]), output: 0 }
+    Edge { node: Node::new(CopySlices(region), edges, smallvec![Meta::of(base.array())]), output: 0 }
 }
 
 /// History of the view of `base` at `view`, if the base has one.

@@ -112,7 +112,7 @@ fn sorted(x: &Array, dim: usize, k: usize, descending: bool) -> Result<(Array, A
     let indices = Array::empty(&shape, DType::I64)?;
     if values.numel() > 0 {
         dispatch_compute!(rows.dtype(), "sort", T => {
-            sort_rows::<T>(&rows, n, k, descending, &values, &indices)
+            sort_rows::<T>(&rows, n, k, descending, &values, &indices)?
         });
     }
     if x.rank() == 0 {
@@ -165,7 +165,18 @@ impl Tensor {
     pub fn topk(&self, k: usize, dim: isize, largest: bool) -> Result<(Tensor, Tensor)> {
         let d = normalize_dim("topk", dim, self.rank())?;
         let n = self.shape().get(d).copied().unwrap_or(1);
-        ensure!(k <= n, Autograd, "topk: selected index k out of range: k = {k}, dim {d} has {n} elements");
+        ensure!(
+            k <= n,
+            Value,
+            "topk: selected index k out of range: k = {k}, dim {d} has {n} elements; use at most {n}"
+        );
+        ensure!(
+            self.dtype() != DType::Bool,
+            DType,
+            "topk: does not support bool dtypes on CPU; convert with .to(firesteel.uint8)"
+        );
+        // The one element of a 0-d tensor is its largest, also for k = 0: there is no dim to shorten.
+        let k = if self.rank() == 0 { 1 } else { k };
         let (values, indices) = sorted(self.array(), d, k, largest)?;
         selected(self, values, indices, d, true, "TopkBackward0")
     }

@@ -94,7 +94,8 @@ impl Op<2> for SoftmaxBackward {
     fn forward(&mut self, [grad, y]: [&Array; 2]) -> Result<Array> {
         let Softmax { dim, log } = self.0;
         let dtype = grad.dtype();
-        let (grad, y) = (with_dim_last(grad, dim)?, with_dim_last(y, dim)?);
+        // A hook may have given the gradient another dtype.
+        let (grad, y) = (with_dim_last(grad, dim)?, with_dim_last(&y.to_dtype(dtype)?, dim)?);
         let cols = y.shape().last().copied().unwrap_or(1);
         let mut out = Array::empty(y.shape(), y.dtype())?;
         dispatch_float!(y.dtype(), Self::NAME, T => match log {

@@ -4,7 +4,7 @@ use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved};
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
-use crate::{bail, ensure, Result};
+use crate::{bail, ensure, Layout, Result};
 use smallvec::SmallVec;
 
 /// Repeats extents of 1.
@@ -33,7 +33,7 @@ impl Op<1> for View {
     const IS_VIEW: bool = true;
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let Some(layout) = x.layout().reshape(&self.0) else {
+        let Some(layout) = reshaped(x, &self.0) else {
             bail!(
                 Shape,
                 "view: view size is not compatible with input tensor's size and stride (shape {:?}, strides \
@@ -83,7 +83,7 @@ impl Op<1> for Permute {
 /// Extents of 1 added or dropped: a reshape with a name of its own.
 #[derive(Debug)]
 struct Squeeze {
-    layout: crate::Layout,
+    layout: Layout,
     name: &'static str,
 }
 
@@ -183,6 +183,15 @@ impl Op<1> for SliceScatter {
     }
 }
 
+/// The layout of a view of `shape`, if there is one. Without elements every shape is one.
+fn reshaped(x: &Array, shape: &[usize]) -> Option<Layout> {
+    if x.numel() == 0 {
+        Some(Layout::contiguous(shape))
+    } else {
+        x.layout().reshape(shape)
+    }
+}
+
 impl Tensor {
     /// The view with extents of 1 (and missing leading dims) repeated to reach `shape`.
     pub fn expand(&self, shape: &[usize]) -> Result<Tensor> {
@@ -202,7 +211,7 @@ impl Tensor {
             return Ok(self.clone());
         }
         self.check_reshape("reshape", shape)?;
-        if self.array().layout().reshape(shape).is_some() {
+        if reshaped(self.array(), shape).is_some() {
             return apply(View(Dims::from_slice(shape)), [self]);
         }
         apply(View(Dims::from_slice(shape)), [&self.contiguous()?])
@@ -267,7 +276,13 @@ impl Tensor {
     pub fn squeeze(&self, dims: Option<&[isize]>) -> Result<Tensor> {
         let mut chosen: SmallVec<[usize; 4]> = SmallVec::new();
         for &dim in dims.unwrap_or_default() {
-            chosen.push(normalize_dim("squeeze", dim, self.rank())?);
+            let d = normalize_dim("squeeze", dim, self.rank())?;
+            ensure!(
+                !chosen.contains(&d),
+                Value,
+                "squeeze: dim {d} appears multiple times in the list of dims; name it once"
+            );
+            chosen.push(d);
         }
         let layout = self.array().layout().squeeze(|d| dims.is_none() || chosen.contains(&d));
         let name = if dims.is_none() { "SqueezeBackward0" } else { "SqueezeBackward1" };
@@ -304,9 +319,10 @@ impl Tensor {
              {start})"
         );
         ensure!(
-            from as usize + len <= extent,
+            len <= extent - from as usize,
             Shape,
-            "narrow: start ({from}) + length ({len}) exceeds dimension size ({extent}) of dim {dim}"
+            "narrow: start ({from}) + length ({len}) exceeds dimension size ({extent}) of dim {dim}; use a smaller \
+             length"
         );
         apply(Slice { dim, start: from as usize, len, step: 1 }, [self])
     }
@@ -319,7 +335,9 @@ impl Tensor {
         ensure!(
             (-extent..extent).contains(&index),
             Index,
-            "select: index {index} is out of bounds for dimension {dim} with size {extent}"
+            "select: index {index} is out of bounds for dimension {dim} with size {extent}; it must be at least {} and \
+             less than {extent}",
+            -extent
         );
         let index = if index < 0 { index + extent } else { index } as usize;
         apply(Select { dim, index }, [self])

@@ -115,8 +115,9 @@ fn embedding(
 ) -> PyResult<PyTensor> {
     if max_norm.is_some() || scale_grad_by_freq || sparse {
         return Err(PyNotImplementedError::new_err(format!(
-            "embedding: max_norm={max_norm:?} (norm_type={norm_type}), scale_grad_by_freq={scale_grad_by_freq} and \
-             sparse={sparse} are not supported; leave them at their defaults"
+            "embedding: max_norm={} (norm_type={norm_type}), scale_grad_by_freq={scale_grad_by_freq} and \
+             sparse={sparse} are not supported; leave them at their defaults",
+            max_norm.map_or("None".to_owned(), |limit| limit.to_string())
         )));
     }
     let (index, weight) = (input.get().tensor(), weight.get().tensor());

@@ -129,7 +129,6 @@ methods_only! {
 operators! {
     __add__ __radd__ __iadd__ = add / add_
     __mul__ __rmul__ __imul__ = mul / mul_
-    __truediv__ __rtruediv__ __itruediv__ = div / div_
     __floordiv__ __rfloordiv__ __ifloordiv__ = floor_divide / floor_divide_
     __mod__ __rmod__ __imod__ = remainder / remainder_
 }
@@ -224,6 +223,27 @@ impl PyTensor {
             Some(mode) => return Err(unknown_rounding(mode)),
         };
         in_place(slf, other, call)
+    }
+}
+
+#[pymethods]
+impl PyTensor {
+    fn __truediv__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        forward(py, self, other, Tensor::div)
+    }
+
+    // PyTorch's two steps, and so its digits.
+    fn __rtruediv__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        enter(py, x.numel(), || {
+            let inverse = x.reciprocal()?;
+            inverse.mul(&other.beside(&inverse)?)
+        })
+        .map(PyTensor::new)
+    }
+
+    fn __itruediv__(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
+        in_place(slf, other, Tensor::div_).map(|_| ())
     }
 }
 

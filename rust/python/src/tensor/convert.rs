@@ -5,7 +5,7 @@ use crate::convert::{DTypeArg, Operand};
 use crate::dtype::PyDType;
 use crate::enter::enter;
 use crate::error::IntoPy;
-use firesteel::dtype::Element;
+use firesteel::dtype::{Bool, Element};
 use firesteel::{dispatch_all, Array, DType};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -174,7 +174,7 @@ impl PyTensor {
                 firesteel::ensure!(
                     tensor.rank() == 0,
                     Shape,
-                    "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+                    "fill_: only supports 0-dimension value tensor but got tensor with {} dimensions; use copy_",
                     tensor.rank()
                 );
                 x.copy_(&tensor)
@@ -203,7 +203,7 @@ impl PyTensor {
         }
         let shape = array.shape();
         match array.dtype() {
-            DType::Bool => nested_list(py, shape, array.slice::<bool>(), |v| v),
+            DType::Bool => nested_list(py, shape, array.slice::<Bool>(), Bool::get),
             dtype if dtype.is_float() => {
                 dispatch_all!(dtype, T => nested_list(py, shape, array.slice::<T>(), T::to_f64))
             }

@@ -4,8 +4,8 @@ use super::PyTensor;
 use crate::convert::{int_of, scalar_of, tensor_of, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
-use firesteel::{DType, Tensor};
-use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use firesteel::{DType, Error, Kind, Tensor};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PyList, PyRange, PySlice, PyTuple};
 
@@ -21,10 +21,18 @@ impl Indexed {
     }
 }
 
+/// `x[...]` runs other operations; its errors speak of what the user wrote.
+fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> {
+    result.map_err(|error| match (error.kind(), error.message().split_once(": ")) {
+        (Kind::External | Kind::Memory, _) | (_, None) => error,
+        (kind, Some((_, facts))) => Error::new(kind, format!("{op}: {facts}")),
+    })
+}
+
 /// An item of an index expression that is a list of indices: a tensor, an array, a list, a range.
 fn index_tensor(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     if let Ok(tensor) = item.cast::<PyTensor>() {
-        return Ok(Some(tensor.get().tensor().clone()));
+        return mask_of(item.py(), tensor.get().tensor().clone()).map(Some);
     }
     let is_sequence = item.cast::<PyList>().is_ok()
         || item.cast::<PyTuple>().is_ok()
@@ -38,7 +46,15 @@ fn index_tensor(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     if tensor.numel() == 0 && tensor.dtype() == DType::F32 {
         return Ok(Some(tensor.to_dtype(DType::I64).py(item.py())?));
     }
-    Ok(Some(tensor))
+    mask_of(item.py(), tensor).map(Some)
+}
+
+/// An index of uint8 is a mask, as it was before there was bool.
+fn mask_of(py: Python<'_>, index: Tensor) -> PyResult<Tensor> {
+    if index.dtype() == DType::U8 {
+        return index.to_dtype(DType::Bool).py(py);
+    }
+    Ok(index)
 }
 
 /// How many dims of the tensor an item uses up.
@@ -53,7 +69,7 @@ fn dims_used(item: &Bound<'_, PyAny>, tensor: Option<&Tensor>) -> usize {
 }
 
 /// Takes the views of `x[key]`, from left to right, and collects its index tensors.
-fn parse(x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
+fn parse(op: &str, x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
     let items: Vec<Bound<'_, PyAny>> = match key.cast::<PyTuple>() {
         Ok(tuple) => tuple.iter().collect(),
         Err(_) => vec![key.clone()],
@@ -62,23 +78,26 @@ fn parse(x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
     let used: usize = items.iter().zip(&tensors).map(|(item, t)| dims_used(item, t.as_ref())).sum();
     if used > x.rank() {
         return Err(PyIndexError::new_err(format!(
-            "index: too many indices for tensor of dimension {} (shape {:?}): {used} given",
+            "{op}: too many indices for tensor of dimension {} (shape {:?}): {used} given; use fewer",
             x.rank(),
             x.shape()
         )));
     }
     if items.iter().filter(|item| item.cast::<PyEllipsis>().is_ok()).count() > 1 {
-        return Err(PyIndexError::new_err("index: an index can only have a single ellipsis ('...')"));
+        return Err(PyIndexError::new_err(format!(
+            "{op}: an index can only have a single ellipsis ('...'); leave the others out"
+        )));
     }
     let mut parsed = Indexed { view: x.clone(), indices: Vec::new() };
     let mut dim = 0;
     for (item, tensor) in items.iter().zip(tensors) {
-        step(&mut parsed, &mut dim, item, tensor, x.rank() - used)?;
+        step(op, &mut parsed, &mut dim, item, tensor, x.rank() - used)?;
     }
     Ok(parsed)
 }
 
 fn step(
+    op: &str,
     parsed: &mut Indexed,
     dim: &mut usize,
     item: &Bound<'_, PyAny>,
@@ -96,7 +115,10 @@ fn step(
         let extent = parsed.view.shape()[*dim];
         let range = slice.indices(extent as isize)?;
         if range.step <= 0 {
-            return Err(PyValueError::new_err("step must be greater than zero; use .flip(dim) to reverse"));
+            return Err(PyValueError::new_err(format!(
+                "{op}: step must be greater than zero, not {}; use .flip(dim) to reverse",
+                range.step
+            )));
         }
         let whole = range.start == 0 && range.step == 1 && range.stop >= extent as isize;
         if !whole {
@@ -115,22 +137,26 @@ fn step(
             put_index(parsed, *dim, tensor.reshape(&[1]).py(py)?);
             *dim += 1;
         } else if tensor.rank() == 0 && !tensor.dtype().is_float() {
-            parsed.view = parsed.view.select(at, tensor.array().item_i64().py(py)? as isize).py(py)?;
+            parsed.view = select(op, &parsed.view, at, tensor.array().item_i64().py(py)? as isize).py(py)?;
         } else {
             let covered = if tensor.dtype() == DType::Bool { tensor.rank() } else { 1 };
             put_index(parsed, *dim, tensor);
             *dim += covered;
         }
     } else if item.cast::<PyInt>().is_ok() || item.hasattr("__index__")? {
-        parsed.view = parsed.view.select(at, int_of(item)?).py(py)?;
+        parsed.view = select(op, &parsed.view, at, int_of(item)?).py(py)?;
     } else {
         return Err(PyTypeError::new_err(format!(
-            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices \
-             (got {})",
+            "{op}: only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices \
+             (got {}); convert it with int()",
             item.get_type().name()?
         )));
     }
     Ok(())
+}
+
+fn select(op: &str, x: &Tensor, dim: isize, index: isize) -> firesteel::Result<Tensor> {
+    spoken_of(op, x.select(dim, index))
 }
 
 /// Index tensors are listed by dim; a mask of several dims stands at its first.
@@ -149,22 +175,23 @@ impl PyTensor {
     fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let x = self.tensor();
         if let Ok(int) = key.cast_exact::<PyInt>() {
-            return x.select(0, int_of(int)?).py(py).map(PyTensor::new);
+            return select("getitem", x, 0, int_of(int)?).py(py).map(PyTensor::new);
         }
-        let parsed = parse(x, key)?;
+        let parsed = parse("getitem", x, key)?;
         if parsed.has_tensors() {
-            return enter(py, x.numel(), || parsed.view.index(&parsed.indices)).map(PyTensor::new);
+            let pick = || spoken_of("getitem", parsed.view.index(&parsed.indices));
+            return enter(py, x.numel(), pick).map(PyTensor::new);
         }
         if parsed.view.is_same(x) {
             // `x[...]` is a new tensor, never `x` itself.
-            return x.view(x.shape()).or_else(|_| x.slice(0, 0, usize::MAX, 1)).py(py).map(PyTensor::new);
+            return super::view::alias(x).py(py).map(PyTensor::new);
         }
         Ok(PyTensor::new(parsed.view))
     }
 
     fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let x = self.tensor();
-        firesteel::autograd::check_writable("index_put_", x).py(py)?;
+        firesteel::autograd::check_writable("setitem", x).py(py)?;
         let value = match scalar_of(value) {
             Some(scalar) => Operand::Scalar(scalar),
             None => match value.cast::<PyTensor>() {
@@ -172,20 +199,8 @@ impl PyTensor {
                 Err(_) => Operand::Tensor(tensor_of(value, Some(x.dtype()))?),
             },
         };
-        let parsed = parse(x, key)?;
-        enter(py, x.numel(), || match (parsed.has_tensors(), value) {
-            (false, Operand::Scalar(scalar)) => parsed.view.fill_(scalar),
-            (false, Operand::Tensor(source)) => {
-                parsed.view.copy_(&source.without_leading_ones(parsed.view.rank())?)
-            }
-            (true, value) => {
-                let value = match value {
-                    Operand::Scalar(scalar) => Tensor::constant(scalar.to_array(x.dtype())?),
-                    Operand::Tensor(tensor) => tensor,
-                };
-                parsed.view.index_put_(&parsed.indices, &value, false)
-            }
-        })
+        let parsed = parse("setitem", x, key)?;
+        enter(py, x.numel(), || spoken_of("setitem", assign(&parsed, value, x.dtype())))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -197,9 +212,8 @@ impl PyTensor {
 
     fn __contains__(&self, py: Python<'_>, element: Operand) -> PyResult<bool> {
         let x = self.tensor();
-        let equal = enter(py, x.numel(), || x.eq(&element.beside(x)?))?;
-        let found = equal.array().to_vec::<bool>().py(py)?;
-        Ok(found.contains(&true))
+        let found = enter(py, x.numel(), || x.eq(&element.beside(x)?)?.any(&[], false))?;
+        Ok(found.array().item_i64().py(py)? != 0)
     }
 
     /// index_select(input, dim, index) -> Tensor: positions of a dim in the order of a vector of ints.
@@ -221,6 +235,15 @@ impl PyTensor {
         indices: &Bound<'_, PyTensor>,
         dim: isize,
     ) -> PyResult<PyTensor> {
+        let (x, index) = (self.tensor(), indices.get().tensor());
+        if x.rank() != index.rank() {
+            return Err(PyRuntimeError::new_err(format!(
+                "take_along_dim: input and indices should have the same number of dimensions, but got {} dimensions for \
+                 input, and {} dimensions for indices; unsqueeze one of them",
+                x.rank(),
+                index.rank()
+            )));
+        }
         self.gather(py, dim, indices)
     }
 
@@ -342,11 +365,27 @@ impl PyTensor {
     #[pyo3(signature = (*, as_tuple=false))]
     fn nonzero<'py>(&self, py: Python<'py>, as_tuple: bool) -> PyResult<Bound<'py, PyAny>> {
         let x = self.tensor();
-        let rows = enter(py, x.numel(), || x.nonzero())?;
         if as_tuple {
-            return Ok(super::join::tuple(py, rows.unbind(1).py(py)?)?.into_any());
+            let columns = enter(py, x.numel(), || x.nonzero_by_dim())?;
+            return Ok(super::join::tuple(py, columns)?.into_any());
         }
+        let rows = enter(py, x.numel(), || x.nonzero())?;
         Ok(Bound::new(py, PyTensor::new(rows))?.into_any())
+    }
+}
+
+/// `view[indices] = value`.
+fn assign(parsed: &Indexed, value: Operand, dtype: DType) -> firesteel::Result<()> {
+    match (parsed.has_tensors(), value) {
+        (false, Operand::Scalar(scalar)) => parsed.view.fill_(scalar),
+        (false, Operand::Tensor(source)) => {
+            parsed.view.copy_(&source.without_leading_ones(parsed.view.rank())?)
+        }
+        (true, Operand::Scalar(scalar)) => {
+            let value = Tensor::constant(scalar.to_array(dtype)?);
+            parsed.view.index_put_(&parsed.indices, &value, false)
+        }
+        (true, Operand::Tensor(value)) => parsed.view.index_put_(&parsed.indices, &value, false),
     }
 }
 
@@ -359,7 +398,7 @@ fn source_of(py: Python<'_>, x: &Tensor, index: &Tensor, src: Option<Operand>) -
             value.expand(index.shape()).py(py)
         }
         None => {
-            Err(PyTypeError::new_err("scatter(): missing 1 required argument: src, a tensor or a number"))
+            Err(PyTypeError::new_err("scatter: missing 1 required argument: src; give a tensor or a number"))
         }
     }
 }
@@ -373,22 +412,9 @@ fn index_add(
     alpha: Option<crate::convert::Number>,
 ) -> PyResult<()> {
     let (index, source) = (index.get().tensor(), source.get().tensor());
-    enter(py, target.numel(), || {
-        let dim = firesteel::layout::normalize_dim("index_add", dim, target.rank())?;
-        firesteel::ensure!(
-            index.rank() <= 1 && source.shape().get(dim).copied().unwrap_or(1) == index.numel(),
-            Index,
-            "index_add_(): Number of indices ({:?}) should be equal to source.size(dim): ({:?}), for dim: {dim}",
-            index.shape(),
-            source.shape()
-        );
-        let source = match alpha {
-            None => source.clone(),
-            Some(alpha) => source.mul(&source.scalar_beside(alpha.0)?)?,
-        };
-        // Seen with `dim` first, this is `target[index] += source`.
-        let (target, source) = (target.transpose(0, dim as isize)?, source.transpose(0, dim as isize)?);
-        target.index_put_(&[Some(index.clone())], &source, true)
+    enter(py, target.numel(), || match alpha {
+        None => target.index_add_(dim, index, source),
+        Some(alpha) => target.index_add_(dim, index, &source.mul(&source.scalar_beside(alpha.0)?)?),
     })
 }
 

@@ -66,12 +66,20 @@ impl PyTensor {
             let size = split_size.extract::<isize>()?;
             let size = usize::try_from(size).map_err(|_| {
                 PyRuntimeError::new_err(format!(
-                    "split expects split_size be non-negative, but got split_size={size}"
+                    "split: expects split_size be non-negative, but got split_size={size}; use at least 1"
                 ))
             })?;
             return tuple(py, x.split(size, dim).py(py)?);
         }
-        let sizes = shape_of("split_with_sizes", &ints_of(split_size)?)?;
+        let sizes = ints_of(split_size)?;
+        if sizes.iter().any(|&size| size < 0) {
+            return Err(PyRuntimeError::new_err(format!(
+                "split: split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={:?}; \
+                 leave out the negative ones",
+                sizes.as_slice()
+            )));
+        }
+        let sizes: Vec<usize> = sizes.iter().map(|&size| size as usize).collect();
         tuple(py, x.split_with_sizes(&sizes, dim).py(py)?)
     }
 

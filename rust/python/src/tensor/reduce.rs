@@ -99,9 +99,44 @@ macro_rules! folds {
 folds! {
     "the largest elements over dims; ties share the gradient." amax;
     "the smallest elements over dims; ties share the gradient." amin;
+    "log(sum(exp(input))) over dims, without overflow." logsumexp;
+}
+
+/// `any` and `all`: as `amax`, but an empty list of dims leaves every element for itself.
+macro_rules! truths {
+    ($($doc:literal $name:ident;)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                #[doc = concat!(stringify!($name), "(input, dim=None, keepdim=False) -> Tensor: ", $doc)]
+                #[pyo3(signature = (dim=DimArg(None), keepdim=false, *, axis=DimArg(None), keepdims=None))]
+                fn $name(
+                    &self,
+                    py: Python<'_>,
+                    dim: DimArg,
+                    keepdim: bool,
+                    axis: DimArg,
+                    keepdims: Option<bool>,
+                ) -> PyResult<PyTensor> {
+                    let x = self.tensor();
+                    let is_none = dim.0.is_none() && axis.0.is_none();
+                    let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
+                    enter(py, x.numel(), || {
+                        if dims.is_empty() && !is_none {
+                            return x.unsqueeze(0)?.$name(&[0], false);
+                        }
+                        x.$name(&dims, keepdim)
+                    })
+                    .map(PyTensor::new)
+                }
+            )*
+        }
+    };
+}
+
+truths! {
     "whether any element over dims is not 0." any;
     "whether all elements over dims are not 0." all;
-    "log(sum(exp(input))) over dims, without overflow." logsumexp;
 }
 
 /// `argmax` and `argmin`: one dim, or the index in row-major order.

@@ -374,7 +374,7 @@ impl PyTensor {
         value: Option<Number>,
     ) -> PyResult<PyTensor> {
         let (x, a, b) = (self.tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(py, x.numel(), || x.add_scaled(&a.mul(b)?, scale(value))).map(PyTensor::new)
+        enter(py, x.numel(), || x.add_exactly_scaled(&a.mul(b)?, scale(value))).map(PyTensor::new)
     }
 
     /// In-place `addcmul`.
@@ -386,7 +386,7 @@ impl PyTensor {
         value: Option<Number>,
     ) -> PyResult<Bound<'py, Self>> {
         let (x, a, b) = (slf.get().tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(slf.py(), x.numel(), || x.add_scaled_(&a.mul(b)?, scale(value)))?;
+        enter(slf.py(), x.numel(), || x.add_exactly_scaled_(&a.mul(b)?, scale(value)))?;
         Ok(slf)
     }
 
@@ -400,7 +400,7 @@ impl PyTensor {
         value: Option<Number>,
     ) -> PyResult<PyTensor> {
         let (x, a, b) = (self.tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(py, x.numel(), || x.add_scaled(&a.div(b)?, scale(value))).map(PyTensor::new)
+        enter(py, x.numel(), || x.add_exactly_scaled(&a.div(b)?, scale(value))).map(PyTensor::new)
     }
 
     /// In-place `addcdiv`.
@@ -412,7 +412,7 @@ impl PyTensor {
         value: Option<Number>,
     ) -> PyResult<Bound<'py, Self>> {
         let (x, a, b) = (slf.get().tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(slf.py(), x.numel(), || x.add_scaled_(&a.div(b)?, scale(value)))?;
+        enter(slf.py(), x.numel(), || x.add_exactly_scaled_(&a.div(b)?, scale(value)))?;
         Ok(slf)
     }
 }
@@ -454,7 +454,7 @@ fn where_function<'py>(
     let (input, other) = match (input, other) {
         (Some(input), Some(other)) => (input, other),
         (None, None) => {
-            let indices = enter(py, condition.numel(), || condition.nonzero()?.unbind(1))?;
+            let indices = enter(py, condition.numel(), || condition.nonzero_by_dim())?;
             return Ok(pyo3::types::PyTuple::new(py, indices.into_iter().map(PyTensor::new))?.into_any());
         }
         _ => {

@@ -7,11 +7,22 @@ use crate::error::IntoPy;
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyList, PyTuple};
 use smallvec::SmallVec;
 
 /// Extents with at most one -1, which is inferred from the number of elements.
 pub fn infer_shape(op: &str, x: &Tensor, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
+    infer_extents(op, extents, x.numel()).map_err(|problem| {
+        PyRuntimeError::new_err(format!(
+            "{op}: shape '{extents:?}' is invalid for input of size {} (shape {:?}); {problem}",
+            x.numel(),
+            x.shape()
+        ))
+    })
+}
+
+/// Extents whose product is `numel`, or what is wrong with them. Without a -1 the product is not asked for.
+fn infer_extents(op: &str, extents: &[isize], numel: usize) -> Result<SmallVec<[usize; 4]>, String> {
     let mut shape: SmallVec<[usize; 4]> = SmallVec::new();
     let mut inferred = None;
     let mut known = 1usize;
@@ -22,21 +33,22 @@ pub fn infer_shape(op: &str, x: &Tensor, extents: &[isize]) -> PyResult<SmallVec
         } else if extent >= 0 {
             known = known.saturating_mul(extent as usize);
             shape.push(extent as usize);
+        } else if extent == -1 {
+            return Err("only one dimension can be inferred".into());
         } else {
-            let text =
-                if extent == -1 { "only one dimension can be inferred" } else { "invalid shape dimension" };
-            return Err(PyRuntimeError::new_err(format!("{op}: {text}: {extents:?}")));
+            return Err(format!("invalid shape dimension {extent}: use sizes of at least 0"));
         }
     }
     if let Some(d) = inferred {
-        if known == 0 || !x.numel().is_multiple_of(known) {
-            return Err(PyRuntimeError::new_err(format!(
-                "{op}: shape '{extents:?}' is invalid for input of size {} (shape {:?})",
-                x.numel(),
-                x.shape()
-            )));
+        if known == 0 {
+            return Err("beside a 0 the size -1 can be any value and is ambiguous: give it".into());
         }
-        shape[d] = x.numel() / known;
+        if !numel.is_multiple_of(known) {
+            return Err(format!("{numel} is not a multiple of {known}"));
+        }
+        shape[d] = numel / known;
+    } else if op == "unflatten" && (extents.is_empty() || known != numel) {
+        return Err(format!("the product is {known}"));
     }
     Ok(shape)
 }
@@ -62,21 +74,36 @@ fn expand_shape(x: &Tensor, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>>
     shape_of("expand", &extents)
 }
 
+/// A new tensor over the same elements: a view, so that what is set on one does not show on the other.
+pub fn alias(x: &Tensor) -> firesteel::Result<Tensor> {
+    x.view(x.shape()).or_else(|_| x.slice(0, 0, usize::MAX, 1))
+}
+
+/// The dtype of `view(dtype)`. Numbers and lists are told apart first: what is no dtype costs an error.
+fn dtype_argument(args: &Bound<'_, PyTuple>) -> PyResult<Option<DTypeArg>> {
+    if args.len() != 1 {
+        return Ok(None);
+    }
+    let item = args.get_item(0)?;
+    if item.cast::<PyInt>().is_ok() || item.cast::<PyTuple>().is_ok() || item.cast::<PyList>().is_ok() {
+        return Ok(None);
+    }
+    Ok(item.extract::<DTypeArg>().ok())
+}
+
 #[pymethods]
 impl PyTensor {
     /// view(*shape) -> Tensor: the same memory in another shape; -1 infers one extent.
     #[pyo3(signature = (*shape))]
     fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         let x = self.tensor();
-        if shape.len() == 1 {
-            if let Ok(dtype) = shape.get_item(0)?.extract::<DTypeArg>() {
-                if dtype.0 == x.dtype() {
-                    return Ok(PyTensor::new(x.clone()));
-                }
-                return Err(PyRuntimeError::new_err(
-                    "view: viewing as another dtype is not supported; use .to(dtype)",
-                ));
+        if let Some(dtype) = dtype_argument(shape)? {
+            if dtype.0 == x.dtype() {
+                return alias(x).py(py).map(PyTensor::new);
             }
+            return Err(PyRuntimeError::new_err(
+                "view: viewing as another dtype is not supported; use .to(dtype)",
+            ));
         }
         let shape = infer_shape("view", x, &ints_of_args(shape)?)?;
         x.view(&shape).py(py).map(PyTensor::new)
@@ -92,6 +119,9 @@ impl PyTensor {
     fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         let x = self.tensor();
         let shape = infer_shape("reshape", x, &ints_of_args(shape)?)?;
+        if x.shape() == &shape[..] {
+            return alias(x).py(py).map(PyTensor::new);
+        }
         enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
     }
 
@@ -107,9 +137,9 @@ impl PyTensor {
         let start = firesteel::layout::normalize_dim("flatten", start_dim, x.rank()).py(py)?;
         let end = firesteel::layout::normalize_dim("flatten", end_dim, x.rank()).py(py)?;
         if start > end {
-            return Err(PyRuntimeError::new_err(
-                "flatten() has invalid args: start_dim cannot come after end_dim",
-            ));
+            return Err(PyRuntimeError::new_err(format!(
+                "flatten: start_dim {start_dim} cannot come after end_dim {end_dim}; swap them"
+            )));
         }
         let mut shape: SmallVec<[usize; 4]> = SmallVec::new();
         if x.rank() == 0 {
@@ -126,11 +156,23 @@ impl PyTensor {
     fn unflatten(&self, py: Python<'_>, dim: isize, sizes: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let x = self.tensor();
         let d = firesteel::layout::normalize_dim("unflatten", dim, x.rank()).py(py)?;
-        let sizes = ints_of(sizes)?;
-        let mut extents: Ints = x.shape()[..d].iter().map(|&n| n as isize).collect();
-        extents.extend(sizes);
-        extents.extend(x.shape()[d + 1..].iter().map(|&n| n as isize));
-        let shape = infer_shape("unflatten", x, &extents)?;
+        let given = ints_of(sizes)?;
+        let Some(&extent) = x.shape().get(d) else {
+            return Err(PyRuntimeError::new_err(format!(
+                "unflatten: a 0-d tensor has no dim {dim} to make several of; reshape it"
+            )));
+        };
+        let sizes = infer_extents("unflatten", &given, extent).map_err(|_| {
+            PyRuntimeError::new_err(format!(
+                "unflatten: Provided sizes {:?} don't multiply up to the size of dim {d} ({extent}) in the input tensor \
+                 of shape {:?}; give sizes whose product is {extent}, one of them may be -1",
+                given.as_slice(),
+                x.shape()
+            ))
+        })?;
+        let mut shape: SmallVec<[usize; 4]> = x.shape()[..d].into();
+        shape.extend_from_slice(&sizes);
+        shape.extend_from_slice(&x.shape()[d + 1..]);
         enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
     }
 
@@ -183,7 +225,10 @@ impl PyTensor {
     /// The last two dims swapped.
     #[getter(mT)]
     fn matrix_transpose(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        if self.tensor().rank() < 2 {
+        if self.tensor().rank() == 0 {
+            return Ok(PyTensor::new(self.tensor().clone())); // as in PyTorch
+        }
+        if self.tensor().rank() == 1 {
             return Err(PyRuntimeError::new_err(format!(
                 "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.",
                 self.tensor().rank()
@@ -235,7 +280,7 @@ impl PyTensor {
     /// narrow(input, dim, start, length) -> Tensor: `length` elements of a dim from `start`.
     fn narrow(&self, py: Python<'_>, dim: isize, start: isize, length: isize) -> PyResult<PyTensor> {
         let length = usize::try_from(length).map_err(|_| {
-            PyRuntimeError::new_err(format!("narrow(): length must be non-negative, not {length}."))
+            PyRuntimeError::new_err(format!("narrow: length must be non-negative, not {length}"))
         })?;
         self.tensor().narrow(dim, start, length).py(py).map(PyTensor::new)
     }

@@ -27,6 +27,14 @@ pub struct Conv2dGeometry {
     pub groups: usize,
 }
 
+/// The phases of a strided dim that taps reach.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Phases {
+    pub phases: Vec<usize>,
+    /// Whether every position belongs to one of them.
+    pub cover: bool,
+}
+
 impl Conv2dGeometry {
     /// Rows of an output plane.
     pub fn out_height(&self) -> usize {
@@ -68,10 +76,66 @@ impl Conv2dGeometry {
         self.kernel[0] * self.kernel[1]
     }
 
+    /// The phases of the input's positions along a dim that some tap reaches, ascending. There are no
+    /// more of them than taps, however large the stride.
+    pub(super) fn phases(&self, dim: usize) -> Phases {
+        let (stride, padding) = (self.stride[dim], self.padding[dim]);
+        let extent = [self.in_height, self.in_width][dim];
+        // Positions i >= 0 with (i + padding) % stride == phase.
+        let positions = |phase: usize| {
+            let first = (phase + stride - padding % stride) % stride;
+            extent.saturating_sub(first).div_ceil(stride)
+        };
+        let mut phases: Vec<usize> =
+            (0..self.kernel[dim]).map(|tap| tap * self.dilation[dim] % stride).collect();
+        phases.sort_unstable();
+        phases.dedup();
+        phases.retain(|&phase| positions(phase) > 0);
+        let reached: usize = phases.iter().map(|&phase| positions(phase)).sum();
+        Phases { phases, cover: reached == extent }
+    }
+
     fn out_extent(&self, dim: usize, input: usize) -> usize {
         let window = self.dilation[dim] * (self.kernel[dim] - 1) + 1;
         let padded = input + 2 * self.padding[dim];
         // The op refuses a window that is larger than the padded input.
         padded.checked_sub(window).map_or(0, |room| room / self.stride[dim] + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_those_of_positions_and_taps() {
+        for (kernel, stride, padding, dilation, extent) in [
+            (3, 1, 0, 1, 5),
+            (3, 2, 1, 1, 5),
+            (2, 3, 0, 1, 7),
+            (2, 4, 1, 2, 3),
+            (1, 1 << 30, 5, 7, 9),
+            (3, 5, 7, 5, 2),
+        ] {
+            let geometry = Conv2dGeometry {
+                batch: 1,
+                in_channels: 1,
+                in_height: extent,
+                in_width: 1,
+                out_channels: 1,
+                kernel: [kernel, 1],
+                stride: [stride, 1],
+                padding: [padding, 0],
+                dilation: [dilation, 1],
+                groups: 1,
+            };
+            let mut phases: Vec<usize> = (0..extent).map(|i| (i + padding) % stride).collect();
+            let is_reached = |phase: &usize| (0..kernel).any(|tap| tap * dilation % stride == *phase);
+            let cover = phases.iter().all(is_reached);
+            phases.retain(is_reached);
+            phases.sort_unstable();
+            phases.dedup();
+            assert_eq!(geometry.phases(0), Phases { phases, cover }, "{geometry:?}");
+        }
     }
 }

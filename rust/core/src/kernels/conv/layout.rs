@@ -45,6 +45,9 @@ pub(super) struct Layout {
 /// Planes are shared between taps up to this factor of wasted work (conv bench: the break-even
 /// against im2col lies between 1.3 and 1.6).
 const MAX_WASTE: f64 = 1.45;
+/// And up to this many elements of a plane for each output: filters that are far larger than the
+/// outputs are rare, and only memory is at stake.
+const MAX_MEMORY: usize = 64;
 
 impl Layout {
     /// The layout for `taps` where neighbouring outputs read sources `step` apart; `whole` are the
@@ -53,12 +56,14 @@ impl Layout {
         let shared = Self::shared(taps, step, whole, source);
         let [rows, cols] = whole;
         let all = Extent { images: 1, rows, cols };
-        let flat = shared.plane(all);
+        let flat = shared.height(all).saturating_mul(shared.width(all));
         // For large planes only the columns are wasted, for small ones, whose images follow each
         // other, the rows too.
         let wide = rows * shared.width(all);
         let computed = if rows * cols >= SMALL_PLANE { wide } else { flat };
-        if computed as f64 <= MAX_WASTE * (rows * cols) as f64 {
+        // Far-apart rows of taps waste no work, but memory.
+        let is_small = flat <= MAX_MEMORY * rows * cols;
+        if is_small && computed as f64 <= MAX_WASTE * (rows * cols) as f64 {
             return shared;
         }
         Self {

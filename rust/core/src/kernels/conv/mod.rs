@@ -18,39 +18,55 @@ pub use geometry::Conv2dGeometry;
 
 use crate::kernels::shared::SharedSlice;
 use crate::par;
+use crate::Result;
 use layout::Tap;
 use pass::Pass;
 use weights::Weights;
 
 /// Convolves `x` `[batch, in_channels, in_height, in_width]` with `weight`
 /// `[out_channels, in_channels / groups, kernel]`, adds `bias` `[out_channels]`, and writes `out`.
-pub fn conv2d<T: Float>(geometry: &Conv2dGeometry, x: &[T], weight: &[T], bias: Option<&[T]>, out: &mut [T]) {
-    debug_assert_eq!(x.len(), geometry.input_numel());
-    debug_assert_eq!(weight.len(), geometry.weight_numel());
-    debug_assert_eq!(out.len(), geometry.output_numel());
-    debug_assert!(bias.is_none_or(|bias| bias.len() == geometry.out_channels));
+/// An error if the memory for the packed weight is not there.
+pub fn conv2d<T: Float>(
+    geometry: &Conv2dGeometry,
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    out: &mut [T],
+) -> Result<()> {
+    assert_eq!(x.len(), geometry.input_numel());
+    assert_eq!(weight.len(), geometry.weight_numel());
+    assert_eq!(out.len(), geometry.output_numel());
+    assert!(bias.is_none_or(|bias| bias.len() == geometry.out_channels));
     let pass = Pass::forward(geometry);
-    let weights = Weights::pack(geometry, &pass.taps, weight, true);
+    let weights = Weights::pack(geometry, &pass.taps, weight, true)?;
     pass.run(x, &weights, bias, out);
+    Ok(())
 }
 
 /// Writes the gradient of the input of `conv2d` (the transposed convolution of `grad_out`).
+/// An error if the memory for the packed weight is not there.
 pub fn conv2d_grad_input<T: Float>(
     geometry: &Conv2dGeometry,
     grad_out: &[T],
     weight: &[T],
     grad_x: &mut [T],
-) {
-    debug_assert_eq!(grad_x.len(), geometry.input_numel());
-    debug_assert_eq!(weight.len(), geometry.weight_numel());
-    debug_assert_eq!(grad_out.len(), geometry.output_numel());
-    for row in 0..geometry.stride[0] {
-        for col in 0..geometry.stride[1] {
+) -> Result<()> {
+    assert_eq!(grad_x.len(), geometry.input_numel());
+    assert_eq!(weight.len(), geometry.weight_numel());
+    assert_eq!(grad_out.len(), geometry.output_numel());
+    let [rows, cols] = [geometry.phases(0), geometry.phases(1)];
+    if !(rows.cover && cols.cover) {
+        // Some positions are reached by no tap.
+        grad_x.fill(T::ZERO);
+    }
+    for &row in &rows.phases {
+        for &col in &cols.phases {
             let pass = Pass::to_input(geometry, [row, col]);
-            let weights = Weights::pack(geometry, &pass.taps, weight, false);
+            let weights = Weights::pack(geometry, &pass.taps, weight, false)?;
             pass.run(grad_out, &weights, None, grad_x);
         }
     }
+    Ok(())
 }
 
 /// Writes the gradient of the weight of `conv2d`.
@@ -60,16 +76,16 @@ pub fn conv2d_grad_weight<T: Float>(
     x: &[T],
     grad_weight: &mut [T],
 ) {
-    debug_assert_eq!(x.len(), geometry.input_numel());
-    debug_assert_eq!(grad_weight.len(), geometry.weight_numel());
-    debug_assert_eq!(grad_out.len(), geometry.output_numel());
+    assert_eq!(x.len(), geometry.input_numel());
+    assert_eq!(grad_weight.len(), geometry.weight_numel());
+    assert_eq!(grad_out.len(), geometry.output_numel());
     grad_weight::grad_weight(geometry, grad_out, x, grad_weight);
 }
 
 /// Writes the gradient of the bias of `conv2d`: the sum of each channel of `grad_out`.
 pub fn conv2d_grad_bias<T: Float>(geometry: &Conv2dGeometry, grad_out: &[T], grad_bias: &mut [T]) {
-    debug_assert_eq!(grad_bias.len(), geometry.out_channels);
-    debug_assert_eq!(grad_out.len(), geometry.output_numel());
+    assert_eq!(grad_bias.len(), geometry.out_channels);
+    assert_eq!(grad_out.len(), geometry.output_numel());
     let plane = geometry.out_height() * geometry.out_width();
     let channels = geometry.out_channels;
     let out = SharedSlice::new(grad_bias);

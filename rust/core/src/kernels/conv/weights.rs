@@ -2,6 +2,12 @@
 
 use super::Conv2dGeometry;
 use super::Tap;
+use crate::array::Array;
+use crate::dtype::Element;
+use crate::kernels::shared::SharedSlice;
+use crate::par;
+use crate::Result;
+use std::marker::PhantomData;
 
 /// Rows that the product kernel computes side by side.
 pub(super) const MAX_ROWS: usize = 6;
@@ -10,42 +16,53 @@ pub(super) const MAX_ROWS: usize = 6;
 /// for each (channel, tap).
 #[derive(Debug)]
 pub(super) struct Weights<T> {
-    data: Vec<T>,
+    data: Array,
     /// Rows and columns of a group's matrix.
     pub rows: usize,
     pub depth: usize,
+    element: PhantomData<T>,
 }
 
-impl<T: Copy> Weights<T> {
+/// Weights that are worth a thread, about 20 microseconds.
+const GRAIN: usize = 16 * 1024;
+
+impl<T: Element> Weights<T> {
     /// The weights of a pass: `forward` has rows for output channels and columns for
     /// (input channel, tap); the pass to the inputs has the two kinds of channels exchanged.
-    pub fn pack(geometry: &Conv2dGeometry, taps: &[Tap], weight: &[T], forward: bool) -> Self {
+    pub fn pack(geometry: &Conv2dGeometry, taps: &[Tap], weight: &[T], forward: bool) -> Result<Self> {
         let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
         let (rows, channels) = if forward { (outputs, inputs) } else { (inputs, outputs) };
         let depth = channels * taps.len();
-        let mut data = Vec::with_capacity(geometry.groups * rows * depth);
-        for group in 0..geometry.groups {
-            for block in 0..block_count(rows) {
+        let filter = geometry.filter_numel();
+        let mut data = Array::empty(&[geometry.groups * rows * depth], T::DTYPE)?;
+        let packed = SharedSlice::new(data.slice_mut::<T>());
+        let blocks = block_count(rows);
+        let cost = (rows.min(MAX_ROWS) * depth).max(1);
+        par::for_each_chunk(geometry.groups * blocks, GRAIN.div_ceil(cost), |range| {
+            for (group, block) in range.map(|i| (i / blocks, i % blocks)) {
                 let (start, len) = block_rows(rows, block);
-                for channel in 0..channels {
-                    for tap in taps {
-                        data.extend((start..start + len).map(|row| {
-                            let (output, input) = if forward { (row, channel) } else { (channel, row) };
-                            let filter = (group * outputs + output) * inputs + input;
-                            weight[filter * geometry.filter_numel() + tap.index]
-                        }));
+                // SAFETY: the blocks of a group follow each other: tasks have disjoint parts.
+                let to = unsafe { packed.part((group * rows + start) * depth, len * depth) };
+                for row in 0..len {
+                    let mut to = to[row..].iter_mut().step_by(len);
+                    for channel in 0..channels {
+                        let (output, input) =
+                            if forward { (start + row, channel) } else { (channel, start + row) };
+                        let from =
+                            &weight[((group * outputs + output) * inputs + input) * filter..][..filter];
+                        taps.iter().zip(&mut to).for_each(|(tap, to)| *to = from[tap.index]);
                     }
                 }
             }
-        }
-        Self { data, rows, depth }
+        });
+        Ok(Self { data, rows, depth, element: PhantomData })
     }
 
     /// First row, number of rows and data of a block.
     pub fn block(&self, group: usize, block: usize) -> (usize, usize, &[T]) {
         let (start, len) = block_rows(self.rows, block);
         let from = (group * self.rows + start) * self.depth;
-        (start, len, &self.data[from..from + len * self.depth])
+        (start, len, &self.data.slice()[from..from + len * self.depth])
     }
 }
 

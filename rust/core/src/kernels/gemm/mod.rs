@@ -21,7 +21,6 @@ mod packed;
 mod vector;
 
 use crate::dtype::Element;
-use crate::par;
 use crate::simd::{self, Isa, Level};
 use vector::{Lanes, Vector};
 
@@ -157,46 +156,6 @@ pub unsafe fn gemm<T: GemmElement>(
                 unsafe { *c.at(i, j) = T::default() };
             }
         }
-    }
-}
-
-/// Computes `batch` products as [`gemm`] does; the i-th matrix of each operand starts `i * step`
-/// elements after the first (a step of 0 shares an input).
-///
-/// # Safety
-/// As for [`gemm`], for every matrix of the batch; the results do not overlap.
-pub unsafe fn gemm_batched<T: GemmElement>(
-    batch: usize,
-    m: usize,
-    n: usize,
-    k: usize,
-    a: Mat<T>,
-    a_step: isize,
-    b: Mat<T>,
-    b_step: isize,
-    c: MatMut<T>,
-    c_step: isize,
-    accumulate: bool,
-) {
-    let rows = m as isize;
-    if batch > 1 && b_step == 0 && a_step == rows * a.row && c_step == rows * c.row {
-        // One tall matrix: b is packed once.
-        // SAFETY: these are the same elements under another name.
-        return unsafe { gemm(batch * m, n, k, a, b, c, accumulate) };
-    }
-    let one = |i: usize| {
-        let i = i as isize;
-        let a = Mat { ptr: a.at(0, 0).wrapping_offset(i * a_step), row: a.row, col: a.col };
-        let b = Mat { ptr: b.at(0, 0).wrapping_offset(i * b_step), row: b.row, col: b.col };
-        let c = MatMut { ptr: c.at(0, 0).wrapping_offset(i * c_step), row: c.row, col: c.col };
-        // SAFETY: the caller's promise for the i-th matrices.
-        unsafe { gemm(m, n, k, a, b, c, accumulate) };
-    };
-    let work = m.saturating_mul(n).saturating_mul(k).max(1);
-    if batch >= par::num_threads() || work < 2 * GRAIN {
-        par::for_each_chunk(batch, (GRAIN / work).max(1), |range| range.for_each(&one));
-    } else {
-        (0..batch).for_each(one);
     }
 }
 

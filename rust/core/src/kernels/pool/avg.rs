@@ -1,6 +1,6 @@
 //! Average pooling: the mean of each window.
 
-use std::num::NonZeroUsize;
+use std::num::NonZeroIsize;
 use std::ops::Range;
 
 use super::PoolGeometry;
@@ -17,14 +17,14 @@ pub enum AvgDivisor {
     /// The window's elements in the input: `count_include_pad=False`.
     Inside,
     /// A number: `divisor_override`.
-    Fixed(NonZeroUsize),
+    Fixed(NonZeroIsize),
 }
 
 /// Writes the mean of each window.
 pub fn avg_pool2d<T: Float>(g: &PoolGeometry, divisor: AvgDivisor, x: &[T], out: &mut [T]) {
-    debug_assert_eq!(g.dilation, [1, 1]);
-    debug_assert_eq!(x.len(), g.planes * g.in_plane());
-    debug_assert_eq!(out.len(), g.planes * g.out_plane());
+    assert_eq!(g.dilation, [1, 1]);
+    assert_eq!(x.len(), g.planes * g.in_plane());
+    assert_eq!(out.len(), g.planes * g.out_plane());
     let out = SharedSlice::new(out);
     par::for_each_chunk(g.planes, g.grain(), |planes| {
         // SAFETY: chunks of planes are disjoint, and so are their outputs.
@@ -41,9 +41,9 @@ pub fn avg_pool2d_backward<T: Float>(
     grad_out: &[T],
     grad_x: &mut [T],
 ) {
-    debug_assert_eq!(g.dilation, [1, 1]);
-    debug_assert_eq!(grad_x.len(), g.planes * g.in_plane());
-    debug_assert_eq!(grad_out.len(), g.planes * g.out_plane());
+    assert_eq!(g.dilation, [1, 1]);
+    assert_eq!(grad_x.len(), g.planes * g.in_plane());
+    assert_eq!(grad_out.len(), g.planes * g.out_plane());
     let grad_x = SharedSlice::new(grad_x);
     par::for_each_chunk(g.planes, g.grain(), |planes| {
         // SAFETY: chunks of planes are disjoint, and so are their inputs.
@@ -63,10 +63,10 @@ fn window(g: &PoolGeometry, dim: usize, index: usize, extent: usize) -> (Range<u
 }
 
 #[inline(always)]
-fn count(divisor: AvgDivisor, rows: &(Range<usize>, usize), cols: &(Range<usize>, usize)) -> usize {
+fn count(divisor: AvgDivisor, rows: &(Range<usize>, usize), cols: &(Range<usize>, usize)) -> isize {
     match divisor {
-        AvgDivisor::Padded => rows.1 * cols.1,
-        AvgDivisor::Inside => rows.0.len() * cols.0.len(),
+        AvgDivisor::Padded => (rows.1 * cols.1) as isize,
+        AvgDivisor::Inside => (rows.0.len() * cols.0.len()) as isize,
         AvgDivisor::Fixed(count) => count.get(),
     }
 }
@@ -114,6 +114,13 @@ impl<T: Float> Kernel for AvgPool<'_, T> {
 /// Adds to each output its window's elements of one row, tap by tap so that the loop runs along the row.
 #[inline(always)]
 fn add_row<T: Float>(g: &PoolGeometry, x: &[T], out: &mut [T]) {
+    if g.kernel[1] > g.in_width {
+        // Most of a wide window's columns are padding.
+        for (col, out) in out.iter_mut().enumerate() {
+            x[window(g, 1, col, g.in_width).0].iter().for_each(|x| *out += *x);
+        }
+        return;
+    }
     for tap in 0..g.kernel[1] {
         let cols = reached(g, tap);
         if cols.is_empty() {
@@ -165,6 +172,12 @@ impl<T: Float> Kernel for AvgPoolBackward<'_, T> {
 /// Adds each output's share to its window's elements of one row.
 #[inline(always)]
 fn spread_row<T: Float>(g: &PoolGeometry, shares: &[T], grad_x: &mut [T]) {
+    if g.kernel[1] > g.in_width {
+        for (col, share) in shares.iter().enumerate() {
+            grad_x[window(g, 1, col, g.in_width).0].iter_mut().for_each(|sum| *sum += *share);
+        }
+        return;
+    }
     for tap in 0..g.kernel[1] {
         let cols = reached(g, tap);
         if cols.is_empty() {

@@ -13,9 +13,9 @@ use crate::simd::{self, Isa, Kernel};
 ///
 /// A NaN wins over everything and the first of equal elements over the others, as in PyTorch.
 pub fn max_pool2d<T: Element>(g: &PoolGeometry, x: &[T], out: &mut [T], indices: &mut [i64]) {
-    debug_assert_eq!(x.len(), g.planes * g.in_plane());
-    debug_assert_eq!(out.len(), g.planes * g.out_plane());
-    debug_assert_eq!(indices.len(), out.len());
+    assert_eq!(x.len(), g.planes * g.in_plane());
+    assert_eq!(out.len(), g.planes * g.out_plane());
+    assert_eq!(indices.len(), out.len());
     let (out, indices) = (SharedSlice::new(out), SharedSlice::new(indices));
     par::for_each_chunk(g.planes, g.grain(), |planes| {
         let (start, len) = (planes.start * g.out_plane(), planes.len() * g.out_plane());
@@ -28,8 +28,8 @@ pub fn max_pool2d<T: Element>(g: &PoolGeometry, x: &[T], out: &mut [T], indices:
 
 /// Writes the gradient of the input: the gradient of each output at the index that it came from.
 pub fn max_pool2d_backward<T: Float>(g: &PoolGeometry, grad_out: &[T], indices: &[i64], grad_x: &mut [T]) {
-    debug_assert_eq!(grad_x.len(), g.planes * g.in_plane());
-    debug_assert_eq!(grad_out.len(), g.planes * g.out_plane());
+    assert_eq!(grad_x.len(), g.planes * g.in_plane());
+    assert_eq!(grad_out.len(), g.planes * g.out_plane());
     let (in_plane, out_plane) = (g.in_plane(), g.out_plane());
     let grad_x = SharedSlice::new(grad_x);
     par::for_each_chunk(g.planes, g.grain(), |planes| {
@@ -39,7 +39,10 @@ pub fn max_pool2d_backward<T: Float>(g: &PoolGeometry, grad_out: &[T], indices: 
             grad_x.fill(T::ZERO);
             let range = plane * out_plane..(plane + 1) * out_plane;
             for (grad, index) in grad_out[range.clone()].iter().zip(&indices[range]) {
-                grad_x[*index as usize] += *grad;
+                // A window without an element has index -1.
+                if let Some(slot) = grad_x.get_mut(*index as usize) {
+                    *slot += *grad;
+                }
             }
         }
     });
@@ -110,7 +113,11 @@ fn window_row<T: Element>(g: &PoolGeometry, row: usize, x: &[T], out: &mut [T], 
     let rows = window(g, 0, row, g.in_height);
     for (col, (out, index)) in out.iter_mut().zip(indices).enumerate() {
         let cols = window(g, 1, col, g.in_width);
-        // PyTorch's start: the first element of the window, whatever the others are.
+        if rows.is_empty() || cols.is_empty() {
+            // Far-apart elements of a window may all lie in the padding.
+            (*out, *index) = (T::from_f64(f64::NEG_INFINITY), -1);
+            continue;
+        }
         let mut at = rows.start * g.in_width + cols.start;
         let mut best = x[at];
         for row in rows.clone().step_by(g.dilation[0]) {

@@ -2,13 +2,13 @@
 
 use super::Reduction;
 use crate::array::Array;
-use crate::autograd::{apply::apply, Grads, Op, Saved};
+use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
 use crate::dtype::Element;
+use crate::kernels::copy;
 use crate::layout::Dims;
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
 use crate::{bail, dispatch_float, ensure, DType, Result};
-use std::sync::Arc;
 
 /// Options of the losses of class indices.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Default for ClassLoss {
 }
 
 /// Scores whose class dim has `inner` elements behind it, and one target for each row of classes, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Targets {
     pub classes: usize,
     pub inner: usize,
@@ -38,11 +38,46 @@ pub(super) struct Targets {
     pub shape: Dims,
     /// Of the single losses.
     pub loss_shape: Dims,
-    /// Class indices, or `ignore_index`.
-    pub classes_of: Arc<Vec<i64>>,
+    /// Class indices, or `ignore_index`: int64 in memory that nobody else can write.
+    pub classes_of: Array,
     pub ignore_index: i64,
     /// Per class, in the scores' dtype.
     pub weight: Option<Array>,
+}
+
+/// [`Targets`] that an operation holds until its graph is freed. The class weights may be the user's own:
+/// reading them asks for their version.
+#[derive(Debug)]
+pub(super) struct HeldTargets {
+    /// Without the arrays' elements.
+    classes: usize,
+    inner: usize,
+    shape: Dims,
+    loss_shape: Dims,
+    ignore_index: i64,
+    classes_of: Kept,
+    weight: Option<Kept>,
+}
+
+impl HeldTargets {
+    /// The targets; an error after the graph was freed.
+    pub fn get(&self) -> Result<Targets> {
+        Ok(Targets {
+            classes: self.classes,
+            inner: self.inner,
+            shape: self.shape.clone(),
+            loss_shape: self.loss_shape.clone(),
+            classes_of: self.classes_of.get()?,
+            ignore_index: self.ignore_index,
+            weight: self.weight.as_ref().map(Kept::get).transpose()?,
+        })
+    }
+
+    /// Frees them.
+    pub fn clear(&self) {
+        self.classes_of.clear();
+        self.weight.iter().for_each(Kept::clear);
+    }
 }
 
 /// The dim of the classes.
@@ -91,39 +126,53 @@ impl Targets {
         loss_shape.remove(dim);
         check_target_shape(op, x.shape(), target.shape(), &loss_shape)?;
         let weight = class_weight(op, options.weight.as_ref(), classes, x.dtype())?;
-        let classes_of = target.array().to_vec::<i64>()?;
+        let classes_of = Array::empty(target.shape(), DType::I64)?;
+        copy::copy(target.array(), &classes_of);
         let valid = |&class: &i64| class == options.ignore_index || (0..classes as i64).contains(&class);
-        if let Some(class) = classes_of.iter().find(|class| !valid(class)) {
-            bail!(Index, "{op}: Target {class} is out of bounds; the input has {classes} classes");
+        if let Some(class) = classes_of.slice::<i64>().iter().find(|class| !valid(class)) {
+            bail!(
+                Index,
+                "{op}: Target {class} is out of bounds; the input has {classes} classes (or use ignore_index={class})"
+            );
         }
         Ok(Self {
             classes,
             inner: x.shape()[dim + 1..].iter().product(),
             shape: Dims::from_slice(x.shape()),
             loss_shape,
-            classes_of: Arc::new(classes_of),
+            classes_of,
             ignore_index: options.ignore_index,
             weight,
         })
     }
 
-    /// The weight of each target, 0 for ignored ones.
-    pub(super) fn weights<T: Element>(&self) -> Vec<T> {
-        let weight = self.weight.as_ref().map(|weight| weight.slice::<T>());
-        let of = |&class: &i64| match weight {
-            _ if class == self.ignore_index => T::from_f64(0.0),
-            Some(weight) => weight[class as usize],
-            None => T::from_f64(1.0),
+    /// The same for an operation to hold.
+    pub(super) fn held(self) -> HeldTargets {
+        let kept = |array| {
+            let mut kept = Kept::default();
+            kept.set(array);
+            kept
         };
-        self.classes_of.iter().map(of).collect()
+        HeldTargets {
+            classes: self.classes,
+            inner: self.inner,
+            shape: self.shape,
+            loss_shape: self.loss_shape,
+            ignore_index: self.ignore_index,
+            classes_of: kept(self.classes_of),
+            weight: self.weight.map(kept),
+        }
     }
 
     /// What the mean divides by.
     pub(super) fn total_weight(&self) -> f64 {
+        let counted = || self.classes_of.slice::<i64>().iter().filter(|&&class| class != self.ignore_index);
         match &self.weight {
-            Some(weight) if weight.dtype() == DType::F64 => self.weights::<f64>().iter().sum(),
-            Some(_) => self.weights::<f32>().into_iter().map(f64::from).sum(),
-            None => self.classes_of.iter().filter(|&&class| class != self.ignore_index).count() as f64,
+            Some(weight) if weight.dtype() == DType::F64 => {
+                counted().map(|&class| weight.slice::<f64>()[class as usize]).sum()
+            }
+            Some(weight) => counted().map(|&class| f64::from(weight.slice::<f32>()[class as usize])).sum(),
+            None => counted().count() as f64,
         }
     }
 
@@ -132,10 +181,13 @@ impl Targets {
         (i / self.inner * self.classes + class as usize) * self.inner + i % self.inner
     }
 
-    /// The targets that count, with where their scores stand.
-    fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let targets = self.classes_of.iter().enumerate();
-        targets.filter(|(_, &class)| class != self.ignore_index).map(|(i, &class)| (i, self.at(i, class)))
+    /// The targets that count: which, where their scores stand, and the weights of their classes.
+    fn places<T: Element>(&self) -> impl Iterator<Item = (usize, usize, T)> + '_ {
+        let weight = self.weight.as_ref().map(|weight| weight.slice::<T>());
+        let targets = self.classes_of.slice::<i64>().iter().enumerate();
+        targets.filter(|(_, &class)| class != self.ignore_index).map(move |(i, &class)| {
+            (i, self.at(i, class), weight.map_or(T::from_f64(1.0), |weight| weight[class as usize]))
+        })
     }
 }
 
@@ -157,19 +209,17 @@ fn check_target_shape(op: &str, input: &[usize], target: &[usize], expected: &[u
 }
 
 /// The negative weighted scores at the targets, reduced. Linear in the scores.
-#[derive(Debug, Clone)]
-pub(super) struct NllLoss {
-    pub targets: Targets,
-    pub reduction: Reduction,
+#[derive(Debug)]
+struct NllLoss {
+    targets: HeldTargets,
+    reduction: Reduction,
 }
 
-impl NllLoss {
-    /// The factor of every score, besides its weight.
-    fn scale(&self) -> f64 {
-        match self.reduction {
-            Reduction::Mean => -1.0 / self.targets.total_weight(),
-            _ => -1.0,
-        }
+/// The factor of every score, besides its weight.
+fn scale(targets: &Targets, reduction: Reduction) -> f64 {
+    match reduction {
+        Reduction::Mean => -1.0 / targets.total_weight(),
+        _ => -1.0,
     }
 }
 
@@ -177,17 +227,17 @@ impl Op<1> for NllLoss {
     const NAME: &'static str = "nll_loss";
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let (targets, dtype) = (&self.targets, x.dtype());
+        let (targets, dtype) = (self.targets.get()?, x.dtype());
         let x = x.to_dtype(compute_dtype(dtype))?.contiguous()?;
         let is_reduced = self.reduction != Reduction::None;
         let shape: &[usize] = if is_reduced { &[] } else { &targets.loss_shape };
         let mut out = Array::full(shape, 0.0, x.dtype())?;
         dispatch_float!(x.dtype(), Self::NAME, T => {
-            let (x, weights, out) = (x.slice::<T>(), targets.weights::<T>(), out.slice_mut::<T>());
-            let losses = targets.places().map(|(i, at)| (i, -(weights[i] * x[at])));
+            let (x, out) = (x.slice::<T>(), out.slice_mut::<T>());
+            let losses = targets.places::<T>().map(|(i, at, weight)| (i, -(weight * x[at])));
             if is_reduced {
                 let sum: f64 = losses.map(|(_, loss)| loss.to_f64()).sum();
-                out[0] = T::from_f64(-sum * self.scale());
+                out[0] = T::from_f64(-sum * scale(&targets, self.reduction));
             } else {
                 losses.for_each(|(i, loss)| out[i] = loss);
             }
@@ -196,37 +246,50 @@ impl Op<1> for NllLoss {
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        Ok([Some(apply(NllLossBackward(self.clone()), [grad])?)])
+        let op = NllLossBackward { targets: self.targets.get()?.held(), reduction: self.reduction };
+        Ok([Some(apply(op, [grad])?)])
+    }
+
+    fn release(&self) {
+        self.targets.clear();
     }
 }
 
 /// The gradient of the scores from that of the loss; linear, so that its own gradient is the loss.
 #[derive(Debug)]
-pub(super) struct NllLossBackward(pub NllLoss);
+struct NllLossBackward {
+    targets: HeldTargets,
+    reduction: Reduction,
+}
 
 impl Op<1> for NllLossBackward {
     const NAME: &'static str = "nll_loss_backward";
 
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
-        let targets = &self.0.targets;
+        let targets = self.targets.get()?;
         let dtype = grad.dtype();
         let grad = grad
             .to_dtype(compute_dtype(dtype))?
             .broadcast_to(Self::NAME, &targets.loss_shape)?
             .contiguous()?;
         let mut out = Array::full(&targets.shape, 0.0, grad.dtype())?;
-        let scale = self.0.scale();
+        let scale = scale(&targets, self.reduction);
         dispatch_float!(grad.dtype(), Self::NAME, T => {
-            let (grad, weights, out) = (grad.slice::<T>(), targets.weights::<T>(), out.slice_mut::<T>());
-            for (i, at) in targets.places() {
-                out[at] = grad[i] * weights[i] * T::from_f64(scale);
+            let (grad, out) = (grad.slice::<T>(), out.slice_mut::<T>());
+            for (i, at, weight) in targets.places::<T>() {
+                out[at] = grad[i] * weight * T::from_f64(scale);
             }
         });
         out.to_dtype(dtype)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        Ok([Some(apply(self.0.clone(), [grad])?)])
+        let op = NllLoss { targets: self.targets.get()?.held(), reduction: self.reduction };
+        Ok([Some(apply(op, [grad])?)])
+    }
+
+    fn release(&self) {
+        self.targets.clear();
     }
 }
 
@@ -240,6 +303,6 @@ impl Tensor {
             self.dtype().scalar_name()
         );
         let targets = Targets::new("nll_loss", self, target, options)?;
-        apply(NllLoss { targets, reduction: options.reduction }, [self])
+        apply(NllLoss { targets: targets.held(), reduction: options.reduction }, [self])
     }
 }

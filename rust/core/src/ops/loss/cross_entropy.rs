@@ -1,6 +1,6 @@
 //! Cross-entropy of logits: one fused operation for class indices, a composition for probabilities.
 
-use super::class::{class_dim, class_weight, ClassLoss, Targets};
+use super::class::{class_dim, class_weight, ClassLoss, HeldTargets, Targets};
 use super::Reduction;
 use crate::array::Array;
 use crate::autograd::{apply::apply, is_grad_enabled, Grads, Kept, Op, Saved, Saves};
@@ -10,12 +10,12 @@ use crate::kernels::rows::Float;
 use crate::layout::{Dims, Layout};
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{dispatch_float, ensure, DType, Result};
 
 /// Cross-entropy of logits and class indices; the classes are the last dim.
 #[derive(Debug)]
 struct CrossEntropy {
-    targets: Targets,
+    targets: HeldTargets,
     reduction: Reduction,
     label_smoothing: f64,
     /// Largest logit of each row, and what `kernels::loss` calls its log-sum.
@@ -24,22 +24,23 @@ struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    fn kernel<'a, T: Element>(&'a self, logits: &'a Array) -> loss::CrossEntropy<'a, T> {
+    fn kernel<'a, T: Element>(&self, targets: &'a Targets, logits: &'a Array) -> loss::CrossEntropy<'a, T> {
         loss::CrossEntropy {
             logits: logits.slice(),
-            targets: &self.targets.classes_of,
-            classes: self.targets.classes,
-            weight: self.targets.weight.as_ref().map(|weight| weight.slice()),
-            ignore_index: self.targets.ignore_index,
+            targets: targets.classes_of.slice(),
+            classes: targets.classes,
+            weight: targets.weight.as_ref().map(|weight| weight.slice()),
+            ignore_index: targets.ignore_index,
             label_smoothing: self.label_smoothing,
         }
     }
 
     fn run<T: Float>(&mut self, x: &Array) -> Result<Array> {
-        let empty = || Array::empty(&[self.targets.classes_of.len()], T::DTYPE);
+        let targets = self.targets.get()?;
+        let empty = || Array::empty(&[targets.classes_of.numel()], T::DTYPE);
         let (mut losses, mut row_weights, mut maxima, mut log_sums) =
             (empty()?, empty()?, empty()?, empty()?);
-        self.kernel::<T>(x).forward(loss::CrossEntropyRows {
+        self.kernel::<T>(&targets, x).forward(loss::CrossEntropyRows {
             losses: losses.slice_mut(),
             row_weights: row_weights.slice_mut(),
             maxima: maxima.slice_mut(),
@@ -49,29 +50,36 @@ impl CrossEntropy {
         self.log_sums.set(log_sums);
         let sum = |x: &Array| x.slice::<T>().iter().map(|x| x.to_f64()).sum::<f64>();
         match self.reduction {
-            Reduction::None => Ok(losses.with_layout(Layout::contiguous(&self.targets.loss_shape))),
+            Reduction::None => Ok(losses.with_layout(Layout::contiguous(&targets.loss_shape))),
             Reduction::Sum => Array::scalar(T::from_f64(sum(&losses))),
-            Reduction::Mean => Array::scalar(T::from_f64(sum(&losses) / sum(&row_weights))),
+            Reduction::Mean => match sum(&row_weights) {
+                0.0 => Array::scalar(T::from_f64(f64::NAN)), // also where smoothing leaves a loss
+                total => Array::scalar(T::from_f64(sum(&losses) / total)),
+            },
         }
     }
 
-    /// What the losses are divided by.
-    fn divisor(&self) -> f64 {
+    /// What the losses are multiplied by.
+    fn scale(&self, targets: &Targets) -> f64 {
         if self.reduction == Reduction::Mean {
-            self.targets.total_weight()
+            1.0 / targets.total_weight()
         } else {
             1.0
         }
     }
 
     fn fused_grad<T: Float>(&self, x: &Array, grad: &Array) -> Result<Array> {
-        let scale = 1.0 / self.divisor();
-        let grad =
-            grad.to_dtype(T::DTYPE)?.broadcast_to(Self::NAME, &self.targets.loss_shape)?.contiguous()?;
-        let grads: Vec<T> = grad.slice::<T>().iter().map(|g| T::from_f64(g.to_f64() * scale)).collect();
+        let targets = self.targets.get()?;
+        let scale = self.scale(&targets);
+        let grad = grad.to_dtype(T::DTYPE)?.broadcast_to(Self::NAME, &targets.loss_shape)?.contiguous()?;
+        let mut grads = Array::empty(grad.shape(), T::DTYPE)?;
+        for (out, grad) in grads.slice_mut::<T>().iter_mut().zip(grad.slice::<T>()) {
+            *out = T::from_f64(grad.to_f64() * scale);
+        }
         let (maxima, log_sums) = (self.maxima.get()?, self.log_sums.get()?);
         let mut out = Array::empty(x.shape(), T::DTYPE)?;
-        self.kernel::<T>(x).backward(maxima.slice(), log_sums.slice(), &grads, out.slice_mut());
+        let kernel = self.kernel::<T>(&targets, x);
+        kernel.backward(maxima.slice(), log_sums.slice(), grads.slice(), out.slice_mut());
         Ok(out)
     }
 
@@ -88,21 +96,24 @@ impl CrossEntropy {
 
     /// What each log-probability counts for: smoothed one-hot targets times weights, over the divisor.
     fn shares(&self, x: &Tensor) -> Result<Tensor> {
-        let classes = self.targets.classes;
-        let weight = match &self.targets.weight {
-            Some(weight) => weight.to_vec::<f64>()?,
-            None => vec![1.0; classes],
+        let targets = self.targets.get()?;
+        let classes = targets.classes;
+        let weight = match &targets.weight {
+            Some(weight) => weight.to_dtype(DType::F64)?,
+            None => Array::full(&[classes], 1.0, DType::F64)?,
         };
-        let scale = 1.0 / self.divisor();
+        let weight = weight.slice::<f64>();
+        let scale = self.scale(&targets);
         let spread = self.label_smoothing / classes as f64;
-        let mut shares = vec![0.0; x.numel()];
-        for (row, &class) in shares.chunks_exact_mut(classes.max(1)).zip(self.targets.classes_of.iter()) {
-            if class != self.targets.ignore_index {
-                row.iter_mut().zip(&weight).for_each(|(share, weight)| *share = spread * weight * scale);
+        let mut shares = Array::full(x.shape(), 0.0, DType::F64)?;
+        let rows = shares.slice_mut::<f64>().chunks_exact_mut(classes.max(1));
+        for (row, &class) in rows.zip(targets.classes_of.slice::<i64>()) {
+            if class != targets.ignore_index {
+                row.iter_mut().zip(weight).for_each(|(share, weight)| *share = spread * weight * scale);
                 row[class as usize] += (1.0 - self.label_smoothing) * weight[class as usize] * scale;
             }
         }
-        Ok(Tensor::constant(Array::from_slice(&shares, x.shape())?.to_dtype(x.dtype())?))
+        Ok(Tensor::constant(shares.to_dtype(x.dtype())?))
     }
 }
 
@@ -135,6 +146,7 @@ impl Op<1> for CrossEntropy {
     }
 
     fn release(&self) {
+        self.targets.clear();
         self.maxima.clear();
         self.log_sums.clear();
     }
@@ -166,7 +178,7 @@ impl Tensor {
         };
         let x = if order.is_empty() { self.clone() } else { self.permute(&order)? };
         let op = CrossEntropy {
-            targets,
+            targets: targets.held(),
             reduction: options.reduction,
             label_smoothing: smoothing,
             maxima: Kept::default(),

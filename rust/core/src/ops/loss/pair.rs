@@ -3,11 +3,12 @@
 use super::Reduction;
 use crate::array::Array;
 use crate::autograd::{apply::apply, is_grad_enabled, Grads, Op, Saved, Saves};
+use crate::dtype::Element;
 use crate::kernels::pair::{Absolute, CrossEntropy, LogitsCrossEntropy, PairFloat, Rounded, Squared, Wanted};
 use crate::layout::broadcast_shapes;
 use crate::ops::promote::{compute_dtype, result_type};
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, DType, Result};
+use crate::{dispatch_float, ensure, Result};
 
 /// A formula of prediction and target.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +50,10 @@ impl Formula {
             Self::Absolute(_) => (a - b).sign()?,
             Self::Rounded(Rounded { factor, reach }, _) => {
                 let d = a - b;
-                let inside = d.abs()?.lt_scalar(reach)?.to_dtype(d.dtype())?;
-                let outside = d.sign()? * (1.0 - &inside);
-                d * inside * factor + outside * (factor * reach)
+                let inside = d.detach().abs()?.lt_scalar(reach)?;
+                let outside = d.detach().sign()? * (factor * reach);
+                // Chosen, not multiplied by 0 and 1: `reach` or the error may be infinite.
+                Tensor::where_self(&inside, &(d * factor), &outside)?
             }
             Self::CrossEntropy(_) => {
                 let floor = a.scalar_beside(1e-12)?;
@@ -64,10 +66,7 @@ impl Formula {
     /// The derivative by the target, in operations that are recorded.
     fn by_target(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            Self::CrossEntropy(_) => {
-                let low = a.scalar_beside(-100.0)?;
-                (-a).log1p()?.maximum(&low)? - a.log()?.maximum(&low)?
-            }
+            Self::CrossEntropy(_) => (-a).log1p()? - a.log()?,
             Self::LogitsCrossEntropy(_) => -a,
             _ => -self.by_input(a, b)?,
         })
@@ -202,6 +201,9 @@ impl Tensor {
 
     /// Absolute error `|self - target|`.
     pub fn l1_loss(&self, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
+        if !result_type(self.array(), target.array()).is_float() {
+            return reduction.of(&self.sub(target)?.abs()?);
+        }
         loss(Formula::Absolute(Absolute), self, target, None, reduction)
     }
 
@@ -248,7 +250,9 @@ impl Tensor {
             target.dtype().scalar_name(),
             self.dtype().scalar_name()
         );
-        check_probabilities(self)?;
+        check_probabilities("input", self)?;
+        check_probabilities("target", target)?;
+        check_factor("binary_cross_entropy", "weight", weight, self.shape())?;
         loss(Formula::CrossEntropy(CrossEntropy), self, target, weight, reduction)
     }
 
@@ -267,13 +271,17 @@ impl Tensor {
             target.shape(),
             self.shape()
         );
+        let op = "binary_cross_entropy_with_logits";
+        check_factor(op, "weight", weight, self.shape())?;
+        check_factor(op, "pos_weight", pos_weight, self.shape())?;
         let formula = Formula::LogitsCrossEntropy(LogitsCrossEntropy);
         let Some(pos_weight) = pos_weight else { return loss(formula, self, target, weight, reduction) };
         // The loss of target 1 is softplus(-x): what the positive part is weighted by.
         let ones = Tensor::ones(self.shape(), self.dtype())?;
         let positive = loss(formula, self, &ones, None, Reduction::None)?;
-        let factor = (pos_weight - 1.0) * target + 1.0;
-        let mut losses = (1.0 - target) * self + factor * positive;
+        let one = target.scalar_beside(1.0)?;
+        let factor = pos_weight.sub(&one)?.mul(target)?.add(&one)?;
+        let mut losses = one.sub(target)?.mul(self)?.add(&factor.mul(&positive)?)?;
         if let Some(weight) = weight {
             losses = losses.mul(weight)?;
         }
@@ -281,21 +289,35 @@ impl Tensor {
     }
 }
 
-fn check_probabilities(x: &Tensor) -> Result<()> {
-    let bad = |x: &f64| !(0.0..=1.0).contains(x);
-    let array = x.array();
-    let found = match array.dtype() {
-        DType::F32 => {
-            let x = array.contiguous()?;
-            x.slice::<f32>().iter().map(|&x| f64::from(x)).find(bad)
-        }
-        _ => array.to_vec::<f64>()?.into_iter().find(bad),
-    };
+/// Refuses a factor that would give the losses another shape.
+fn check_factor(op: &str, role: &str, factor: Option<&Tensor>, shape: &[usize]) -> Result<()> {
+    let Some(factor) = factor else { return Ok(()) };
+    ensure!(
+        factor.array().layout().broadcast_to(shape).is_some(),
+        Shape,
+        "{op}: {role} of shape {:?} does not broadcast to the input's shape {shape:?}; reshape it",
+        factor.shape()
+    );
+    Ok(())
+}
+
+fn check_probabilities(role: &str, x: &Tensor) -> Result<()> {
+    let op = "binary_cross_entropy";
+    let array = x.array().to_dtype(compute_dtype(x.dtype()))?.contiguous()?;
+    if !array.dtype().is_float() {
+        return Ok(()); // refused by its dtype later
+    }
+    let found = dispatch_float!(array.dtype(), op, T => {
+        let is_good = |x: &T| (0.0..=1.0).contains(x);
+        // The question alone is a vector loop.
+        let all = array.slice::<T>().iter().fold(true, |all, x| all & is_good(x));
+        if all { None } else { array.slice::<T>().iter().find(|x| !is_good(x)).map(|x| x.to_f64()) }
+    });
     match found {
         Some(value) => crate::bail!(
             Value,
-            "binary_cross_entropy: all elements of input should be between 0 and 1, found {value}; pass \
-             probabilities, or use binary_cross_entropy_with_logits"
+            "{op}: all elements of {role} should be between 0 and 1, found {value}; pass probabilities, or use \
+             binary_cross_entropy_with_logits"
         ),
         None => Ok(()),
     }

@@ -2,7 +2,9 @@
 
 use super::{or_empty, ready};
 use crate::array::Array;
-use crate::autograd::{apply::apply, is_grad_enabled, GradMode, Grads, Kept, Op, Saved, Saves};
+use crate::autograd::{
+    apply::apply, check_writable, is_grad_enabled, GradMode, Grads, Kept, Op, Saved, Saves,
+};
 use crate::dtype::DType;
 use crate::kernels::batch_norm::{self, BatchNormBackward, Planes};
 use crate::kernels::rows::Float;
@@ -211,15 +213,26 @@ fn moments<T: Float>(x: &Array) -> Result<[Array; 2]> {
 
 /// `1 / sqrt(variance + eps)`, rounded once.
 fn rstd<T: Float>(variance: &Array, eps: f64) -> Result<Array> {
-    let of = |v: &T| T::from_f64(1.0 / (v.to_f64() + eps).sqrt());
-    Array::from_slice(&variance.slice::<T>().iter().map(of).collect::<Vec<T>>(), variance.shape())
+    let mut out = Array::empty(variance.shape(), T::DTYPE)?;
+    for (out, v) in out.slice_mut::<T>().iter_mut().zip(variance.slice::<T>()) {
+        *out = T::from_f64(1.0 / (v.to_f64() + eps).sqrt());
+    }
+    Ok(out)
 }
 
-/// Moves running statistics by `momentum` towards `value`, in place.
-fn follow(running: Option<&Tensor>, value: &Array, momentum: f64) -> Result<()> {
-    let Some(running) = running else { return Ok(()) };
-    let value = Tensor::constant(value.clone());
-    running.copy_(&(running.detach() * (1.0 - momentum) + value * momentum))
+/// Moves running mean and variance by `momentum` towards those of a batch of `count` values per channel,
+/// in place. Rounded once, as PyTorch computes it in float64.
+fn follow(running: [Option<&Tensor>; 2], batch: [&Array; 2], count: f64, momentum: f64) -> Result<()> {
+    let _off = GradMode::disabled();
+    for (running, value, factor) in
+        [(running[0], batch[0], 1.0), (running[1], batch[1], count / (count - 1.0))]
+    {
+        let Some(running) = running else { continue };
+        let value = Tensor::constant(value.to_dtype(DType::F64)?);
+        let old = running.detach().to_dtype(DType::F64)?;
+        running.copy_(&(old * (1.0 - momentum) + value * (momentum * factor)))?;
+    }
+    Ok(())
 }
 
 impl Tensor {
@@ -236,6 +249,11 @@ impl Tensor {
         let per_channel =
             [("running_mean", running[0]), ("running_var", running[1]), ("weight", weight), ("bias", bias)];
         check(self, per_channel, training)?;
+        if training {
+            // Before anything is computed: an error must leave both as they were.
+            let _off = GradMode::disabled();
+            running.into_iter().flatten().try_for_each(|x| check_writable("batch_norm", x))?;
+        }
         let x = ready(self.array(), self.dtype())?;
         let [mean, variance] = match (training, running) {
             (true, _) => dispatch_float!(x.dtype(), "batch_norm", T => moments::<T>(&x)?),
@@ -251,16 +269,9 @@ impl Tensor {
                 "batch_norm: Expected running_mean and running_var to be defined when training=False"
             ),
         };
-        if training {
-            let _off = GradMode::disabled();
-            let count = (self.numel() / self.shape()[1].max(1)) as f64;
-            follow(running[0], &mean, momentum)?;
-            let unbiased = Tensor::constant(variance.clone()) * (count / (count - 1.0));
-            follow(running[1], unbiased.array(), momentum)?;
-        }
         let rstd = dispatch_float!(x.dtype(), "batch_norm", T => rstd::<T>(&variance, eps)?);
         let (mut kept_mean, mut kept_rstd) = (Kept::default(), Kept::default());
-        kept_mean.set(mean);
+        kept_mean.set(mean.clone());
         kept_rstd.set(rstd);
         let op = BatchNorm {
             training,
@@ -271,6 +282,11 @@ impl Tensor {
             rstd: kept_rstd,
         };
         let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
-        apply(op, [self, &weight, &bias])
+        let out = apply(op, [self, &weight, &bias])?;
+        if training && self.numel() > 0 {
+            let count = (self.numel() / self.shape()[1]) as f64;
+            follow(running, [&mean, &variance], count, momentum)?;
+        }
+        Ok(out)
     }
 }

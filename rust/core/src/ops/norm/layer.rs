@@ -67,7 +67,7 @@ impl LayerNorm {
             out.slice_mut(),
             by_weight.as_mut().map(|out| out.slice_mut()),
             by_bias.as_mut().map(|out| out.slice_mut()),
-        );
+        )?;
         Ok([needs[0].then_some(out), by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
     }
 
@@ -220,6 +220,19 @@ impl Tensor {
             self.shape()
         );
         let cols = channels / groups * self.shape()[2..].iter().product::<usize>();
+        ensure!(
+            self.dtype().is_float(),
+            DType,
+            "group_norm: \"GroupNormKernelImpl\" not implemented for '{}'; convert with .float()",
+            self.dtype().scalar_name()
+        );
+        // PyTorch counts the values per group of the whole batch.
+        ensure!(
+            self.shape()[0].saturating_mul(cols) != 1,
+            Value,
+            "group_norm: Expected more than 1 value per channel when training, got input size {:?}",
+            self.shape()
+        );
         let rows = self.reshape(&[self.shape()[0], groups, cols])?;
         let mut out = rows.layer_norm(&[cols], None, None, eps)?.reshape(self.shape())?;
         let mut per_channel = Dims::from_elem(1, self.rank() - 1);
@@ -237,7 +250,7 @@ impl Tensor {
             let parameter = parameter.reshape(&per_channel)?;
             out = if role == "weight" { out.mul(&parameter)? } else { out.add(&parameter)? };
         }
-        Ok(out)
+        out.to_dtype(self.dtype()) // float32 parameters of 16-bit inputs have widened it
     }
 
     /// Rows of the last dims, which have `shape`, over their root mean square; then times `weight`.

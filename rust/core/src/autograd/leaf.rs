@@ -1,0 +1,129 @@
+//! Where a leaf's gradient arrives, and where gradients stay.
+
+use super::mode;
+use super::node::{lock, Backward, InputGrads, NodeRef, OutputGrads};
+use crate::array::Array;
+use crate::layout::Layout;
+use crate::tensor::{Tensor, WeakTensor};
+use crate::Result;
+use std::sync::{Arc, Mutex};
+
+/// A tensor's `.grad`, shared with the graphs that lead to it. It does not hold the tensor: a graph and
+/// its leaves are no cycle.
+#[derive(Debug, Default)]
+pub(crate) struct GradSlot {
+    grad: Mutex<Option<Tensor>>,
+    /// Held over a whole accumulation: backward passes of several threads may meet here.
+    adding: Mutex<()>,
+}
+
+impl GradSlot {
+    /// The gradient summed up so far.
+    pub fn get(&self) -> Option<Tensor> {
+        let mut held = lock(&self.grad);
+        let grad = held.as_mut()?;
+        if let Some(successor) = grad.successor() {
+            *grad = successor;
+        }
+        Some(grad.clone())
+    }
+
+    /// Replaces the gradient and returns the old one, which may hold a graph: drop it without locks.
+    #[must_use]
+    pub fn replace(&self, grad: Option<Tensor>) -> Option<Tensor> {
+        std::mem::replace(&mut lock(&self.grad), grad)
+    }
+
+    /// Adds `grad`, taking its memory over when nobody else holds it and it lies as a tensor of `layout` would.
+    pub fn accumulate(&self, grad: Tensor, layout: &Layout) -> Result<()> {
+        let adding = lock(&self.adding);
+        let recording = mode::is_grad_enabled();
+        let sum = match self.get() {
+            Some(held) if recording => held.add(&grad)?,
+            Some(held) if !held.array().layout().has_overlap() && held.array().storage().is_writable() => {
+                return held.add_(&grad);
+            }
+            Some(held) => held.add(&grad)?,
+            None if recording && grad.is_unique() => grad,
+            None if recording => grad.copy()?,
+            None if grad.is_unique() && lies_like(grad.array().layout(), layout) => grad.detach(),
+            None => {
+                let copy = Array::empty_like(layout, grad.dtype())?;
+                copy.copy_from(grad.array())?;
+                Tensor::constant(copy)
+            }
+        };
+        let old = self.replace(Some(sum));
+        drop(adding);
+        drop(old);
+        Ok(())
+    }
+
+    /// Adds the gradient of a tensor that is no leaf: never in place, the user may hold the last one.
+    pub fn retain(&self, grad: &Tensor) -> Result<()> {
+        let sum = match self.get() {
+            Some(held) => held.add(grad)?,
+            None => grad.copy()?,
+        };
+        drop(self.replace(Some(sum)));
+        Ok(())
+    }
+}
+
+/// Whether a gradient has the order of dims that a new tensor like `layout` has.
+fn lies_like(grad: &Layout, layout: &Layout) -> bool {
+    (grad.is_contiguous() && layout.is_contiguous()) || grad.strides() == layout.like().strides()
+}
+
+/// `a.grad = b; b.grad = c; ...` is freed in a loop.
+impl Drop for GradSlot {
+    fn drop(&mut self) {
+        let take = |slot: &mut GradSlot| slot.grad.get_mut().ok().and_then(Option::take);
+        let mut next = take(self);
+        while let Some(mut grad) = next {
+            next = grad.sole_grad_slot().and_then(take);
+        }
+    }
+}
+
+/// The node at which a leaf's gradient arrives.
+#[derive(Debug)]
+pub(crate) struct AccumulateGrad {
+    slot: Arc<GradSlot>,
+    array: Array,
+    tensor: Mutex<WeakTensor>,
+}
+
+impl AccumulateGrad {
+    /// The node of the leaf `tensor`, whose data is `array` and whose gradient goes to `slot`.
+    pub fn new(slot: Arc<GradSlot>, array: Array, tensor: WeakTensor) -> Self {
+        Self { slot, array, tensor: Mutex::new(tensor) }
+    }
+}
+
+impl Backward for AccumulateGrad {
+    fn name(&self) -> String {
+        "AccumulateGrad".into()
+    }
+
+    fn backward(&self, _node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+        if let Some(grad) = grads.pop().flatten() {
+            self.slot.accumulate(grad, self.array.layout())?;
+        }
+        Ok(InputGrads::new())
+    }
+
+    fn leaf(&self, node: &NodeRef) -> Option<Tensor> {
+        let mut tensor = lock(&self.tensor);
+        Some(tensor.upgrade().unwrap_or_else(|| {
+            // Nobody holds the leaf any more; its data and its gradient are still here.
+            let leaf = Tensor::leaf_of(self.array.clone(), self.slot.clone(), node.clone());
+            *tensor = leaf.downgrade();
+            leaf
+        }))
+    }
+
+    fn moved_to(&self, leaf: &Tensor) {
+        *lock(&self.tensor) = leaf.downgrade();
+    }
+}

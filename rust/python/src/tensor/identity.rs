@@ -1,0 +1,91 @@
+//! One Python object per tensor: a result that has an object already comes back as that object.
+//!
+//! A tensor of the core has a word for us. It names the tensor's object without keeping it alive: an exact
+//! `Tensor` by its address, an object of a subclass by a weak reference, marked by the lowest bit. A
+//! subclass runs Python code while it is freed, with no references left; its address must not be used then,
+//! and the weak reference knows. An exact `Tensor` runs none before our `Drop` clears the word.
+
+use super::PyTensor;
+use firesteel::Tensor;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+/// A tensor on its way to Python: every method and function returns this.
+#[derive(Debug)]
+pub struct Out(pub Tensor);
+
+impl<'py> IntoPyObject<'py> for Out {
+    type Target = PyTensor;
+    type Output = Bound<'py, PyTensor>;
+    type Error = PyErr;
+
+    #[inline]
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyTensor>> {
+        if let Some(object) = find(py, &self.0) {
+            return Ok(object);
+        }
+        let object = Bound::new(py, PyTensor::bare(self.0))?;
+        register(&object)?;
+        Ok(object)
+    }
+}
+
+/// Marks a word that is a weak reference.
+const WEAK: usize = 1;
+
+/// The object of `tensor`, if it has one.
+#[inline]
+fn find<'py>(py: Python<'py>, tensor: &Tensor) -> Option<Bound<'py, PyTensor>> {
+    let word = tensor.object().load(Acquire);
+    if word.is_null() {
+        return None;
+    }
+    find_object(py, word)
+}
+
+fn find_object(py: Python<'_>, word: *mut ()) -> Option<Bound<'_, PyTensor>> {
+    let address = word.map_addr(|address| address & !WEAK).cast::<ffi::PyObject>();
+    // SAFETY: we are attached, and `forget` clears the word before the object (or the weak reference, which
+    // the word owns) goes; so what it names is alive.
+    let object = unsafe { Bound::from_borrowed_ptr(py, address) };
+    if word.addr() & WEAK == 0 {
+        return object.cast_into_exact().ok();
+    }
+    object.cast::<PyWeakrefReference>().ok()?.upgrade()?.cast_into().ok()
+}
+
+/// Makes `object` the one that its tensor is known by, unless there is another.
+pub fn register(object: &Bound<'_, PyTensor>) -> PyResult<()> {
+    let this = object.get();
+    let tensor = this.tensor();
+    if !tensor.object().load(Acquire).is_null() {
+        return Ok(());
+    }
+    let word = if object.cast_exact::<PyTensor>().is_ok() {
+        object.as_ptr().cast::<()>()
+    } else {
+        let weak = PyWeakrefReference::new(object.as_any())?;
+        weak.into_ptr().cast::<()>().map_addr(|address| address | WEAK)
+    };
+    tensor.object().store(word, Release);
+    this.word.store(word, Release);
+    Ok(())
+}
+
+/// Ends what `register` began: `tensor` has no object from now on.
+pub fn forget(this: &PyTensor, tensor: &Tensor) {
+    let word = this.word.swap(std::ptr::null_mut(), AcqRel);
+    if word.is_null() {
+        return;
+    }
+    let _ = tensor.object().compare_exchange(word, std::ptr::null_mut(), AcqRel, Acquire);
+    if word.addr() & WEAK != 0 {
+        let weak = word.map_addr(|address| address & !WEAK).cast::<ffi::PyObject>();
+        Python::attach(|py| {
+            // SAFETY: `register` left this reference to the word, which is gone.
+            drop(unsafe { Bound::<PyAny>::from_owned_ptr(py, weak) });
+        });
+    }
+}

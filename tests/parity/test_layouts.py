@@ -1,0 +1,40 @@
+"""Results lie in memory as PyTorch's do, whatever the layout of the operand."""
+
+import random
+
+import pytest
+
+import firesteel
+from tensors import torch
+
+pytestmark = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
+
+
+def twisted(lib, seed):
+    """A view of random strides: transposed, sliced, expanded."""
+    rng = random.Random(seed)
+    x = lib.arange(120).float().view(rng.choice([(2, 3, 4, 5), (4, 30), (120,), (2, 1, 60), (5, 1, 24)]))
+    for _ in range(3):
+        turn = rng.randrange(4)
+        if turn == 0 and x.dim() > 1:
+            a, b = rng.sample(range(x.dim()), 2)
+            x = x.transpose(a, b)
+        elif turn == 1:
+            x = x.narrow(0, 0, max(1, x.shape[0] // 2))
+        elif turn == 2:
+            x = x[..., ::2]
+        elif x.dim() < 5:
+            x = x.unsqueeze(rng.randrange(x.dim() + 1))
+            x = x.expand([2 if n == 1 and rng.random() < 0.5 else -1 for n in x.shape])
+    return x
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_order_of_dims_is_kept(seed):
+    ours, theirs = twisted(firesteel, seed), twisted(torch, seed)
+    assert ours.stride() == theirs.stride()
+    for call in (lambda x: x * 2, lambda x: x.exp(), lambda x: x.clone()):
+        a, b = call(ours), call(theirs)
+        assert a.tolist() == pytest.approx(b.tolist()) if a.dim() == 1 else a.shape == b.shape
+        significant = [d for d, n in enumerate(b.shape) if n > 1]
+        assert [a.stride(d) for d in significant] == [b.stride(d) for d in significant]

@@ -1,0 +1,37 @@
+"""The types that users see: mypy passes a typed program, and the stub's aliases are true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firesteel import _core
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "tests" / "typing" / "sample.py"
+STUB = ROOT / "python" / "firesteel" / "_core.pyi"
+
+
+def _run(*command: object) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_typed_program_passes_mypy() -> None:
+    pytest.importorskip("mypy")
+    _run("-m", "mypy", SAMPLE)
+
+
+def test_the_typed_program_runs() -> None:
+    assert re.fullmatch(r"accuracy \d\d%\n", _run(SAMPLE))
+
+
+def test_functions_that_the_stub_calls_methods_are_those_methods() -> None:
+    aliases = re.findall(r"^(\w+) = Tensor\.(\w+)$", STUB.read_text(), re.MULTILINE)
+    assert len(aliases) > 100
+    assert not [name for name, method in aliases if getattr(_core, name) is not getattr(_core.Tensor, method)]
