@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import builtins
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
-from firesteel._tensor import allclose as allclose, equal as equal, isclose as isclose, round as round
+from firesteel._tensor import allclose as allclose, isclose as isclose
 from firesteel._types import Size as Size, device as device, finfo as finfo, iinfo as iinfo
 from firesteel.autograd.grad_mode import (
     enable_grad as enable_grad,
@@ -94,7 +94,7 @@ def is_inference_mode_enabled() -> builtins.bool:
     return False
 
 
-def result_type(tensor1, tensor2) -> _core.dtype:
+def result_type(tensor1: Any, tensor2: Any) -> _core.dtype:
     """The dtype of a sum of two tensors or numbers."""
     operands = []
     for given in (tensor1, tensor2):
@@ -150,4 +150,11 @@ def can_cast(from_: _core.dtype, to: _core.dtype) -> builtins.bool:
 # Other spellings of the same functions.
 absolute = _core.abs
 concatenate = _core.concat
-del _alias, _name
+divide = _core.div
+greater = _core.gt
+greater_equal = _core.ge
+less = _core.lt
+less_equal = _core.le
+negative = _core.neg
+not_equal = _core.ne
+subtract = _core.sub

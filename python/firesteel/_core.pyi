@@ -987,7 +987,9 @@ floor = Tensor.floor
 floor_ = Tensor.floor_
 ceil = Tensor.ceil
 ceil_ = Tensor.ceil_
-round = Tensor.round
+
+def round(input: Tensor, *, decimals: _int = 0, out: Tensor | None = None) -> Tensor: ...
+
 round_ = Tensor.round_
 trunc = Tensor.trunc
 trunc_ = Tensor.trunc_

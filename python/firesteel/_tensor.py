@@ -101,8 +101,8 @@ def _inplace(name: str) -> Callable[..., Tensor]:
 for _name in ("eq", "ge", "gt", "le", "lt", "ne", "tril", "triu"):
     setattr(Tensor, f"{_name}_", _inplace(_name))
 
-# Other spellings of the same methods, and of the functions of the module.
-ALIASES = {
+# Other spellings of the same methods.
+_ALIASES = {
     "absolute": "abs",
     "divide": "div",
     "greater": "gt",
@@ -113,7 +113,7 @@ ALIASES = {
     "not_equal": "ne",
     "subtract": "sub",
 }
-for _alias, _name in ALIASES.items():
+for _alias, _name in _ALIASES.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
     if hasattr(Tensor, f"{_name}_"):
         setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
@@ -169,6 +169,22 @@ def equal(input: Tensor, other: Tensor) -> bool:
 _round = Tensor.round
 
 
+def _round_to(self: Tensor, *, decimals: int = 0) -> Tensor:
+    """round(*, decimals=0) -> Tensor: nearest number with that many decimals, halves to even.
+
+    Args:
+        decimals: digits kept after the point; negative counts to the left of it.
+    """
+    if decimals == 0:
+        return _round(self)
+    if not self.is_floating_point():
+        raise RuntimeError(
+            f"round: decimals={decimals} is not implemented for {self.dtype}; convert with .float()"
+        )
+    scale = 10.0 ** abs(decimals)
+    return _round(self * scale) / scale if decimals > 0 else _round(self / scale) * scale
+
+
 def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
     """round(input, *, decimals=0, out=None) -> Tensor: nearest number with so many decimals, halves to even.
 
@@ -176,15 +192,7 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
         decimals: digits kept after the point; negative counts to the left of it.
         out: where the result is written.
     """
-    if decimals == 0:
-        result = _round(input)
-    elif not input.is_floating_point():
-        raise RuntimeError(
-            f"round: decimals={decimals} is not implemented for {input.dtype}; convert with .float()"
-        )
-    else:
-        scale = 10.0 ** abs(decimals)
-        result = _round(input * scale) / scale if decimals > 0 else _round(input / scale) * scale
+    result = _round_to(input, decimals=decimals)
     return result if out is None else out.copy_(result)
 
 
@@ -196,7 +204,7 @@ for _name, _method in {
     "allclose": allclose,
     "equal": equal,
     "isclose": isclose,
-    "round": round,
+    "round": _round_to,
     "type": _type,
 }.items():
     setattr(Tensor, _name, _method)

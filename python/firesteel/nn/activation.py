@@ -435,7 +435,7 @@ class Softshrink(Module):
         return f"{self.lambd}"
 
 
-class GLU(_AlongDim):
+class GLU(Module):
     """Returns the first half of `dim` times the sigmoid of the second half.
 
     Example:
@@ -445,10 +445,14 @@ class GLU(_AlongDim):
     """
 
     def __init__(self, dim: int = -1) -> None:
-        super().__init__(dim)
+        super().__init__()
+        self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
 
 
 class Softmax(_AlongDim):

@@ -428,7 +428,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         )
     if mode != "constant" and value:
         raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
-    original = input
+    joined = False
     for i in range(len(pad) // 2):
         before, after = pad[2 * i], pad[2 * i + 1]
         dim = input.ndim - 1 - i
@@ -440,8 +440,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
                 input = _pad_constant(input, dim, before, after, value or 0)
             else:
                 input = input.index_select(dim, _padded_index(input.shape[dim], before, after, mode))
-            original = None
-    return input if original is None else input.clone()
+            joined = True
+    return input if joined else input.clone()
 
 
 def _cropped(input: Tensor, dim: int, before: int, after: int) -> Tensor:

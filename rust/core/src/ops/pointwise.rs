@@ -431,6 +431,9 @@ impl Tensor {
 
     /// In-place [`Tensor::sub_scaled`].
     pub fn sub_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
-        apply_inplace(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0", exact: false }, [self, other])
+        apply_inplace(
+            AddScaled { alpha: negated(alpha.into()), node: "SubBackward0", exact: false },
+            [self, other],
+        )
     }
 }
