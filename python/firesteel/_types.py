@@ -155,4 +155,4 @@ class iinfo:
         self.bits, self.min, self.max = self._LIMITS[self.dtype]
 
     def __repr__(self) -> str:
-        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"
