@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
-from firesteel._tensor import allclose as allclose, isclose as isclose
+from firesteel._tensor import allclose as allclose, equal as equal, isclose as isclose, round as round
 from firesteel._types import Size as Size, device as device, finfo as finfo, iinfo as iinfo
 from firesteel.autograd.grad_mode import (
     enable_grad as enable_grad,
@@ -94,16 +94,21 @@ def is_inference_mode_enabled() -> builtins.bool:
     return False
 
 
-def result_type(tensor1: Any, tensor2: Any) -> _core.dtype:
+def result_type(
+    tensor1: _core.Tensor | builtins.float, tensor2: _core.Tensor | builtins.float
+) -> _core.dtype:
     """The dtype of a sum of two tensors or numbers."""
-    operands = []
-    for given in (tensor1, tensor2):
-        one = given.detach() if isinstance(given, _core.Tensor) else given
+
+    def sample(given: _core.Tensor | builtins.float) -> _core.Tensor | builtins.float:
         # One element is enough to ask; a 0-d tensor must stay one, it weighs less than others.
-        is_large = isinstance(one, _core.Tensor) and one.ndim
-        operands.append(_core.zeros(1, dtype=one.dtype) if is_large else one)
-    left, right = operands
-    if not builtins.any(isinstance(one, _core.Tensor) for one in operands):
+        if isinstance(given, _core.Tensor):
+            return _core.zeros(1, dtype=given.dtype) if given.ndim else given.detach()
+        return given
+
+    left, right = sample(tensor1), sample(tensor2)
+    if not isinstance(left, _core.Tensor):
+        left, right = right, left
+    if not isinstance(left, _core.Tensor):
         left = _core.tensor(left)
     return (left * right).dtype
 
@@ -148,13 +153,17 @@ def can_cast(from_: _core.dtype, to: _core.dtype) -> builtins.bool:
 
 
 # Other spellings of the same functions.
-absolute = _core.abs
 concatenate = _core.concat
-divide = _core.div
-greater = _core.gt
-greater_equal = _core.ge
-less = _core.lt
-less_equal = _core.le
-negative = _core.neg
-not_equal = _core.ne
-subtract = _core.sub
+if TYPE_CHECKING:
+    absolute = _core.abs
+    divide = _core.div
+    greater = _core.gt
+    greater_equal = _core.ge
+    less = _core.lt
+    less_equal = _core.le
+    negative = _core.neg
+    not_equal = _core.ne
+    subtract = _core.sub
+for _alias, _name in _tensor.ALIASES.items():
+    globals()[_alias] = getattr(_core, _name)
+del _alias, _name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,8 @@ def _inplace(name: str) -> Callable[..., Tensor]:
 for _name in ("eq", "ge", "gt", "le", "lt", "ne", "tril", "triu"):
     setattr(Tensor, f"{_name}_", _inplace(_name))
 
-# Other spellings of the same methods.
-_ALIASES = {
+# Other spellings of the same methods, and of the functions of the module.
+ALIASES = {
     "absolute": "abs",
     "divide": "div",
     "greater": "gt",
@@ -113,7 +114,7 @@ _ALIASES = {
     "not_equal": "ne",
     "subtract": "sub",
 }
-for _alias, _name in _ALIASES.items():
+for _alias, _name in ALIASES.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
     if hasattr(Tensor, f"{_name}_"):
         setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
@@ -196,6 +197,16 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
     return result if out is None else out.copy_(result)
 
 
+def _rebuild_generator(state: Tensor) -> Generator:
+    generator = Generator()
+    generator.set_state(state)
+    return generator
+
+
+def _reduce_generator(self: Generator) -> tuple[Any, ...]:
+    return _rebuild_generator, (self.get_state(),)
+
+
 for _name, _method in {
     "__copy__": _copy,
     "__deepcopy__": _deepcopy,
@@ -209,19 +220,8 @@ for _name, _method in {
 }.items():
     setattr(Tensor, _name, _method)
 
+copyreg.pickle(Generator, _reduce_generator)
+
 # The core's own functions of these names can do less.
 for _name, _function in {"equal": equal, "round": round}.items():
     setattr(_core, _name, _function)
-
-
-def _rebuild_generator(state: Tensor) -> Generator:
-    generator = Generator()
-    generator.set_state(state)
-    return generator
-
-
-def _reduce_generator(self: Generator) -> tuple[Any, ...]:
-    return _rebuild_generator, (self.get_state(),)
-
-
-setattr(Generator, "__reduce__", _reduce_generator)  # noqa: B010

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import firesteel
 
 if TYPE_CHECKING:
-    from firesteel import Tensor
+    from firesteel import Generator, Tensor
 
 _SEED_OF_DIRECTIONS = 1
 _SEED_OF_GRAD_OUTPUTS = 2
@@ -405,7 +405,7 @@ def _flat(tensor: Tensor) -> list[float]:
     return values
 
 
-def _random_like(tensor: Tensor, generator: firesteel.Generator, strided: bool = False) -> Tensor:
+def _random_like(tensor: Tensor, generator: Generator, strided: bool = False) -> Tensor:
     """The next uniform numbers in [-1, 1) of `generator`, in the shape of `tensor`."""
     shape = (*tensor.shape, 2) if strided else tuple(tensor.shape)
     values = firesteel.rand(shape, generator=generator, dtype=tensor.dtype) * 2 - 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from firesteel import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Any, Self, TypeVar, overload
 
     _F = TypeVar("_F", bound=Callable[..., Any])
@@ -43,11 +43,13 @@ class _Mode:
 
         return cast("_F", wrapper)
 
-    def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _around_generator(
+        self, function: Callable[..., Generator[Any, Any, Any]]
+    ) -> Callable[..., Generator[Any, Any, Any]]:
         """Sets the mode whenever the generator runs; between its values the caller's mode holds."""
 
         @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             with self._fresh():
                 generator = function(*args, **kwargs)
             resume: Callable[[Any], Any] = generator.send

@@ -444,6 +444,8 @@ class GLU(Module):
         tensor([0.5000])
     """
 
+    dim: int
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim

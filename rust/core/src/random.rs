@@ -103,6 +103,12 @@ pub fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// The default generator that the process's threads share.
+static OF_PROCESS: LazyLock<Arc<Mutex<Generator>>> = LazyLock::new(|| {
+    par::at_fork(hold_for_fork, let_go_after_fork);
+    Arc::new(Mutex::new(Generator::new(fresh_seed())))
+});
+
 thread_local! {
     /// The default generator of this thread, where it does not share the process's.
     static OF_THREAD: RefCell<Option<Arc<Mutex<Generator>>>> = const { RefCell::new(None) };
@@ -113,7 +119,7 @@ thread_local! {
 ///
 /// A forked child goes on with a copy of it, as in PyTorch.
 pub fn default_generator() -> Arc<Mutex<Generator>> {
-    OF_THREAD.with_borrow(Option::clone).unwrap_or_else(|| of_process().clone())
+    OF_THREAD.with_borrow(Option::clone).unwrap_or_else(|| OF_PROCESS.clone())
 }
 
 /// Gives the calling thread a default generator of its own, so that what it draws depends on `seed` alone and
@@ -122,22 +128,14 @@ pub fn use_thread_generator(seed: u64) {
     OF_THREAD.set(Some(Arc::new(Mutex::new(Generator::new(seed)))));
 }
 
-/// The generator that all threads share which were given none of their own.
-fn of_process() -> &'static Arc<Mutex<Generator>> {
-    static GENERATOR: LazyLock<Arc<Mutex<Generator>>> = LazyLock::new(|| {
-        par::at_fork(hold_for_fork, let_go_after_fork);
-        Arc::new(Mutex::new(Generator::new(fresh_seed())))
-    });
-    &GENERATOR
-}
-
 thread_local! {
     static HELD: Cell<Option<MutexGuard<'static, Generator>>> = const { Cell::new(None) };
 }
 
-/// While a process forks, nobody draws: the child has no thread that would unlock its copy.
+/// While a process forks, nobody draws from what its threads share: the child has no thread that would unlock
+/// its copy.
 extern "C" fn hold_for_fork() {
-    HELD.set(Some(of_process().lock().unwrap_or_else(PoisonError::into_inner)));
+    HELD.set(Some(OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
 extern "C" fn let_go_after_fork() {
