@@ -103,7 +103,6 @@ def test_shared_parameter_is_listed_once():
     assert list(both.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
 
 
-@pytest.mark.xfail(strict=False, reason="needs data= of another dtype")
 def test_conversion_and_modes():
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert net.double() is net and net[0].weight.dtype == torch.float64

@@ -11,8 +11,6 @@ import pytest
 import firesteel
 from firesteel import nn
 
-NEEDS_DATA = pytest.mark.xfail(strict=False, reason="needs data= of another dtype")
-
 
 def _tied() -> nn.Module:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
@@ -20,7 +18,6 @@ def _tied() -> nn.Module:
     return model
 
 
-@NEEDS_DATA
 def test_ties_stay_when_a_module_changes_its_dtype() -> None:
     model = _tied()
     before = list(model.parameters())
@@ -30,7 +27,6 @@ def test_ties_stay_when_a_module_changes_its_dtype() -> None:
     assert {p.dtype for p in model.parameters()} == {firesteel.float64}
 
 
-@NEEDS_DATA
 def test_an_optimizer_made_before_the_conversion_trains_the_module() -> None:
     model = nn.Linear(2, 1)
     optimizer = firesteel.optim.SGD(model.parameters(), lr=0.5)
@@ -41,7 +37,6 @@ def test_an_optimizer_made_before_the_conversion_trains_the_module() -> None:
     assert (before - model.weight.detach()).tolist() == [[0.5, 0.5]]
 
 
-@NEEDS_DATA
 def test_gradients_hooks_and_attributes_stay() -> None:
     model = nn.Linear(2, 1)
     model.weight.note = "kept"
