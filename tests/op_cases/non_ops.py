@@ -40,8 +40,8 @@ _REASONS = {
     DTYPES: "promote_types result_type can_cast finfo iinfo Tensor.type",
     FILES: "save load",
     MEMORY: """Tensor.data_ptr Tensor.cpu Tensor.cuda Tensor.storage Tensor.untyped_storage
-        Tensor.share_memory_ Tensor.is_shared Tensor.pin_memory Tensor.is_pinned Tensor.set_
-        Tensor.resize_""",
+        Tensor.share_memory_ Tensor.is_shared Tensor.pin_memory Tensor.is_pinned
+        Tensor.set_ Tensor.resize_""",
 }
 
 NON_OPS = {name: reason for reason, names in _REASONS.items() for name in names.split()}
