@@ -17,12 +17,13 @@ struct View {
     storage: Arc<Storage>,
     layout: Layout,
     dtype: DType,
+    is_number: bool,
 }
 
 impl Array {
     #[inline]
     fn make(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Self {
-        Self(Arc::new(View { storage, layout, dtype }))
+        Self(Arc::new(View { storage, layout, dtype, is_number: false }))
     }
 
     /// A new contiguous array whose elements have no value yet.
@@ -54,6 +55,23 @@ impl Array {
         let mut out = Self::empty(&[], T::DTYPE)?;
         out.slice_mut::<T>()[0] = value;
         Ok(out)
+    }
+
+    /// A new 0-d array that stands for a number without a dtype of its own: its dtype gives way to that
+    /// of any array beside it, and may be wider to hold all digits of the number.
+    #[inline]
+    pub(crate) fn number<T: Element>(value: T) -> Result<Self> {
+        let storage = Arc::new(Storage::uninit(std::mem::size_of::<T>())?);
+        let view = View { storage, layout: Layout::contiguous(&[]), dtype: T::DTYPE, is_number: true };
+        let mut out = Self(Arc::new(view));
+        out.slice_mut::<T>()[0] = value;
+        Ok(out)
+    }
+
+    /// Whether it stands for a number without a dtype of its own.
+    #[inline]
+    pub(crate) fn is_number(&self) -> bool {
+        self.0.is_number
     }
 
     /// A new array of `shape` with the elements of `values` in row-major order.

@@ -1,6 +1,7 @@
 //! Nodes of the graph, grad mode, and `autograd.grad`.
 
 use crate::enter::enter_long;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::autograd::{mode, HookHandle, NodeRef, Options};
 use firesteel::Tensor;
@@ -39,9 +40,9 @@ impl PyNode {
 
     /// The leaf whose gradient this node collects; only `AccumulateGrad` has one.
     #[getter]
-    fn variable(&self) -> PyResult<PyTensor> {
+    fn variable(&self) -> PyResult<Out> {
         match self.0.op().leaf(&self.0) {
-            Some(leaf) => Ok(PyTensor::new(leaf)),
+            Some(leaf) => Ok(Out(leaf)),
             None => Err(pyo3::exceptions::PyAttributeError::new_err(format!(
                 "'{}' object has no attribute 'variable'; only AccumulateGrad has one",
                 self.0.name()
@@ -115,13 +116,7 @@ fn optional_tensors(value: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<
     }
     items
         .iter()
-        .map(|item| {
-            if item.is_none() {
-                Ok(None)
-            } else {
-                Ok(Some(item.cast::<PyTensor>()?.get().tensor().clone()))
-            }
-        })
+        .map(|item| if item.is_none() { Ok(None) } else { Ok(Some(item.cast::<PyTensor>()?.get().tensor())) })
         .collect()
 }
 
@@ -141,7 +136,7 @@ fn _grad<'py>(
     let grad_outputs = optional_tensors(grad_outputs, outputs.len())?;
     let options = Options { retain_graph, create_graph };
     let grads = enter_long(py, || firesteel::autograd::grad(&outputs, &grad_outputs, &inputs, options))?;
-    PyTuple::new(py, grads.into_iter().map(|grad| grad.map(PyTensor::new)))
+    PyTuple::new(py, grads.into_iter().map(|grad| grad.map(Out)))
 }
 
 /// Adds gradients of several roots to their leaves.

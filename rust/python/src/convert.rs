@@ -4,7 +4,7 @@ use crate::dtype::PyDType;
 use crate::error::IntoPy;
 use crate::tensor::PyTensor;
 use firesteel::{DType, Scalar, Tensor};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyTuple};
@@ -38,17 +38,20 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
     #[inline]
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         if let Ok(tensor) = value.cast_exact::<PyTensor>() {
-            return Ok(Operand::Tensor(tensor.get().tensor().clone()));
+            return Ok(Operand::Tensor(tensor.get().tensor()));
+        }
+        if let Ok(float) = value.cast_exact::<PyFloat>() {
+            return Ok(Operand::Scalar(Scalar::Float(float.extract()?)));
+        }
+        if let Ok(tensor) = value.cast::<PyTensor>() {
+            return Ok(Operand::Tensor(tensor.get().tensor()));
         }
         if let Some(scalar) = scalar_of(&value) {
             return Ok(Operand::Scalar(scalar));
         }
-        match value.cast::<PyTensor>() {
-            Ok(tensor) => Ok(Operand::Tensor(tensor.get().tensor().clone())),
-            Err(_) => Err(PyTypeError::new_err(format!(
-                "expected a Tensor or a number, not {}",
-                value.get_type().name()?
-            ))),
+        match crate::numpy::array_of(&value) {
+            Ok(Some(array)) => Ok(Operand::Tensor(Tensor::constant(array))),
+            _ => Err(not_a_number("a Tensor or a number", &value)?),
         }
     }
 }
@@ -56,6 +59,11 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
 /// A number, if it is one: Python's, or one that converts like NumPy's scalars.
 #[inline]
 pub fn scalar_of(value: &Bound<'_, PyAny>) -> Option<Scalar> {
+    python_scalar(value).or_else(|| numpy_scalar(value))
+}
+
+#[inline]
+fn python_scalar(value: &Bound<'_, PyAny>) -> Option<Scalar> {
     if let Ok(float) = value.cast_exact::<PyFloat>() {
         return Some(Scalar::Float(float.extract().ok()?));
     }
@@ -65,13 +73,13 @@ pub fn scalar_of(value: &Bound<'_, PyAny>) -> Option<Scalar> {
     if let Ok(int) = value.cast::<PyInt>() {
         return match int.extract::<i64>() {
             Ok(int) => Some(Scalar::Int(int)),
-            Err(_) => int.extract::<f64>().ok().map(Scalar::Float),
+            Err(_) => None, // see `not_a_number`
         };
     }
     if let Ok(float) = value.cast::<PyFloat>() {
         return Some(Scalar::Float(float.extract().ok()?));
     }
-    numpy_scalar(value)
+    None
 }
 
 /// NumPy's scalars have `dtype` and `item`, but no length.
@@ -84,7 +92,7 @@ fn numpy_scalar(value: &Bound<'_, PyAny>) -> Option<Scalar> {
     if !shape.cast::<PyTuple>().is_ok_and(|shape| shape.is_empty()) {
         return None;
     }
-    scalar_of(&value.call_method0(intern!(py, "item")).ok()?)
+    python_scalar(&value.call_method0(intern!(py, "item")).ok()?)
 }
 
 /// A number argument, for functions that take nothing else.
@@ -98,7 +106,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Number {
             return Ok(Number(scalar));
         }
         if let Ok(tensor) = value.cast::<PyTensor>() {
-            let tensor = tensor.get().tensor();
+            let tensor = &tensor.get().tensor();
             if tensor.numel() == 1 && !tensor.requires_grad() {
                 let array = tensor.array();
                 return Ok(Number(if tensor.dtype().is_float() {
@@ -108,8 +116,19 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Number {
                 }));
             }
         }
-        Err(PyTypeError::new_err(format!("expected a number, not {}", value.get_type().name()?)))
+        Err(not_a_number("a number", &value)?)
     }
+}
+
+/// What to say of a value that [`scalar_of`] takes for no number.
+#[cold]
+fn not_a_number(expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    if value.cast::<PyInt>().is_ok() {
+        return Ok(PyOverflowError::new_err(format!(
+            "int too big to convert: {value} does not fit into 64 bits; use a float"
+        )));
+    }
+    Ok(PyTypeError::new_err(format!("expected {expected}, not {}", value.get_type().name()?)))
 }
 
 /// One integer: Python's, NumPy's, or a tensor with one element.
@@ -196,7 +215,7 @@ impl Nested {
             return Ok(());
         }
         if let Ok(tensor) = value.cast::<PyTensor>() {
-            let tensor = tensor.get().tensor();
+            let tensor = &tensor.get().tensor();
             if tensor.numel() == 1 && depth == self.shape.len() {
                 let value = tensor.array().item_f64().py(value.py())?;
                 self.values.push(if tensor.dtype().is_float() {
@@ -211,6 +230,11 @@ impl Nested {
             return Err(PyValueError::new_err(format!(
                 "tensor: only one element tensors can be converted to Python scalars, got shape {:?}; use stack",
                 tensor.shape()
+            )));
+        }
+        if value.cast::<PyInt>().is_ok() {
+            return Err(PyValueError::new_err(format!(
+                "tensor: Overflow when unpacking long long: {value} does not fit into 64 bits; use a float"
             )));
         }
         let is_text = value.cast::<pyo3::types::PyString>().is_ok();
@@ -274,6 +298,11 @@ pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
     let is_scalar = scalar_of(data).is_some();
     nested.read(data, 0, !is_scalar)?;
     let dtype = dtype.unwrap_or_else(|| nested.dtype());
+    if !dtype.is_float() {
+        for value in &nested.values {
+            value.check_fits("tensor", dtype).py(py)?;
+        }
+    }
     let array = if dtype.is_float() {
         let values: Vec<f64> = nested.values.iter().map(|v| v.to_f64()).collect();
         firesteel::Array::from_slice(&values, &nested.shape)
@@ -294,22 +323,31 @@ pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
 #[derive(Debug, Clone, Copy)]
 pub struct DTypeArg(pub DType);
 
-impl<'a, 'py> FromPyObject<'a, 'py> for DTypeArg {
-    type Error = PyErr;
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+impl DTypeArg {
+    /// The dtype that `value` stands for, if it stands for one.
+    pub fn of(value: &Bound<'_, PyAny>) -> Option<DType> {
         if let Ok(dtype) = value.cast::<PyDType>() {
-            return Ok(DTypeArg(dtype.get().0));
+            return Some(dtype.get().0);
         }
         // `dtype=float`: Python's types stand for torch's widest, as in PyTorch.
         let py = value.py();
         if value.is(py.get_type::<PyFloat>()) {
-            Ok(DTypeArg(DType::F64))
+            Some(DType::F64)
         } else if value.is(py.get_type::<PyInt>()) {
-            Ok(DTypeArg(DType::I64))
+            Some(DType::I64)
         } else if value.is(py.get_type::<PyBool>()) {
-            Ok(DTypeArg(DType::Bool))
+            Some(DType::Bool)
         } else {
-            Err(PyTypeError::new_err(format!("expected a dtype such as firesteel.float32, not {value:?}")))
+            None
         }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for DTypeArg {
+    type Error = PyErr;
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        DTypeArg::of(&value).map(DTypeArg).ok_or_else(|| {
+            PyTypeError::new_err(format!("expected a dtype such as firesteel.float32, not {value:?}"))
+        })
     }
 }

@@ -3,51 +3,61 @@
 use crate::convert::{ints_of, ints_of_args, shape_of, tensor_of, DTypeArg, Number};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::{DType, Scalar, Tensor};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+/// A tensor of the core on its way into a new object of a subclass: only this module can make one.
+#[pyclass(frozen)]
+struct Wrapped(Tensor);
+
 /// A new object of `cls`, a subclass of `Tensor`, around `tensor`.
 pub fn with_class<'py>(cls: &Bound<'py, PyType>, tensor: Tensor) -> PyResult<Bound<'py, PyAny>> {
     let py = cls.py();
-    let source = Py::new(py, PyTensor::new(tensor))?;
     let new = py.get_type::<PyTensor>().getattr(intern!(py, "__new__"))?;
-    new.call((cls, source), Some(&[("_alias", true)].into_py_dict(py)?))
+    let object = new.call1((cls, Py::new(py, Wrapped(tensor))?))?;
+    crate::tensor::register_object(object.cast::<PyTensor>()?)?;
+    Ok(object)
 }
-
-use pyo3::types::IntoPyDict;
 
 /// `Tensor(...)`: PyTorch's old constructor, a shape or data, always float32.
 pub fn legacy_tensor(
     py: Python<'_>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Tensor> {
+    if let Some(kwargs) = kwargs.filter(|kwargs| !kwargs.is_empty()) {
+        return Err(pyo3::exceptions::PyTypeError::new_err(format!(
+            "Tensor: unexpected keyword arguments {}; use tensor(data, dtype=...)",
+            kwargs.keys()
+        )));
+    }
     if args.is_empty() {
-        return Tensor::empty(&[0], DType::F32).py(py).map(PyTensor::new);
+        return Tensor::empty(&[0], DType::F32).py(py);
     }
     let first = args.get_item(0)?;
+    if let Ok(wrapped) = first.cast::<Wrapped>() {
+        return Ok(wrapped.get().0.clone());
+    }
     if let Ok(tensor) = first.cast::<PyTensor>() {
-        // Only `with_class` asks for the very same tensor.
-        let alias = kwargs.is_some_and(|k| k.contains("_alias").unwrap_or(false));
-        let tensor = tensor.get().tensor();
-        return Ok(PyTensor::new(if alias { tensor.clone() } else { tensor.detach() }));
+        return Ok(tensor.get().tensor().detach());
     }
     if first.cast::<pyo3::types::PyInt>().is_ok() {
         let shape = shape_of("Tensor", &ints_of_args(args)?)?;
-        return Tensor::empty(&shape, DType::F32).py(py).map(PyTensor::new);
+        return Tensor::empty(&shape, DType::F32).py(py);
     }
-    tensor_of(&first, Some(DType::F32)).map(PyTensor::new)
+    tensor_of(&first, Some(DType::F32))
 }
 
 /// A leaf with the options that all creation functions share.
-fn finish(py: Python<'_>, tensor: Tensor, requires_grad: bool) -> PyResult<PyTensor> {
+fn finish(py: Python<'_>, tensor: Tensor, requires_grad: bool) -> PyResult<Out> {
     if requires_grad {
         tensor.set_requires_grad(true).py(py)?;
     }
-    Ok(PyTensor::new(tensor))
+    Ok(Out(tensor))
 }
 
 /// tensor(data, *, dtype=None, device=None, requires_grad=False) -> Tensor
@@ -62,7 +72,7 @@ fn tensor(
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
     pin_memory: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let _ = pin_memory;
     check_device(py, device)?;
     finish(py, tensor_of(data, dtype.map(|d| d.0))?, requires_grad)
@@ -82,10 +92,10 @@ fn as_tensor<'py>(
     let py = data.py();
     let wanted = dtype.map(|d| d.0);
     if let Ok(tensor) = data.cast::<PyTensor>() {
-        let tensor = tensor.get().tensor();
+        let tensor = &tensor.get().tensor();
         return match wanted {
             Some(dtype) if dtype != tensor.dtype() => {
-                Ok(Bound::new(py, PyTensor::new(tensor.to_dtype(dtype).py(py)?))?.into_any())
+                Ok(Out(tensor.to_dtype(dtype).py(py)?).into_pyobject(py)?.into_any())
             }
             _ => Ok(data.clone()),
         };
@@ -94,7 +104,7 @@ fn as_tensor<'py>(
         Some(array) => Tensor::constant(array.to_dtype(wanted.unwrap_or(array.dtype())).py(py)?),
         None => tensor_of(data, wanted)?,
     };
-    Ok(Bound::new(py, PyTensor::new(made))?.into_any())
+    Ok(Out(made).into_pyobject(py)?.into_any())
 }
 
 /// Functions of a shape: `name(*size, *, dtype=None, device=None, requires_grad=False)`.
@@ -114,7 +124,7 @@ macro_rules! of_shape {
                 layout: Option<&Bound<'_, PyAny>>,
                 pin_memory: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
-            ) -> PyResult<PyTensor> {
+            ) -> PyResult<Out> {
                 let _ = (layout, pin_memory, memory_format);
                 check_device(py, device)?;
                 let extents = match size {
@@ -157,10 +167,10 @@ macro_rules! like {
                 requires_grad: bool,
                 layout: Option<&Bound<'_, PyAny>>,
                 memory_format: Option<&Bound<'_, PyAny>>,
-            ) -> PyResult<PyTensor> {
+            ) -> PyResult<Out> {
                 let _ = (layout, memory_format);
                 check_device(py, device)?;
-                let x = input.get().tensor();
+                let x = &input.get().tensor();
                 let $shape = x.shape();
                 let $dtype = dtype.map_or(x.dtype(), |d| d.0);
                 finish(py, enter(py, x.numel(), || $make)?, requires_grad)
@@ -193,10 +203,10 @@ fn full_like(
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
     memory_format: Option<&Bound<'_, PyAny>>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let _ = memory_format;
     check_device(py, device)?;
-    let x = input.get().tensor();
+    let x = &input.get().tensor();
     let dtype = dtype.map_or(x.dtype(), |d| d.0);
     finish(py, enter(py, x.numel(), || Tensor::full(x.shape(), fill_value.0, dtype))?, requires_grad)
 }
@@ -213,7 +223,7 @@ fn arange(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     check_device(py, device)?;
     let given = args.iter().map(|item| item.extract::<Number>()).collect::<PyResult<Vec<_>>>()?;
     let (first, second, third) = (given.first().copied(), given.get(1).copied(), given.get(2).copied());
@@ -245,7 +255,7 @@ fn linspace(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     check_device(py, device)?;
     let steps = usize::try_from(steps).map_err(|_| {
         pyo3::exceptions::PyRuntimeError::new_err(format!(
@@ -266,7 +276,7 @@ fn eye(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     check_device(py, device)?;
     let shape = shape_of("eye", &[n, m.unwrap_or(n)])?;
     finish(py, Tensor::eye(shape[0], shape[1], dtype.map_or(DType::F32, |d| d.0)).py(py)?, requires_grad)
@@ -283,7 +293,7 @@ impl PyTensor {
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'_, PyAny>>,
         requires_grad: bool,
-    ) -> PyResult<PyTensor> {
+    ) -> PyResult<Out> {
         check_device(py, device)?;
         finish(py, tensor_of(data, Some(dtype.map_or(self.tensor().dtype(), |d| d.0)))?, requires_grad)
     }
@@ -298,7 +308,7 @@ impl PyTensor {
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'_, PyAny>>,
         requires_grad: bool,
-    ) -> PyResult<PyTensor> {
+    ) -> PyResult<Out> {
         check_device(py, device)?;
         let shape = shape_of("new_full", &ints_of(size)?)?;
         let dtype = dtype.map_or(self.tensor().dtype(), |d| d.0);
@@ -322,7 +332,7 @@ macro_rules! new_of_shape {
                     dtype: Option<DTypeArg>,
                     device: Option<&Bound<'_, PyAny>>,
                     requires_grad: bool,
-                ) -> PyResult<PyTensor> {
+                ) -> PyResult<Out> {
                     check_device(py, device)?;
                     let extents = match size {
                         Some(size) => ints_of(size)?,
@@ -371,7 +381,7 @@ fn full(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     check_device(py, device)?;
     let shape = shape_of("full", &ints_of(size)?)?;
     let value: Scalar = fill_value.0;

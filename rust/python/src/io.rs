@@ -1,6 +1,7 @@
 //! Tensors as safetensors bytes.
 
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::{Array, Tensor};
 use pyo3::prelude::*;
@@ -32,7 +33,7 @@ fn _safetensors_deserialize<'py>(
     let (tensors, metadata) = py.detach(|| firesteel::io::deserialize(bytes)).py(py)?;
     let named = PyDict::new(py);
     for (name, array) in tensors {
-        named.set_item(name, Bound::new(py, PyTensor::new(Tensor::constant(array)))?)?;
+        named.set_item(name, Out(Tensor::constant(array)).into_pyobject(py)?)?;
     }
     Ok((named, metadata))
 }

@@ -16,7 +16,8 @@ mod tensor;
 
 use pyo3::prelude::*;
 
-#[pymodule(gil_used = false)]
+// One object per tensor rests on the GIL (tensor/mod.rs), so a free-threaded interpreter must take it.
+#[pymodule(gil_used = true)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(m)?;

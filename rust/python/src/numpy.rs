@@ -1,14 +1,14 @@
 //! NumPy both ways without copying, through `__array_interface__`; NumPy itself is imported only when asked for.
 
 use crate::error::IntoPy;
-use crate::tensor::PyTensor;
+use crate::tensor::Out;
 use firesteel::layout::{Dims, Strides};
 use firesteel::storage::Storage;
 use firesteel::{Array, DType, Layout, Tensor};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyMemoryView, PyTuple};
 use std::sync::Arc;
 
 fn typestr(dtype: DType) -> PyResult<&'static str> {
@@ -91,7 +91,16 @@ pub fn array_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Array>> {
     let size = dtype.size() as isize;
     let strides: Strides = match item("strides")? {
         None => firesteel::layout::contiguous_strides(&shape),
-        Some(bytes) => bytes.extract::<Vec<isize>>()?.iter().map(|&step| step / size).collect(),
+        Some(bytes) => {
+            let steps = bytes.extract::<Vec<isize>>()?;
+            if steps.iter().zip(&shape).any(|(step, &n)| step % size != 0 && n > 1) {
+                return Err(PyValueError::new_err(format!(
+                    "given numpy array strides {steps:?} not a multiple of the element byte size {size}; use \
+                     array.copy()"
+                )));
+            }
+            steps.iter().map(|&step| step / size).collect()
+        }
     };
     if strides.iter().zip(&shape).any(|(&step, &n)| step < 0 && n > 1) {
         return Err(PyValueError::new_err(
@@ -117,9 +126,9 @@ pub fn array_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Array>> {
 ///
 /// A tensor that shares the memory of a NumPy array: a change of one is seen in the other.
 #[pyfunction]
-fn from_numpy(ndarray: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+fn from_numpy(ndarray: &Bound<'_, PyAny>) -> PyResult<Out> {
     match array_of(ndarray)? {
-        Some(array) => Ok(PyTensor::new(Tensor::constant(array))),
+        Some(array) => Ok(Out(Tensor::constant(array))),
         None => {
             Err(PyTypeError::new_err(format!("expected np.ndarray (got {})", ndarray.get_type().name()?)))
         }
@@ -137,7 +146,7 @@ fn frombuffer(
     count: isize,
     offset: usize,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let py = buffer.py();
     let bytes = pyo3::buffer::PyBuffer::<u8>::get(buffer)?;
     let size = dtype.0.size();
@@ -161,12 +170,15 @@ fn frombuffer(
             dtype.0
         )));
     }
-    // SAFETY: the buffer view is held by the storage, bounds and alignment were checked above.
-    let storage = unsafe { Storage::foreign(pointer, numel * size, !read_only, bytes) };
+    // A memoryview pins the buffer as well, and to drop it never waits for the GIL: a core thread that holds a
+    // lock may do so.
+    let owner = PyMemoryView::from(buffer)?.unbind();
+    // SAFETY: the buffer is pinned by the owner, bounds and alignment were checked above.
+    let storage = unsafe { Storage::foreign(pointer, numel * size, !read_only, owner) };
     let array = Array::from_storage(Arc::new(storage), Layout::contiguous(&[numel]), dtype.0).py(py)?;
     let tensor = Tensor::constant(array);
     tensor.set_requires_grad(requires_grad).py(py)?;
-    Ok(PyTensor::new(tensor))
+    Ok(Out(tensor))
 }
 
 /// Adds the functions.

@@ -1,6 +1,7 @@
 //! Optimizer steps: one call for all parameters of a group.
 
 use crate::enter::enter;
+use crate::tensor::Out;
 use crate::tensor::{tensors_of, PyTensor};
 use firesteel::kernels::optim::{AdamOptions, SgdOptions};
 use firesteel::optim::{adam_step, sgd_step, AdamState};
@@ -10,13 +11,7 @@ use pyo3::types::PyList;
 
 fn optional(list: &Bound<'_, PyList>) -> PyResult<Vec<Option<Tensor>>> {
     list.iter()
-        .map(|item| {
-            if item.is_none() {
-                Ok(None)
-            } else {
-                Ok(Some(item.cast::<PyTensor>()?.get().tensor().clone()))
-            }
-        })
+        .map(|item| if item.is_none() { Ok(None) } else { Ok(Some(item.cast::<PyTensor>()?.get().tensor())) })
         .collect()
 }
 
@@ -42,7 +37,7 @@ fn _sgd_step<'py>(
     if momentum == 0.0 || given.iter().all(Option::is_some) {
         return Ok(momentum_buffers.clone());
     }
-    PyList::new(py, kept.into_iter().map(|buffer| buffer.map(PyTensor::new)).collect::<Vec<_>>())
+    PyList::new(py, kept.into_iter().map(|buffer| buffer.map(Out)).collect::<Vec<_>>())
 }
 
 /// One step of Adam or, with `decoupled`, AdamW; everything is updated in place.

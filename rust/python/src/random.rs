@@ -3,6 +3,7 @@
 use crate::convert::{int_of, ints_of, ints_of_args, shape_of, DTypeArg, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::random::{default_generator, Generator};
 use firesteel::{Array, DType, Tensor};
@@ -58,13 +59,13 @@ fn fresh_seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
-fn state_tensor(py: Python<'_>, source: &Source) -> PyResult<PyTensor> {
+fn state_tensor(py: Python<'_>, source: &Source) -> PyResult<Out> {
     let state = source.lock().state();
-    Ok(PyTensor::new(Tensor::from_slice(&state, &[state.len()]).py(py)?))
+    Ok(Out(Tensor::from_slice(&state, &[state.len()]).py(py)?))
 }
 
 fn restore(py: Python<'_>, source: &Source, state: &Bound<'_, PyTensor>) -> PyResult<()> {
-    let state = state.get().tensor();
+    let state = &state.get().tensor();
     if state.dtype() != DType::U8 {
         return Err(PyTypeError::new_err(format!(
             "set_state: the RNG state must be a uint8 tensor, not {}",
@@ -104,7 +105,7 @@ impl PyGenerator {
     }
 
     /// The state as a uint8 tensor.
-    fn get_state(&self, py: Python<'_>) -> PyResult<PyTensor> {
+    fn get_state(&self, py: Python<'_>) -> PyResult<Out> {
         state_tensor(py, &self.0)
     }
 
@@ -143,7 +144,7 @@ fn initial_seed() -> u64 {
 
 /// get_rng_state() -> Tensor: the default generator's state.
 #[pyfunction]
-fn get_rng_state(py: Python<'_>) -> PyResult<PyTensor> {
+fn get_rng_state(py: Python<'_>) -> PyResult<Out> {
     state_tensor(py, &Source::Default)
 }
 
@@ -157,11 +158,11 @@ fn numel_of(shape: &[usize]) -> usize {
     shape.iter().fold(1usize, |n, &extent| n.saturating_mul(extent))
 }
 
-fn finish(py: Python<'_>, tensor: Tensor, requires_grad: bool) -> PyResult<PyTensor> {
+fn finish(py: Python<'_>, tensor: Tensor, requires_grad: bool) -> PyResult<Out> {
     if requires_grad {
         tensor.set_requires_grad(true).py(py)?;
     }
-    Ok(PyTensor::new(tensor))
+    Ok(Out(tensor))
 }
 
 macro_rules! random_of_shape {
@@ -179,7 +180,7 @@ macro_rules! random_of_shape {
                 device: Option<&Bound<'_, PyAny>>,
                 requires_grad: bool,
                 pin_memory: bool,
-            ) -> PyResult<PyTensor> {
+            ) -> PyResult<Out> {
                 let _ = (device, pin_memory);
                 let extents = match size {
                     Some(size) => ints_of(size)?,
@@ -215,7 +216,7 @@ fn randint(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let _ = device;
     let mut items: Vec<Bound<'_, PyAny>> = args.iter().collect();
     let size = match size {
@@ -248,7 +249,7 @@ fn randperm(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let _ = device;
     let n = usize::try_from(n)
         .map_err(|_| PyRuntimeError::new_err(format!("randperm: n must be non-negative, got {n}")))?;
@@ -272,9 +273,9 @@ macro_rules! random_like {
                 device: Option<&Bound<'_, PyAny>>,
                 requires_grad: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
-            ) -> PyResult<PyTensor> {
+            ) -> PyResult<Out> {
                 let _ = (device, memory_format);
-                let x = input.get().tensor();
+                let x = &input.get().tensor();
                 let dtype = dtype.map_or(x.dtype(), |d| d.0);
                 let source = source(generator);
                 finish(py, enter(py, x.numel(), || $make(x.shape(), dtype, &mut source.lock()))?, requires_grad)
@@ -301,14 +302,13 @@ fn randint_like(
     generator: GeneratorArg<'_, '_>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let _ = device;
-    let x = input.get().tensor();
+    let x = &input.get().tensor();
     let (low, high) = high.map_or((0, low), |high| (low, high));
     let dtype = dtype.map_or(x.dtype(), |d| d.0);
     let source = source(generator);
-    enter(py, x.numel(), || Tensor::randint(low, high, x.shape(), dtype, &mut source.lock()))
-        .map(PyTensor::new)
+    enter(py, x.numel(), || Tensor::randint(low, high, x.shape(), dtype, &mut source.lock())).map(Out)
 }
 
 /// bernoulli(input, *, generator=None) -> Tensor: 1 with the probability that each element names, else 0.
@@ -319,8 +319,8 @@ fn bernoulli(
     input: &Bound<'_, PyTensor>,
     p: Option<f64>,
     generator: GeneratorArg<'_, '_>,
-) -> PyResult<PyTensor> {
-    let x = input.get().tensor();
+) -> PyResult<Out> {
+    let x = &input.get().tensor();
     let source = source(generator);
     enter(py, x.numel(), || match p {
         None => x.bernoulli(&mut source.lock()),
@@ -330,7 +330,7 @@ fn bernoulli(
             Ok(out)
         }
     })
-    .map(PyTensor::new)
+    .map(Out)
 }
 
 /// normal(mean, std, size=None, *, generator=None) -> Tensor: normal numbers; mean and std are numbers or tensors.
@@ -345,7 +345,7 @@ fn normal(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     requires_grad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let _ = device;
     let source = source(generator);
     let draw = |shape: &[usize], dtype: DType, mean: f64, std: f64| -> firesteel::Result<Tensor> {
@@ -383,7 +383,7 @@ impl PyTensor {
         to: f64,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, source) = (slf.get().tensor(), source(generator));
+        let (x, source) = (&slf.get().tensor(), source(generator));
         enter(slf.py(), x.numel(), || x.uniform_(r#from, to, &mut source.lock()))?;
         Ok(slf)
     }
@@ -396,7 +396,7 @@ impl PyTensor {
         std: f64,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, source) = (slf.get().tensor(), source(generator));
+        let (x, source) = (&slf.get().tensor(), source(generator));
         enter(slf.py(), x.numel(), || x.normal_(mean, std, &mut source.lock()))?;
         Ok(slf)
     }
@@ -408,7 +408,7 @@ impl PyTensor {
         p: Operand,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, source) = (slf.get().tensor(), source(generator));
+        let (x, source) = (&slf.get().tensor(), source(generator));
         enter(slf.py(), x.numel(), || match p {
             Operand::Scalar(p) => x.bernoulli_(p.to_f64(), &mut source.lock()),
             Operand::Tensor(p) => x.copy_(&p.expand(x.shape())?.bernoulli(&mut source.lock())?),
@@ -424,7 +424,7 @@ impl PyTensor {
         to: Option<i64>,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, source) = (slf.get().tensor(), source(generator));
+        let (x, source) = (&slf.get().tensor(), source(generator));
         let range = match (r#from, to) {
             (None, None) => None,
             (Some(to), None) => Some((0, to)),
@@ -441,7 +441,7 @@ impl PyTensor {
         lambd: f64,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, source) = (slf.get().tensor(), source(generator));
+        let (x, source) = (&slf.get().tensor(), source(generator));
         enter(slf.py(), x.numel(), || x.exponential_(lambd, &mut source.lock()))?;
         Ok(slf)
     }

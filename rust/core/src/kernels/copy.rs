@@ -4,7 +4,7 @@ use super::map::{map, Shared, Unary, GRAIN_CHEAP};
 use super::nest::Nest;
 use crate::array::Array;
 use crate::dispatch_all;
-use crate::dtype::{Category, Element};
+use crate::dtype::{Bool, DType, Element};
 use crate::par;
 use crate::simd::Isa;
 
@@ -17,19 +17,51 @@ impl<T: Element> Unary<T, T> for Same {
     }
 }
 
+/// Conversion, by the shortest way that loses nothing on it.
+#[derive(Clone, Copy)]
+struct Cast;
+impl<T: Element, U: Element> Unary<T, U> for Cast {
+    #[inline(always)]
+    fn call<I: Isa>(self, x: T) -> U {
+        cast(x)
+    }
+}
+
+/// Whether a value of this type is a float32, or one of fewer digits.
+const fn is_narrow_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32)
+}
+
+#[inline(always)]
+fn cast<T: Element, U: Element>(x: T) -> U {
+    if !T::DTYPE.is_float() && !U::DTYPE.is_float() {
+        U::from_i64(x.to_i64()) // large integers keep all their digits
+    } else if is_narrow_float(T::DTYPE) || is_narrow_float(U::DTYPE) {
+        U::from_f32(x.to_f32())
+    } else {
+        U::from_f64(x.to_f64())
+    }
+}
+
 /// `out = x`, converted to `out`'s dtype; shapes are equal, storages differ.
 pub fn copy(x: &Array, out: &Array) {
+    use DType::{Bool as B, F32, F64, I64, U8};
     if x.dtype() == out.dtype() {
         return dispatch_all!(x.dtype(), T => map::<T, T, _>(x, out, Same));
     }
-    // Integers go through i64 so that large ones keep all their digits.
-    let through_int = x.dtype().category() < Category::Float && out.dtype().category() < Category::Float;
-    dispatch_all!(x.dtype(), T => dispatch_all!(out.dtype(), U => convert(x, out, move |x: T| {
-        if through_int { U::from_i64(x.to_i64()) } else { U::from_f64(x.to_f64()) }
-    })));
+    // The pairs that training meets are compiled for every instruction set.
+    match (x.dtype(), out.dtype()) {
+        (F32, dtype) => dispatch_all!(dtype, U => map::<f32, U, _>(x, out, Cast)),
+        (dtype, F32) => dispatch_all!(dtype, T => map::<T, f32, _>(x, out, Cast)),
+        (I64, F64) => map::<i64, f64, _>(x, out, Cast),
+        (B, U8) => map::<Bool, u8, _>(x, out, Cast),
+        (from, to) => {
+            dispatch_all!(from, T => dispatch_all!(to, U => convert(x, out, cast::<T, U>)));
+        }
+    }
 }
 
-/// As `map`, compiled for the baseline alone: 56 pairs of dtypes times every instruction set would
+/// As `map`, compiled for the baseline alone: all pairs of dtypes times every instruction set would
 /// be a third of the library.
 fn convert<T: Element, U: Element>(x: &Array, out: &Array, f: impl Fn(T) -> U + Sync) {
     let nest = Nest::new(out.shape(), [out.strides(), x.strides()]);

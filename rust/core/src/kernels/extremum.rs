@@ -71,7 +71,8 @@ impl<T: Num, F: Fold<T>> Kernel for Rows<T, F> {
             let index = position(row, best);
             // SAFETY: each row has one result.
             unsafe {
-                *self.values.at(r as isize) = best;
+                // The element itself: 0 and -0 are equal, but only one of them stands there.
+                *self.values.at(r as isize) = row[index];
                 *self.indices.at(r as isize) = index as i64;
             }
         }
@@ -84,7 +85,7 @@ fn position<T: Num>(row: &[T], value: T) -> usize {
     let matches = |x: T| x == value || (x.is_nan() && value.is_nan());
     let mut start = 0;
     for chunk in row.chunks(64) {
-        // Counting is a vector loop; only the chunk that has a match is searched one by one.
+        // Asking whether any matches is a vector loop; only the chunk that has one is searched one by one.
         if chunk.iter().fold(false, |any, &x| any | matches(x)) {
             return start + chunk.iter().position(|&x| matches(x)).unwrap_or(0);
         }

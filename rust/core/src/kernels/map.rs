@@ -5,7 +5,7 @@
 
 use super::nest::Nest;
 use crate::array::Array;
-use crate::dtype::Element;
+use crate::dtype::{Bool, Element};
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
 
@@ -102,9 +102,14 @@ impl<T: Element, U: Element, F: Unary<T, U>> Kernel for MapRun<T, U, F> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Self { xp, op, steps: [os, xs], len, f } = self;
-        // SAFETY: the nest stays inside both layouts.
+        // SAFETY: the nest stays inside both layouts; in place the types are equal.
         unsafe {
-            if os == 1 && xs == 1 {
+            if os == 1 && xs == 1 && xp.cast::<U>() == op && T::DTYPE == U::DTYPE {
+                // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
+                for x in std::slice::from_raw_parts_mut(op, len) {
+                    *x = f.call::<I>(*std::ptr::from_mut(x).cast::<T>());
+                }
+            } else if os == 1 && xs == 1 {
                 (0..len).for_each(|i| *op.add(i) = f.call::<I>(*xp.add(i)));
             } else {
                 (0..len as isize).for_each(|i| *op.offset(i * os) = f.call::<I>(*xp.offset(i * xs)));
@@ -147,8 +152,29 @@ impl<T: Element, U: Element, F: Binary<T, U>> Kernel for ZipRun<T, U, F> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Self { ap, bp, op, steps, len, f } = self;
-        // SAFETY: the nest stays inside all three layouts.
+        // SAFETY: the nest stays inside all three layouts; in place the types are equal.
         unsafe {
+            if steps[0] == 1 && steps[1] == 1 && ap.cast::<U>() == op && T::DTYPE == U::DTYPE {
+                // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
+                let target = std::slice::from_raw_parts_mut(op.cast::<T>(), len);
+                let put = |x: &mut T, value: U| *std::ptr::from_mut(x).cast::<U>() = value;
+                match steps[2] {
+                    1 if bp == ap => target.iter_mut().for_each(|x| put(x, f.call::<I>(*x, *x))),
+                    1 => {
+                        let b = std::slice::from_raw_parts(bp, len);
+                        target.iter_mut().zip(b).for_each(|(x, &b)| put(x, f.call::<I>(*x, b)));
+                    }
+                    0 => {
+                        let b = *bp;
+                        target.iter_mut().for_each(|x| put(x, f.call::<I>(*x, b)));
+                    }
+                    sb => target
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(i, x)| put(x, f.call::<I>(*x, *bp.offset(i as isize * sb)))),
+                }
+                return;
+            }
             match steps {
                 [1, 1, 1] => (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), *bp.add(i))),
                 [1, 1, 0] => {
@@ -169,20 +195,66 @@ impl<T: Element, U: Element, F: Binary<T, U>> Kernel for ZipRun<T, U, F> {
 
 /// `out[i] = condition[i] ? a[i] : b[i]`; all inputs have been broadcast to `out`'s shape.
 pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array, out: &Array) {
+    debug_assert!([condition, a, b].iter().all(|x| x.shape() == out.shape()));
     let nest = Nest::new(out.shape(), [out.strides(), condition.strides(), a.strides(), b.strides()]);
     let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
-    let (cp, op) = (Shared(condition.as_ptr::<bool>()), Shared(out.as_ptr::<T>()));
-    let [os, cs, sa, sb] = nest.inner_strides();
+    let (cp, op) = (Shared(condition.as_ptr::<Bool>()), Shared(out.as_ptr::<T>()));
+    let steps = nest.inner_strides();
     par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
         nest.runs(range, &mut |[o, c, a, b], len| {
-            let (op, cp, ap, bp) = (op.at(o), cp.at(c), ap.at(a), bp.at(b));
-            for i in 0..len as isize {
-                // SAFETY: the nest stays inside all four layouts.
-                unsafe {
-                    let (x, y) = (*ap.offset(i * sa), *bp.offset(i * sb));
-                    *op.offset(i * os) = if *cp.offset(i * cs) { x } else { y };
-                }
-            }
+            dispatch(SelectRun { cp: cp.at(c), ap: ap.at(a), bp: bp.at(b), op: op.at(o), steps, len });
         });
     });
+}
+
+/// One run of `select`.
+struct SelectRun<T> {
+    cp: *const Bool,
+    ap: *const T,
+    bp: *const T,
+    op: *mut T,
+    steps: [isize; 4],
+    len: usize,
+}
+
+impl<T: Element> Kernel for SelectRun<T> {
+    const WIDE: bool = false;
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { cp, ap, bp, op, steps, len } = self;
+        // SAFETY: the nest stays inside all four layouts.
+        unsafe {
+            // Both are read before the choice: then it is a blend, not a branch.
+            let pick = |c: Bool, a: T, b: T| if c.get() { a } else { b };
+            match steps {
+                [1, 1, 1, 1] => {
+                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i)));
+                }
+                [1, 1, 1, 0] => {
+                    let b = *bp;
+                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), b));
+                }
+                [1, 1, 0, 1] => {
+                    let a = *ap;
+                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), a, *bp.add(i)));
+                }
+                [os, cs, sa, sb] => (0..len as isize).for_each(|i| {
+                    *op.offset(i * os) = pick(*cp.offset(i * cs), *ap.offset(i * sa), *bp.offset(i * sb));
+                }),
+            }
+        }
+    }
+}
+
+/// A formula on float32 as one on a 16-bit float: converted, computed and rounded in one pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Half<F>(pub F);
+
+impl<T: Element, F: Binary<f32, f32>> Binary<T, T> for Half<F> {
+    const GRAIN: usize = F::GRAIN;
+    #[inline(always)]
+    fn call<I: Isa>(self, a: T, b: T) -> T {
+        T::from_f32(self.0.call::<I>(a.to_f32(), b.to_f32()))
+    }
 }

@@ -1,20 +1,14 @@
 //! Powers of floats and integers.
 
+use super::math::Real;
 use super::num::Num;
+use crate::simd::Isa;
 
 /// A number that can be raised to a power.
 pub trait Power: Num {
     /// `self` to the power of `exponent`. Integers wrap around; negative powers of integers other
     /// than 1 and -1 give 0.
-    fn power(self, exponent: Self) -> Self;
-}
-
-/// A float, whose common powers are cheaper than `power`.
-pub trait FloatPower: Power {
-    /// `1 / self`
-    fn inverse(self) -> Self;
-    /// Square root.
-    fn root(self) -> Self;
+    fn power<I: Isa>(self, exponent: Self) -> Self;
 }
 
 macro_rules! float {
@@ -22,18 +16,8 @@ macro_rules! float {
         $(
             impl Power for $type {
                 #[inline(always)]
-                fn power(self, exponent: Self) -> Self {
-                    self.powf(exponent)
-                }
-            }
-            impl FloatPower for $type {
-                #[inline(always)]
-                fn inverse(self) -> Self {
-                    1.0 / self
-                }
-                #[inline(always)]
-                fn root(self) -> Self {
-                    self.sqrt()
+                fn power<I: Isa>(self, exponent: Self) -> Self {
+                    Real::<I>::pow(self, exponent)
                 }
             }
         )*
@@ -46,7 +30,7 @@ macro_rules! integer {
         $(impl Power for $type {
             #[inline(always)]
             #[allow(unused_comparisons)] // u8 has no negative values
-            fn power(self, exponent: Self) -> Self {
+            fn power<I: Isa>(self, exponent: Self) -> Self {
                 if exponent < 0 {
                     return match (self, exponent & 1) {
                         (1, _) => 1,

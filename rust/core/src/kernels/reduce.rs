@@ -156,6 +156,10 @@ where
     F: Fold<A>,
 {
     debug_assert_eq!(mask.len(), x.rank());
+    let repeated = |d: usize| x.strides()[d] == 0 && x.shape()[d] > 1;
+    if x.numel() > 0 && (0..x.rank()).any(repeated) {
+        return reduce_repeated::<T, A, L, F>(x, mask, load, fold);
+    }
     let order = memory_order(x.layout());
     let x =
         if x.is_contiguous() { x.clone() } else { x.with_layout(x.layout().permute(&order)).contiguous()? };
@@ -181,6 +185,49 @@ where
     let mut inverse: SmallVec<[usize; 4]> = (0..kept.len()).collect();
     inverse.sort_by_key(|&i| kept[i]);
     out.with_layout(out.layout().permute(&inverse)).contiguous()
+}
+
+/// As `reduce` for an array with dims that repeat one element (stride 0): these need not be read more
+/// than once, nor does such an array, which may be larger than memory, have to be copied.
+fn reduce_repeated<T, A, L, F>(x: &Array, mask: &[bool], load: L, fold: F) -> Result<Array>
+where
+    T: Element,
+    A: Element,
+    L: Load<T, A>,
+    F: Fold<A>,
+{
+    let mut shape = Dims::from_slice(x.shape());
+    let mut times = 1;
+    for d in 0..x.rank() {
+        if x.strides()[d] == 0 {
+            times *= if mask[d] { shape[d] } else { 1 };
+            shape[d] = 1;
+        }
+    }
+    let once = Layout::new(shape.clone(), x.strides().into(), x.layout().offset());
+    let mut out = reduce::<T, A, L, F>(&x.with_layout(once), mask, load, fold)?;
+    if times > 1 {
+        for value in out.slice_mut::<A>() {
+            *value = fold_times(*value, times, fold);
+        }
+    }
+    let kept =
+        |shape: &[usize]| -> Dims { (0..mask.len()).filter(|&d| !mask[d]).map(|d| shape[d]).collect() };
+    let out = out.into_layout(Layout::contiguous(&kept(&shape)));
+    out.broadcast_to("reduce", &kept(x.shape()))?.contiguous()
+}
+
+/// The fold of `times` equal values, by doubling.
+fn fold_times<A: Element, F: Fold<A>>(value: A, mut times: usize, fold: F) -> A {
+    let (mut result, mut power) = (fold.start(), value);
+    while times > 0 {
+        if times & 1 == 1 {
+            result = fold.join(result, power);
+        }
+        power = fold.join(power, power);
+        times >>= 1;
+    }
+    result
 }
 
 /// Dims, outermost in memory first.
@@ -353,7 +400,9 @@ where
 {
     let (outer, height, width) = dims;
     // Narrow columns: several rows are taken as one wide row, whose parts are reduced afterwards.
+    // What is left over by that is added row by row, so there must be many rows, or nothing left.
     let pack = if width < 32 && height >= 256 / width { 64usize.div_ceil(width) } else { 1 };
+    let pack = if height >= 8 * pack || height % pack == 0 { pack } else { 1 };
     let (tall, wide) = (height / pack, width * pack);
     let pieces = if tall > 2 * SEGMENT_ROWS { tall.div_ceil(SEGMENT_ROWS) } else { 1 };
     let rest = height % pack;

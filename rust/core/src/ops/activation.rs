@@ -2,61 +2,39 @@
 //! derivative in tensor operations, from which all further derivatives follow.
 
 use super::clamp::masked;
+use super::fused::{r, Rule, WithSlope};
 use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::op::check_target;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
-use crate::kernels::map::{map, zip, Binary, Unary, GRAIN_COSTLY};
+use crate::kernels::map::{map, Unary, GRAIN_COSTLY};
 use crate::kernels::math::Real;
 use crate::simd::Isa;
 use crate::tensor::Tensor;
 use crate::{dispatch_float, ensure, DType, Result};
 use std::fmt::Debug;
 
-/// A function of one float with arguments in its fields.
-trait Activation: Copy + Debug + Send + Sync + 'static {
+/// A function of one float.
+trait Activation: Rule {
     /// As users spell it.
     const NAME: &'static str;
-    /// The gradient's name in messages.
-    const BACKWARD: &'static str;
     /// PyTorch's name of the node.
     const NODE: &'static str;
     /// The function.
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R;
-    /// Its derivative.
-    fn slope<I: Isa, R: Real<I>>(self, x: R) -> R;
-    /// Its second derivative; none where that is 0.
-    fn curvature(self, x: &Tensor) -> Result<Option<Tensor>>;
-}
-
-/// A number as `R`.
-#[inline(always)]
-fn r<I: Isa, R: Real<I>>(value: f64) -> R {
-    R::from_f64(value)
 }
 
 #[derive(Clone, Copy)]
 struct Value<A>(A);
-#[derive(Clone, Copy)]
-struct Slope<A>(A);
-
 macro_rules! formulas {
     ($($type:ty),*) => {
         $(
             impl<A: Activation> Unary<$type, $type> for Value<A> {
                 const GRAIN: usize = GRAIN_COSTLY;
-    const WIDE: bool = true;
+                const WIDE: bool = true;
                 #[inline(always)]
                 fn call<I: Isa>(self, x: $type) -> $type {
                     self.0.value::<I, $type>(x)
-                }
-            }
-            impl<A: Activation> Binary<$type, $type> for Slope<A> {
-                const GRAIN: usize = GRAIN_COSTLY;
-    const WIDE: bool = true;
-                #[inline(always)]
-                fn call<I: Isa>(self, grad: $type, x: $type) -> $type {
-                    grad * self.0.slope::<I, $type>(x)
                 }
             }
         )*
@@ -115,40 +93,7 @@ impl<A: Activation> Op<1> for Activate<A> {
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        Ok([Some(apply(ActivateGrad(self.0), [grad, &saved.input(0)?])?)])
-    }
-}
-
-/// The gradient of an activation, from that of its result and its input.
-#[derive(Debug, Clone, Copy)]
-struct ActivateGrad<A>(A);
-
-impl<A: Activation> Op<2> for ActivateGrad<A> {
-    const NAME: &'static str = A::BACKWARD;
-
-    fn saves(&self, _needs: [bool; 2]) -> Saves<2> {
-        Saves::all_inputs()
-    }
-
-    fn forward(&mut self, [grad, x]: [&Array; 2]) -> Result<Array> {
-        let compute = compute_dtype(x.dtype());
-        let (g, y) = (grad.to_dtype(compute)?.broadcast_to(A::BACKWARD, x.shape())?, x.to_dtype(compute)?);
-        let out = Array::empty_like(y.layout(), compute)?;
-        dispatch_float!(compute, A::BACKWARD, T => zip::<T, T, _>(&g, &y, &out, Slope(self.0)));
-        out.to_dtype(x.dtype())
-    }
-
-    fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
-        let x = saved.input(1)?;
-        let by_x = if !saved.needs(1) {
-            None
-        } else {
-            Some(match self.0.curvature(&x)? {
-                Some(curvature) => grad * saved.input(0)? * curvature,
-                None => Tensor::zeros(x.shape(), x.dtype())?,
-            })
-        };
-        Ok([Some(apply(ActivateGrad(self.0), [grad, &x])?), by_x])
+        Ok([Some(apply(WithSlope(self.0), [grad, &saved.input(0)?])?)])
     }
 }
 
@@ -162,13 +107,16 @@ struct Gelu;
 
 impl Activation for Gelu {
     const NAME: &'static str = "gelu";
-    const BACKWARD: &'static str = "gelu_backward";
     const NODE: &'static str = "GeluBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
-        x * r(0.5) * ((x * r(SQRT_HALF)).erf() + r(1.0))
+        x.gelu()
     }
+}
+
+impl Rule for Gelu {
+    const BACKWARD: &'static str = "gelu_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -192,14 +140,16 @@ struct GeluTanh;
 
 impl Activation for GeluTanh {
     const NAME: &'static str = "gelu";
-    const BACKWARD: &'static str = "gelu_backward";
     const NODE: &'static str = "GeluBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
-        let inner = x * (x * x * r(TANH_CUBE) + r(1.0)) * r(TANH_SCALE);
-        x * r(0.5) * (inner.tanh() + r(1.0))
+        x.gelu_tanh()
     }
+}
+
+impl Rule for GeluTanh {
+    const BACKWARD: &'static str = "gelu_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -228,19 +178,16 @@ struct Softplus {
 
 impl Activation for Softplus {
     const NAME: &'static str = "softplus";
-    const BACKWARD: &'static str = "softplus_backward";
     const NODE: &'static str = "SoftplusBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
-        let scaled = x * r(self.beta);
-        let soft = scaled.exp().log1p() / r(self.beta);
-        if scaled > r(self.threshold) {
-            x
-        } else {
-            soft
-        }
+        x.softplus(r(self.beta), r(self.threshold))
     }
+}
+
+impl Rule for Softplus {
+    const BACKWARD: &'static str = "softplus_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -257,7 +204,7 @@ impl Activation for Softplus {
         let scaled = x * self.beta;
         let s = scaled.sigmoid()?;
         let curve = &s * (1.0 - &s) * self.beta;
-        Ok(Some(masked(&curve, &scaled.le_scalar(self.threshold)?)?))
+        Ok(Some(curve.masked_fill(&scaled.gt_scalar(self.threshold)?, 0i64)?))
     }
 }
 
@@ -267,7 +214,6 @@ struct LeakyRelu(f64);
 
 impl Activation for LeakyRelu {
     const NAME: &'static str = "leaky_relu";
-    const BACKWARD: &'static str = "leaky_relu_backward";
     const NODE: &'static str = "LeakyReluBackward0";
 
     #[inline(always)]
@@ -278,6 +224,10 @@ impl Activation for LeakyRelu {
             x * r(self.0)
         }
     }
+}
+
+impl Rule for LeakyRelu {
+    const BACKWARD: &'static str = "leaky_relu_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -303,7 +253,6 @@ struct Elu {
 
 impl Activation for Elu {
     const NAME: &'static str = "elu";
-    const BACKWARD: &'static str = "elu_backward";
     const NODE: &'static str = "EluBackward0";
 
     #[inline(always)]
@@ -315,6 +264,10 @@ impl Activation for Elu {
             x * r(self.scale)
         }
     }
+}
+
+impl Rule for Elu {
+    const BACKWARD: &'static str = "elu_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -340,15 +293,16 @@ struct LogSigmoid;
 
 impl Activation for LogSigmoid {
     const NAME: &'static str = "log_sigmoid";
-    const BACKWARD: &'static str = "log_sigmoid_backward";
     const NODE: &'static str = "LogSigmoidBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
-        let negative = if x < r(0.0) { x } else { -x };
-        let low = if x > r(0.0) { r(0.0) } else { x };
-        low - negative.exp().log1p()
+        x.log_sigmoid()
     }
+}
+
+impl Rule for LogSigmoid {
+    const BACKWARD: &'static str = "log_sigmoid_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -370,7 +324,6 @@ struct HardTanh {
 
 impl Activation for HardTanh {
     const NAME: &'static str = "hardtanh";
-    const BACKWARD: &'static str = "hardtanh_backward";
     const NODE: &'static str = "HardtanhBackward0";
 
     #[inline(always)]
@@ -382,13 +335,22 @@ impl Activation for HardTanh {
             low
         }
     }
+}
+
+impl Rule for HardTanh {
+    const BACKWARD: &'static str = "hardtanh_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
-        if x > r(self.min) && x < r(self.max) {
-            r(1.0)
-        } else {
+        self.backward::<I, R>(r(1.0), x)
+    }
+
+    #[inline(always)]
+    fn backward<I: Isa, R: Real<I>>(self, grad: R, x: R) -> R {
+        if x <= r(self.min) || x >= r(self.max) {
             r(0.0)
+        } else {
+            grad
         }
     }
 
@@ -403,22 +365,31 @@ struct HardSwish;
 
 impl Activation for HardSwish {
     const NAME: &'static str = "hardswish";
-    const BACKWARD: &'static str = "hardswish_backward";
     const NODE: &'static str = "HardswishBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
         HardTanh { min: 0.0, max: 6.0 }.value::<I, R>(x + r(3.0)) * x / r(6.0)
     }
+}
+
+impl Rule for HardSwish {
+    const BACKWARD: &'static str = "hardswish_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
+        self.backward::<I, R>(r(1.0), x)
+    }
+
+    #[inline(always)]
+    fn backward<I: Isa, R: Real<I>>(self, grad: R, x: R) -> R {
+        let inside = grad * (x / r(3.0) + r(0.5));
         if x <= r(-3.0) {
             r(0.0)
-        } else if x >= r(3.0) {
-            r(1.0)
+        } else if x < r(3.0) {
+            inside
         } else {
-            x / r(3.0) + r(0.5)
+            grad
         }
     }
 
@@ -434,17 +405,29 @@ struct HardSigmoid;
 
 impl Activation for HardSigmoid {
     const NAME: &'static str = "hardsigmoid";
-    const BACKWARD: &'static str = "hardsigmoid_backward";
     const NODE: &'static str = "HardsigmoidBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
         HardTanh { min: 0.0, max: 6.0 }.value::<I, R>(x + r(3.0)) / r(6.0)
     }
+}
+
+impl Rule for HardSigmoid {
+    const BACKWARD: &'static str = "hardsigmoid_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
-        HardTanh { min: -3.0, max: 3.0 }.slope::<I, R>(x) / r(6.0)
+        self.backward::<I, R>(r(1.0), x)
+    }
+
+    #[inline(always)]
+    fn backward<I: Isa, R: Real<I>>(self, grad: R, x: R) -> R {
+        if x > r(-3.0) && x < r(3.0) {
+            grad / r(6.0)
+        } else {
+            r(0.0)
+        }
     }
 
     fn curvature(self, _: &Tensor) -> Result<Option<Tensor>> {
@@ -458,13 +441,16 @@ struct Mish;
 
 impl Activation for Mish {
     const NAME: &'static str = "mish";
-    const BACKWARD: &'static str = "mish_backward";
     const NODE: &'static str = "MishBackward0";
 
     #[inline(always)]
     fn value<I: Isa, R: Real<I>>(self, x: R) -> R {
         x * Softplus { beta: 1.0, threshold: 20.0 }.value::<I, R>(x).tanh()
     }
+}
+
+impl Rule for Mish {
+    const BACKWARD: &'static str = "mish_backward";
 
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
@@ -491,11 +477,16 @@ pub enum Approximate {
 
 /// `hardtanh` takes signed integers, and unsigned ones when the limits are not negative.
 fn check_int_limits(x: &Tensor, min: f64, max: f64) -> Result<()> {
-    ensure!(x.dtype() != DType::Bool, DType, "hardtanh: Bool inputs not supported for hardtanh");
+    ensure!(
+        x.dtype() != DType::Bool,
+        DType,
+        "hardtanh: Bool inputs not supported for hardtanh; convert with .int() first"
+    );
     ensure!(
         x.dtype() != DType::U8 || (min >= 0.0 && max >= 0.0),
         Value,
-        "hardtanh: cannot do hardtanh on an unsigned type with negative limits {min} and {max}"
+        "hardtanh: cannot do hardtanh on an unsigned type with negative limits {min} and {max}; \
+         convert with .int() first"
     );
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Element-wise functions of two tensors, broadcast and promoted. A row is an op.
 
 use super::promote::{compute_dtype, result_type};
+use super::reduce::any_zero;
 use crate::array::Array;
 use crate::autograd::op::check_target;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
-use crate::dtype::Category;
-use crate::kernels::map::{zip, Binary, GRAIN_CHEAP, GRAIN_COSTLY};
+use crate::dtype::{bf16, f16, Category};
+use crate::kernels::map::{zip, Binary, Half, GRAIN_CHEAP, GRAIN_COSTLY};
 use crate::kernels::math::Real;
 use crate::kernels::num::Num;
 use crate::layout::broadcast_shapes;
@@ -52,16 +53,43 @@ impl<T: Num, F: NumFormula> Binary<T, T> for OnNum<F> {
     }
 }
 
-/// Both operands in the compute dtype and the common shape.
+/// Both operands in the compute dtype and the common shape. What is of another dtype than a 16-bit result
+/// is rounded to that first, as in PyTorch.
 pub(super) fn operands(name: &str, a: &Array, b: &Array, dtype: DType) -> Result<(Array, Array)> {
     let compute = compute_dtype(dtype);
-    let (a, b) = (a.to_dtype(compute)?, b.to_dtype(compute)?);
+    let convert = |x: &Array| {
+        if dtype.is_half() && x.dtype() != dtype {
+            return x.to_dtype(dtype)?.to_dtype(compute);
+        }
+        x.to_dtype(compute)
+    };
+    broadcast(name, convert(a)?, convert(b)?)
+}
+
+/// As `operands`, but a number or 0-d operand enters a 16-bit computation with all its digits:
+/// a float16 times 65536 need not be infinite.
+pub(super) fn exact_operands(name: &str, a: &Array, b: &Array, dtype: DType) -> Result<(Array, Array)> {
+    let compute = compute_dtype(dtype);
+    if dtype.is_half() && b.rank() == 0 {
+        return broadcast(name, a.to_dtype(dtype)?.to_dtype(compute)?, b.to_dtype(compute)?);
+    }
+    if dtype.is_half() && a.is_number() {
+        return broadcast(name, a.to_dtype(compute)?, b.to_dtype(dtype)?.to_dtype(compute)?);
+    }
+    operands(name, a, b, dtype)
+}
+
+/// Both in the common shape.
+#[inline]
+fn broadcast(name: &str, a: Array, b: Array) -> Result<(Array, Array)> {
     if a.shape() == b.shape() {
         return Ok((a, b));
     }
     let shape = broadcast_shapes(name, a.shape(), b.shape())?;
     Ok((a.broadcast_to(name, &shape)?, b.broadcast_to(name, &shape)?))
 }
+
+type Operands = fn(&str, &Array, &Array, DType) -> Result<(Array, Array)>;
 
 /// A new array for a result of the operands: in the order of dims that they share.
 pub(super) fn result_like(a: &Array, b: &Array, dtype: DType) -> Result<Array> {
@@ -74,35 +102,50 @@ pub(super) fn result_like(a: &Array, b: &Array, dtype: DType) -> Result<Array> {
 
 type Into = fn(&Array, &Array, &Array) -> Result<()>;
 
-fn forward(name: &str, a: &Array, b: &Array, dtype: DType, into: Into) -> Result<Array> {
-    let (a, b) = operands(name, a, b, dtype)?;
+/// How a row computes: its operands' form, its loop, and whether that takes 16-bit floats as they are.
+#[derive(Clone, Copy)]
+struct How {
+    operands: Operands,
+    into: Into,
+    takes_half: bool,
+}
+
+fn forward(name: &str, a: &Array, b: &Array, dtype: DType, how: How) -> Result<Array> {
+    let How { operands, into, takes_half } = how;
+    let (a, b) = if takes_half && dtype.is_half() && a.dtype() == dtype && b.dtype() == dtype {
+        broadcast(name, a.clone(), b.clone())?
+    } else {
+        operands(name, a, b, dtype)?
+    };
     let out = result_like(&a, &b, a.dtype())?;
     into(&a, &b, &out)?;
     out.to_dtype(dtype)
 }
 
-fn forward_into(name: &str, a: &Array, b: &Array, dtype: DType, out: &Array, into: Into) -> Result<()> {
+fn forward_into(name: &str, a: &Array, b: &Array, dtype: DType, out: &Array, how: How) -> Result<()> {
     let shape = broadcast_shapes(name, a.shape(), b.shape())?;
     check_target(name, out, &shape, dtype)?;
     // Written directly when each element is read before it is written: the target is `a` itself and
     // `b` lies elsewhere.
+    let as_it_is = compute_dtype(dtype) == dtype || (how.takes_half && dtype.is_half() && b.dtype() == dtype);
     let direct = dtype == out.dtype()
-        && compute_dtype(dtype) == dtype
+        && as_it_is
         && a.is_same_view(out)
         && (b.is_same_view(out) || !std::sync::Arc::ptr_eq(b.storage(), out.storage()));
     if direct {
-        let (a, b) = operands(name, a, b, dtype)?;
-        return into(&a, &b, out);
+        // Of a number alone the dtype may still differ.
+        let (a, b) = broadcast(name, a.clone(), b.to_dtype(dtype)?)?;
+        return (how.into)(&a, &b, out);
     }
-    out.copy_from(&forward(name, a, b, dtype, into)?)
+    out.copy_from(&forward(name, a, b, dtype, how)?)
 }
 
 fn check_divisor(name: &str, b: &Array) -> Result<()> {
     if b.dtype().category() == Category::Float {
         return Ok(());
     }
-    let zero = b.to_dtype(DType::Bool)?.contiguous()?.slice::<bool>().contains(&false);
-    ensure!(!zero, Value, "{name}: ZeroDivisionError: integer division by zero; use float operands");
+    let has_zero = any_zero(b)?;
+    ensure!(!has_zero, Value, "{name}: ZeroDivisionError: integer division by zero; use float operands");
     Ok(())
 }
 
@@ -132,6 +175,12 @@ macro_rules! result_dtype {
     (number, $name:expr, $a:ident, $b:ident) => {
         result_type($a, $b)
     };
+    (product, $name:expr, $a:ident, $b:ident) => {
+        result_type($a, $b)
+    };
+    (quotient, $name:expr, $a:ident, $b:ident) => {
+        result_dtype!(divisor, $name, $a, $b)
+    };
     (no_bool, $name:expr, $a:ident, $b:ident) => {{
         if $a.dtype() == DType::Bool || $b.dtype() == DType::Bool {
             bail!(
@@ -149,20 +198,58 @@ macro_rules! result_dtype {
             bail!(DType, "{}: not implemented for 'Bool'; convert with .int()", $name);
         }
         if !dtype.is_float() {
-            check_divisor($name, $b)?;
+            check_divisor($name, &$b.to_dtype(dtype)?)?; // a number may become 0 there
         }
         dtype
     }};
 }
 
+/// How the rows of a kind compute: `float` and `product` take numbers exactly, as does `quotient`; the
+/// rows that divide are too long to be compiled for 16-bit floats as well.
+macro_rules! how {
+    (float, $op:ident) => {
+        How { operands: exact_operands, into: kernel!(float, $op), takes_half: true }
+    };
+    (product, $op:ident) => {
+        How { operands: exact_operands, into: kernel!(short, $op), takes_half: true }
+    };
+    (quotient, $op:ident) => {
+        How { operands: exact_operands, into: kernel!(long, $op), takes_half: false }
+    };
+    (divisor, $op:ident) => {
+        How { operands, into: kernel!(long, $op), takes_half: false }
+    };
+    ($over:ident, $op:ident) => {
+        How { operands, into: kernel!(short, $op), takes_half: true }
+    };
+}
+
 macro_rules! kernel {
     (float, $op:ident) => {
         |a: &Array, b: &Array, out: &Array| {
-            dispatch_float!(a.dtype(), $op::NAME, T => zip::<T, T, _>(a, b, out, OnFloat($op)));
+            match a.dtype() {
+                DType::F16 => zip::<f16, f16, _>(a, b, out, Half(OnFloat($op))),
+                DType::BF16 => zip::<bf16, bf16, _>(a, b, out, Half(OnFloat($op))),
+                dtype => {
+                    dispatch_float!(dtype, $op::NAME, T => zip::<T, T, _>(a, b, out, OnFloat($op)))
+                }
+            }
             Ok(())
         }
     };
-    ($over:ident, $op:ident) => {
+    (short, $op:ident) => {
+        |a: &Array, b: &Array, out: &Array| {
+            match a.dtype() {
+                DType::F16 => zip::<f16, f16, _>(a, b, out, Half(OnNum($op))),
+                DType::BF16 => zip::<bf16, bf16, _>(a, b, out, Half(OnNum($op))),
+                dtype => {
+                    dispatch_compute!(dtype, $op::NAME, T => zip::<T, T, _>(a, b, out, OnNum($op)))
+                }
+            }
+            Ok(())
+        }
+    };
+    (long, $op:ident) => {
         |a: &Array, b: &Array, out: &Array| {
             dispatch_compute!(a.dtype(), $op::NAME, T => zip::<T, T, _>(a, b, out, OnNum($op)));
             Ok(())
@@ -190,11 +277,11 @@ macro_rules! binary_ops {
                 }
                 fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
                     let dtype = result_dtype!($over, Self::NAME, a, b);
-                    forward(Self::NAME, a, b, dtype, kernel!($over, $op))
+                    forward(Self::NAME, a, b, dtype, how!($over, $op))
                 }
                 fn forward_into(&mut self, [a, b]: [&Array; 2], out: &Array) -> Result<()> {
                     let dtype = result_dtype!($over, Self::NAME, a, b);
-                    forward_into(Self::NAME, a, b, dtype, out, kernel!($over, $op))
+                    forward_into(Self::NAME, a, b, dtype, out, how!($over, $op))
                 }
                 fn backward(&self, $saved: &Saved<2>, $g: &Tensor) -> Result<Grads<2>> {
                     let _ = $saved;
@@ -220,11 +307,18 @@ fn of<F: FnOnce() -> Result<Tensor>>(needed: bool, grad: F) -> Result<Option<Ten
     needed.then(grad).transpose()
 }
 
-/// The gradient where `a` wins, half of it where they tie.
+/// The gradient where `a` wins, half of it where they tie. All of it where one is nan: neither has lost.
 fn winner(grad: &Tensor, a: &Tensor, b: &Tensor, larger: bool) -> Result<Tensor> {
-    let wins = if larger { a.gt(b)? } else { a.lt(b)? };
-    let share = wins.to_dtype(grad.dtype())? + a.eq(b)?.to_dtype(grad.dtype())? * 0.5;
-    Ok(grad * share)
+    let loses = if larger { a.lt(b)? } else { a.gt(b)? };
+    let share = Tensor::where_self(&a.eq(b)?, &(grad * 0.5), grad)?;
+    // Chosen, not multiplied: an infinite gradient times 0 is nan.
+    share.masked_fill(&loses, 0i64)
+}
+
+/// No gradient, for the inputs that need one: a step function is flat.
+fn flat(saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+    let zeros = |i: usize| of(saved.needs(i), || Tensor::zeros(&saved.shape(i), grad.dtype()));
+    Ok([zeros(0)?, zeros(1)?])
 }
 
 binary_ops! {
@@ -239,7 +333,7 @@ binary_ops! {
         df: |g, saved| [saved.needs(0).then(|| g.clone()), saved.needs(1).then(|| -g)]
     }
     /// `a * b`, element-wise and broadcast.
-    mul / mul_ (Mul, number) {
+    mul / mul_ (Mul, product) {
         f: |a, b| a.mul(b), keep: |a, b| [b, a],
         df: |g, saved| [
             of(saved.needs(0), || Ok(g * saved.input(1)?))?,
@@ -272,14 +366,14 @@ binary_ops! {
         ]
     }
     /// `a / b` rounded down, element-wise and broadcast.
-    floor_divide / floor_divide_ (FloorDivide, divisor) {
+    floor_divide / floor_divide_ (FloorDivide, quotient) {
         f: |a, b| a.floor_div(b), keep: |_a, _b| [false, false],
-        df: |g, saved| [saved.needs(0).then(|| g * 0.0), saved.needs(1).then(|| g * 0.0)]
+        df: |g, saved| flat(saved, g)?
     }
     /// `a / b` rounded towards zero, element-wise and broadcast.
-    trunc_divide / trunc_divide_ (TruncDivide, divisor) {
+    trunc_divide / trunc_divide_ (TruncDivide, quotient) {
         f: |a, b| a.trunc_div(b), keep: |_a, _b| [false, false],
-        df: |g, saved| [saved.needs(0).then(|| g * 0.0), saved.needs(1).then(|| g * 0.0)]
+        df: |g, saved| flat(saved, g)?
     }
     /// Remainder of `a / b` with the sign of `b`, element-wise and broadcast.
     remainder / remainder_ (Remainder, divisor) {

@@ -46,6 +46,9 @@ impl Op<1> for ClampScalar {
         let limits = self.min.into_iter().chain(self.max);
         let dtype = limits.fold(x.dtype(), |dtype, limit| limit.dtype_beside(dtype));
         ensure!(dtype != DType::Bool, DType, "clamp: not implemented for 'Bool'; convert with .int() first");
+        for limit in self.min.into_iter().chain(self.max) {
+            limit.check_fits(Self::NAME, dtype)?;
+        }
         let x = x.to_dtype(compute_dtype(dtype))?;
         let out = Array::empty_like(x.layout(), x.dtype())?;
         dispatch_compute!(x.dtype(), Self::NAME, T => limit::<T>(&x, &out, self.min, self.max));
@@ -122,7 +125,7 @@ impl Op<3> for ClampBoth {
 }
 
 fn no_limits<T>() -> Result<T> {
-    bail!(Value, "torch.clamp: At least one of 'min' or 'max' must not be None")
+    bail!(Value, "clamp: At least one of 'min' or 'max' must not be None; give one of them")
 }
 
 impl Tensor {

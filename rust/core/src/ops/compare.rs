@@ -3,6 +3,7 @@
 use super::binary::operands;
 use super::promote::result_type;
 use crate::array::Array;
+use crate::dtype::Bool;
 use crate::kernels::map::{zip, Plain};
 use crate::tensor::Tensor;
 use crate::{dispatch_compute, DType, Result};
@@ -19,7 +20,7 @@ macro_rules! compare_ops {
                     let (a, b) = operands(stringify!($name), self.array(), other.array(), dtype)?;
                     let out = Array::empty(a.shape(), DType::Bool)?;
                     dispatch_compute!(a.dtype(), stringify!($name), T => {
-                        zip::<T, bool, _>(&a, &b, &out, Plain(|$a: T, $b: T| $f))
+                        zip::<T, Bool, _>(&a, &b, &out, Plain(|$a: T, $b: T| Bool::from($f)))
                     });
                     Ok(Tensor::constant(out))
                 }

@@ -5,11 +5,32 @@ use crate::array::Array;
 use crate::autograd::{inplace::apply_inplace, Grads, Op, Saved};
 use crate::kernels::copy;
 use crate::tensor::Tensor;
-use crate::{ensure, Result};
+use crate::Result;
+
+/// The gradient of an overwritten value: zeros, so that what it was computed from has a gradient.
+///
+/// None for a view: its base's history has the region cleared (`ops/region.rs`), and says so already.
+#[derive(Debug, Clone, Copy)]
+struct Overwritten {
+    is_view: bool,
+}
+
+impl Overwritten {
+    fn of(target: &Tensor) -> Self {
+        Self { is_view: target.is_view() }
+    }
+
+    fn grad<const N: usize>(self, saved: &Saved<N>, grad: &Tensor) -> Result<Option<Tensor>> {
+        if self.is_view || !saved.needs(0) {
+            return Ok(None);
+        }
+        Ok(Some(Tensor::zeros(&saved.shape(0), grad.dtype())?))
+    }
+}
 
 /// The target takes the source's values, broadcast and converted.
 #[derive(Debug)]
-struct CopyFrom;
+struct CopyFrom(Overwritten);
 
 impl Op<2> for CopyFrom {
     const NAME: &'static str = "copy_";
@@ -27,13 +48,13 @@ impl Op<2> for CopyFrom {
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
-        Ok([None, saved.needs(1).then(|| grad.clone())])
+        Ok([self.0.grad(saved, grad)?, saved.needs(1).then(|| grad.clone())])
     }
 }
 
 /// Every element becomes the same number.
 #[derive(Debug)]
-struct Fill(Scalar);
+struct Fill(Scalar, Overwritten);
 
 impl Op<1> for Fill {
     const NAME: &'static str = "fill_";
@@ -56,27 +77,24 @@ impl Op<1> for Fill {
         Ok(())
     }
 
-    fn backward(&self, _saved: &Saved<1>, _grad: &Tensor) -> Result<Grads<1>> {
-        Ok([None])
+    fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        Ok([self.1.grad(saved, grad)?])
     }
 }
 
 impl Tensor {
     /// Overwrites this tensor with `source`, broadcast and converted.
     pub fn copy_(&self, source: &Tensor) -> Result<()> {
-        apply_inplace(CopyFrom, [self, source])
+        apply_inplace(CopyFrom(Overwritten::of(self)), [self, source])
     }
 
     /// Sets every element to `value`.
     pub fn fill_(&self, value: impl Into<Scalar>) -> Result<()> {
         let value = value.into();
-        ensure!(
-            value.category() <= self.dtype().category() || !matches!(value, Scalar::Float(f) if f.is_nan()),
-            Value,
-            "fill_: cannot convert float nan to {}",
-            self.dtype()
-        );
-        apply_inplace(Fill(value), [self])
+        if !self.dtype().is_half() {
+            value.check_fits("fill_", self.dtype())?; // 16-bit floats become infinite, as in PyTorch
+        }
+        apply_inplace(Fill(value, Overwritten::of(self)), [self])
     }
 
     /// Sets every element to 0.

@@ -15,8 +15,12 @@ impl Tensor {
 
     /// Every element `value`.
     pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Result<Tensor> {
+        let value = value.into();
+        if !dtype.is_half() {
+            value.check_fits("full", dtype)?; // 16-bit floats become infinite, as in PyTorch
+        }
         let out = Array::empty(shape, dtype)?;
-        match value.into() {
+        match value {
             Scalar::Int(value) => copy::fill_i64(&out, value),
             value => copy::fill(&out, value.to_f64()),
         }
@@ -35,31 +39,54 @@ impl Tensor {
 
     /// `start, start + step, ...` up to, not including, `end`.
     pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType) -> Result<Tensor> {
+        check_numeric("arange", dtype)?;
+        let whole = |x: Scalar| match x {
+            // Integers are counted in integers: 2.5 is a step of 2.
+            Scalar::Float(f) if !dtype.is_float() && f.is_finite() => Scalar::Int(f as i64),
+            Scalar::Bool(b) => Scalar::Int(i64::from(b)),
+            x => x,
+        };
+        let (start, end, step) = (whole(start), whole(end), whole(step));
         let (from, to, by) = (start.to_f64(), end.to_f64(), step.to_f64());
-        ensure!(by != 0.0 && !by.is_nan(), Value, "arange: step must be nonzero");
-        ensure!(from.is_finite() && to.is_finite(), Value, "arange: unsupported range: {from} -> {to}");
+        ensure!(
+            by != 0.0 && !by.is_nan(),
+            Value,
+            "arange: step must be nonzero, not {step} (as {dtype}); use a positive or a negative step"
+        );
+        ensure!(
+            from.is_finite() && to.is_finite(),
+            Value,
+            "arange: unsupported range: {from} -> {to}; use finite bounds"
+        );
         ensure!(
             (by > 0.0 && to >= from) || (by < 0.0 && to <= from),
             Value,
-            "arange: upper bound and lower bound inconsistent with step sign: {from} to {to} by {by}"
+            "arange: upper bound and lower bound inconsistent with step sign: {from} to {to} by {by}; change the \
+             step's sign, or exchange the bounds"
         );
         if let (Scalar::Int(from), Scalar::Int(to), Scalar::Int(by), false) =
             (start, end, step, dtype.is_float())
         {
             let numel =
                 (i128::from(to) - i128::from(from)).unsigned_abs().div_ceil(i128::from(by).unsigned_abs());
-            let values: Vec<i64> =
-                (0..checked(numel)?).map(|i| from.wrapping_add(by.wrapping_mul(i as i64))).collect();
+            let values: Vec<i64> = (0..checked("arange", numel)?)
+                .map(|i| from.wrapping_add(by.wrapping_mul(i as i64)))
+                .collect();
             return Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?));
         }
         let numel = ((to - from) / by).ceil();
-        let values: Vec<f64> = (0..checked(numel as u128)?).map(|i| from + by * i as f64).collect();
+        let values: Vec<f64> = (0..checked("arange", numel as u128)?).map(|i| from + by * i as f64).collect();
         Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?))
     }
 
     /// `steps` values from `start` to `end`, evenly spaced, both included.
     pub fn linspace(start: f64, end: f64, steps: usize, dtype: DType) -> Result<Tensor> {
-        checked(steps as u128)?;
+        check_numeric("linspace", dtype)?;
+        if !dtype.is_float() {
+            Scalar::Float(start).check_fits("linspace", dtype)?;
+            Scalar::Float(end).check_fits("linspace", dtype)?;
+        }
+        checked("linspace", steps as u128)?;
         // Counted from the nearer end, so that both ends are exact; float32 in float32, as PyTorch does.
         let values: Vec<f64> = if dtype == DType::F64 {
             let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
@@ -96,10 +123,19 @@ impl Tensor {
     }
 }
 
+fn check_numeric(op: &str, dtype: DType) -> Result<()> {
+    ensure!(
+        dtype != DType::Bool,
+        DType,
+        "{op}: \"{op}_cpu\" not implemented for 'Bool'; make integers and convert with .bool()"
+    );
+    Ok(())
+}
+
 /// A number of elements that memory can be asked for.
-fn checked(numel: u128) -> Result<usize> {
+fn checked(op: &str, numel: u128) -> Result<usize> {
     let numel = usize::try_from(numel).unwrap_or(usize::MAX);
-    crate::layout::checked_numel("arange", &[numel], 8)?;
+    crate::layout::checked_numel(op, &[numel], 8)?;
     drop(crate::alloc::Block::new(numel * 8)?); // asked for before a vector of that size is built
     Ok(numel)
 }

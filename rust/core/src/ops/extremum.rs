@@ -55,11 +55,19 @@ impl Op<1> for Extreme {
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let (x, shape) = (saved.input(0)?, saved.shape(0));
         let best = self.over.expand(&saved.output()?, &shape)?;
-        let is_best = x.eq(&best)?.logical_or(&x.isnan()?.logical_and(&best.isnan()?)?)?;
+        // As in PyTorch the whole tensor's extremum may be nan, and then the nans share the gradient; along dims
+        // nothing equals a nan, and the gradient of all is 0 / 0.
+        let is_best = if self.over.all && saved.output()?.array().item_f64()?.is_nan() {
+            x.isnan()?
+        } else {
+            x.eq(&best)?
+        };
         let dims: Vec<isize> = (0..shape.len()).filter(|&d| self.over.mask[d]).map(|d| d as isize).collect();
         let ties = if dims.is_empty() { is_best.clone() } else { is_best.sum(&dims, true)? };
-        let share = self.over.expand(grad, &shape)? / ties.to_dtype(grad.dtype())?;
-        Ok([Some(share * is_best)])
+        let ties = ties.to_dtype(grad.dtype())?;
+        let (share, rest) =
+            (self.over.expand(grad, &shape)? / &ties, Tensor::zeros(&[], grad.dtype())? / ties);
+        Ok([Some(Tensor::where_self(&is_best, &share, &rest)?)])
     }
 }
 
@@ -124,13 +132,14 @@ impl Tensor {
         ensure!(
             x.dtype() != DType::Bool,
             DType,
-            "{op}(): does not support bool input; convert with .int() first"
+            "{op}: \"{op}_cpu\" not implemented for 'Bool'; convert with .int() first"
         );
         let Some(dim) = dim else {
             ensure!(
                 x.numel() > 0,
                 Index,
-                "{op}(): Expected reduction dim to be specified for input.numel() == 0."
+                "{op}: Expected reduction dim to be specified for input.numel() == 0, of shape {:?}; specify it",
+                x.shape()
             );
             let x = x.contiguous()?;
             let flat = crate::Layout::new(
@@ -159,8 +168,12 @@ fn extremum_along(op: &str, x: &Array, dim: isize, end: End) -> Result<(Array, A
     if let Some(extent) = shape.get_mut(d) {
         *extent = 1;
     }
-    if dims.1 == 0 && shape.iter().product::<usize>() > 0 {
-        bail!(Index, "{op}(): Expected reduction dim {d} to have non-zero size.");
+    if dims.1 == 0 {
+        bail!(
+            Index,
+            "{op}: Expected reduction dim {d} to have non-zero size, in shape {:?}; use a tensor with elements",
+            x.shape()
+        );
     }
     let indices = Array::empty(&shape, DType::I64)?;
     let compute = x.to_dtype(compute_dtype(x.dtype()))?.contiguous()?;

@@ -1,4 +1,5 @@
-//! Logic on truth values and on bits, and tests for special values. A row is an op; none has a gradient.
+//! Logic on truth values and on bits, and tests for special values. A row is an op; the
+//! results have no gradient, and that of a target written in place is 0.
 
 use super::binary::operands;
 use super::promote::{compute_dtype, result_type};
@@ -6,7 +7,7 @@ use super::reduce::Over;
 use crate::array::Array;
 use crate::autograd::inplace::apply_inplace;
 use crate::autograd::{Grads, Op, Saved};
-use crate::dtype::{Category, Element};
+use crate::dtype::{Bool, Category, Element};
 use crate::kernels::map::{map, zip, Plain};
 use crate::kernels::num::Num;
 use crate::kernels::reduce::{reduce, By, Fold};
@@ -32,7 +33,7 @@ impl Op<1> for Assign {
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        Ok([Some(grad * 0.0)])
+        Ok([Some(Tensor::zeros(grad.shape(), grad.dtype())?)])
     }
 }
 
@@ -53,9 +54,9 @@ macro_rules! logical_ops {
                     dispatch_compute!(a.dtype(), name, T => {
                         let f = |a: T, b: T| {
                             let ($a, $b) = (a != T::ZERO, b != T::ZERO);
-                            $f
+                            Bool::from($f)
                         };
-                        zip::<T, bool, _>(&a, &b, &out, Plain(f))
+                        zip::<T, Bool, _>(&a, &b, &out, Plain(f))
                     });
                     Ok(Tensor::constant(out))
                 }
@@ -163,7 +164,7 @@ macro_rules! value_tests {
                     let x = self.array().to_dtype(compute_dtype(self.dtype()))?;
                     let out = Array::empty_like(x.layout(), DType::Bool)?;
                     dispatch_compute!(x.dtype(), stringify!($name), T => {
-                        map::<T, bool, _>(&x, &out, Plain(|$x: T| $f))
+                        map::<T, Bool, _>(&x, &out, Plain(|$x: T| Bool::from($f)))
                     });
                     Ok(Tensor::constant(out))
                 }

@@ -19,6 +19,7 @@ pub mod diagonal;
 pub mod dropout;
 pub mod einsum;
 pub mod extremum;
+mod fused;
 pub mod gather;
 pub mod index;
 pub mod join;

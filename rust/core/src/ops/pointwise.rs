@@ -8,10 +8,19 @@ use crate::array::Array;
 use crate::autograd::op::check_target;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
 use crate::dtype::Category;
-use crate::kernels::map::{select, zip, Plain};
+use crate::kernels::map::{select, zip, Binary, Plain};
 use crate::layout::broadcast_shapes;
+use crate::simd::Isa;
 use crate::tensor::Tensor;
 use crate::{dispatch_all, dispatch_compute, dispatch_float, ensure, DType, Result};
+
+/// A number beside integers must be one of them: `to_dtype` would wrap it.
+fn check_number(op: &str, x: &Array, dtype: DType) -> Result<()> {
+    if x.is_number() && x.dtype() == DType::I64 && dtype != DType::I64 {
+        return Scalar::Int(x.item_i64()?).check_fits(op, dtype);
+    }
+    Ok(())
+}
 
 /// `condition ? a : b`.
 #[derive(Debug)]
@@ -28,17 +37,18 @@ impl Op<3> for Where {
         ensure!(
             matches!(condition.dtype(), DType::Bool | DType::U8),
             DType,
-            "where expected condition to be a boolean tensor, but got a tensor with dtype {}; compare it with \
+            "where: expected condition to be a boolean tensor, but got a tensor with dtype {}; compare it with \
              something first",
             condition.dtype().scalar_name()
         );
         let dtype = result_type(a, b);
+        check_number(Self::NAME, a, dtype)?;
+        check_number(Self::NAME, b, dtype)?;
         let shape = broadcast_shapes(Self::NAME, a.shape(), b.shape())?;
         let shape = broadcast_shapes(Self::NAME, condition.shape(), &shape)?;
         let spread = |x: &Array, dtype| x.to_dtype(dtype)?.broadcast_to(Self::NAME, &shape);
         let (condition, a, b) = (spread(condition, DType::Bool)?, spread(a, dtype)?, spread(b, dtype)?);
-        let out =
-            if a.numel() == b.numel() { result_like(&a, &b, dtype)? } else { Array::empty(&shape, dtype)? };
+        let out = result_like(&a, &b, dtype)?;
         dispatch_all!(dtype, T => select::<T>(&condition, &a, &b, &out));
         Ok(out)
     }
@@ -128,13 +138,19 @@ impl Op<3> for MaskedFill {
     }
 }
 
+/// The number that a `masked_fill` writes.
+fn fill_value(value: Scalar, dtype: DType) -> Result<Array> {
+    value.check_fits(MaskedFill::NAME, dtype)?;
+    value.to_array(dtype)
+}
+
 fn check_lerp(inputs: &[&Array]) -> Result<()> {
     let dtype = inputs[0].dtype();
     for input in inputs {
         let other = input.dtype();
         ensure!(
             other == dtype,
-            Autograd,
+            DType,
             "lerp: expected dtype {dtype} for all inputs but got dtype {other}; convert one of them"
         );
     }
@@ -222,9 +238,43 @@ impl Op<3> for LerpTensor {
 struct AddScaled {
     alpha: Scalar,
     node: &'static str,
+    /// Whether `alpha` keeps its digits beside 16-bit floats.
+    exact: bool,
+}
+
+/// `a + factor b`, with one rounding where multiply-add is an instruction.
+#[derive(Clone, Copy)]
+struct PlusTimes<T>(T);
+
+macro_rules! plus_times {
+    ($($type:ty: $fma:expr;)*) => {
+        $(impl Binary<$type, $type> for PlusTimes<$type> {
+            #[inline(always)]
+            fn call<I: Isa>(self, a: $type, b: $type) -> $type {
+                let fma: fn($type, $type, $type) -> $type = $fma;
+                fma(b, self.0, a)
+            }
+        })*
+    };
+}
+plus_times! {
+    f32: I::fma32;
+    f64: I::fma64;
+    u8: |b, factor, a| b.wrapping_mul(factor).wrapping_add(a);
+    i32: |b, factor, a| b.wrapping_mul(factor).wrapping_add(a);
+    i64: |b, factor, a| b.wrapping_mul(factor).wrapping_add(a);
 }
 
 impl AddScaled {
+    /// As users spell it.
+    fn op(&self) -> &'static str {
+        if self.node == "SubBackward0" {
+            "sub"
+        } else {
+            "add"
+        }
+    }
+
     fn check(&self, a: &Array, b: &Array) -> Result<DType> {
         let dtype = result_type(a, b);
         ensure!(
@@ -235,24 +285,28 @@ impl AddScaled {
         );
         ensure!(
             dtype.is_float() || self.alpha.category() != Category::Float,
-            Autograd,
-            "For integral input tensors, argument alpha must not be a floating point number: alpha = {} for {dtype}",
-            self.alpha.to_f64()
+            Value,
+            "{}: For integral input tensors, argument alpha must not be a floating point number: alpha = {} for \
+             {dtype}; use an int, or convert with .float()",
+            self.op(),
+            self.alpha
         );
         ensure!(
             dtype == DType::Bool || self.alpha.category() != Category::Bool,
-            Autograd,
-            "Boolean alpha only supported for Boolean results, not {dtype}; use a number"
+            Value,
+            "{}: Boolean alpha only supported for Boolean results, not {dtype}; use a number",
+            self.op()
         );
         Ok(dtype)
     }
 
-    fn write(self, a: &Array, b: &Array, out: &Array) -> Result<()> {
-        dispatch_compute!(a.dtype(), Self::NAME, T => {
-            use crate::kernels::num::Num;
-            let alpha = element::<T>(self.alpha);
-            zip::<T, T, _>(a, b, out, Plain(|a: T, b: T| Num::add(a, Num::mul(alpha, b))))
-        });
+    fn write(self, a: &Array, b: &Array, out: &Array, dtype: DType) -> Result<()> {
+        let alpha = if dtype.is_half() && !self.exact {
+            Scalar::Float(self.alpha.to_array(dtype)?.item_f64()?) // rounded to the dtype first, as in PyTorch
+        } else {
+            self.alpha
+        };
+        dispatch_compute!(a.dtype(), Self::NAME, T => zip::<T, T, _>(a, b, out, PlusTimes(element::<T>(alpha))));
         Ok(())
     }
 }
@@ -268,7 +322,7 @@ impl Op<2> for AddScaled {
         let dtype = self.check(a, b)?;
         let (a, b) = operands(Self::NAME, a, b, dtype)?;
         let out = result_like(&a, &b, a.dtype())?;
-        self.write(&a, &b, &out)?;
+        self.write(&a, &b, &out, dtype)?;
         out.to_dtype(dtype)
     }
 
@@ -282,7 +336,7 @@ impl Op<2> for AddScaled {
             && (b.is_same_view(out) || !std::sync::Arc::ptr_eq(b.storage(), out.storage()));
         if direct {
             let (a, b) = operands(Self::NAME, a, b, dtype)?;
-            return self.write(&a, &b, out);
+            return self.write(&a, &b, out, dtype);
         }
         out.copy_from(&self.forward([a, b])?)
     }
@@ -310,13 +364,13 @@ impl Tensor {
 
     /// A copy with `value` wherever the bool tensor `mask`, broadcast, holds.
     pub fn masked_fill(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
-        let value = Tensor::constant(value.into().to_array(self.dtype())?);
+        let value = Tensor::constant(fill_value(value.into(), self.dtype())?);
         apply(MaskedFill { node: "MaskedFillBackward0" }, [self, mask, &value])
     }
 
     /// In-place [`Tensor::masked_fill`].
     pub fn masked_fill_(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<()> {
-        let value = Tensor::constant(value.into().to_array(self.dtype())?);
+        let value = Tensor::constant(fill_value(value.into(), self.dtype())?);
         apply_inplace(MaskedFill { node: "MaskedFillBackward0" }, [self, mask, &value])
     }
 
@@ -352,21 +406,34 @@ impl Tensor {
 
     /// `self + alpha other`, element-wise and broadcast.
     pub fn add_scaled(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<Tensor> {
-        apply(AddScaled { alpha: alpha.into(), node: "AddBackward0" }, [self, other])
+        apply(AddScaled { alpha: alpha.into(), node: "AddBackward0", exact: false }, [self, other])
     }
 
     /// In-place [`Tensor::add_scaled`].
     pub fn add_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
-        apply_inplace(AddScaled { alpha: alpha.into(), node: "AddBackward0" }, [self, other])
+        apply_inplace(AddScaled { alpha: alpha.into(), node: "AddBackward0", exact: false }, [self, other])
+    }
+
+    /// As [`Tensor::add_scaled`], with a factor that keeps its digits beside 16-bit floats.
+    pub fn add_exactly_scaled(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<Tensor> {
+        apply(AddScaled { alpha: alpha.into(), node: "AddBackward0", exact: true }, [self, other])
+    }
+
+    /// In-place [`Tensor::add_exactly_scaled`].
+    pub fn add_exactly_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
+        apply_inplace(AddScaled { alpha: alpha.into(), node: "AddBackward0", exact: true }, [self, other])
     }
 
     /// `self - alpha other`, element-wise and broadcast.
     pub fn sub_scaled(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<Tensor> {
-        apply(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0" }, [self, other])
+        apply(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0", exact: false }, [self, other])
     }
 
     /// In-place [`Tensor::sub_scaled`].
     pub fn sub_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
-        apply_inplace(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0" }, [self, other])
+        apply_inplace(
+            AddScaled { alpha: negated(alpha.into()), node: "SubBackward0", exact: false },
+            [self, other],
+        )
     }
 }

@@ -5,8 +5,8 @@ use super::promote::{compute_dtype, result_type, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
 use crate::dtype::Element;
-use crate::kernels::map::{map, zip, Plain, Unary, GRAIN_COSTLY};
-use crate::kernels::power::{FloatPower, Power};
+use crate::kernels::map::{map, zip, Binary, Plain, Unary, GRAIN_COSTLY};
+use crate::kernels::power::Power;
 use crate::simd::Isa;
 use crate::tensor::Tensor;
 use crate::{dispatch_compute, ensure, DType, Result};
@@ -26,12 +26,52 @@ impl<T: Power> Unary<T, T> for To<T> {
     const WIDE: bool = true;
     #[inline(always)]
     fn call<I: Isa>(self, x: T) -> T {
-        x.power(self.0)
+        x.power::<I>(self.0)
     }
 }
 
+#[derive(Clone, Copy)]
+struct ToEach;
+impl<T: Power> Binary<T, T> for ToEach {
+    const GRAIN: usize = GRAIN_COSTLY;
+    const WIDE: bool = true;
+    #[inline(always)]
+    fn call<I: Isa>(self, base: T, exponent: T) -> T {
+        base.power::<I>(exponent)
+    }
+}
+
+/// `1 / x`, the root, or its inverse.
+#[derive(Clone, Copy)]
+enum Root {
+    Inverse,
+    InverseSquare,
+    Root,
+    InverseRoot,
+}
+
+macro_rules! roots {
+    ($($type:ty),*) => {
+        $(impl Unary<$type, $type> for Root {
+            #[inline(always)]
+            fn call<I: Isa>(self, x: $type) -> $type {
+                match self {
+                    Root::Inverse => 1.0 / x,
+                    Root::InverseSquare => 1.0 / (x * x),
+                    Root::Root => x.sqrt(),
+                    Root::InverseRoot => 1.0 / x.sqrt(),
+                }
+            }
+        })*
+    };
+}
+roots!(f32, f64);
+
 /// Powers of floats, without `powf` for the common exponents.
-fn float_powers<T: FloatPower>(x: &Array, out: &Array, exponent: f64) {
+fn float_powers<T: Power>(x: &Array, out: &Array, exponent: f64)
+where
+    Root: Unary<T, T>,
+{
     if exponent == 2.0 {
         map::<T, T, _>(x, out, Plain(|x: T| x.mul(x)));
     } else if exponent == 3.0 {
@@ -41,13 +81,13 @@ fn float_powers<T: FloatPower>(x: &Array, out: &Array, exponent: f64) {
     } else if exponent == 0.0 {
         map::<T, T, _>(x, out, Plain(|_: T| T::ONE));
     } else if exponent == -1.0 {
-        map::<T, T, _>(x, out, Plain(|x: T| x.inverse()));
+        map::<T, T, _>(x, out, Root::Inverse);
     } else if exponent == -2.0 {
-        map::<T, T, _>(x, out, Plain(|x: T| x.mul(x).inverse()));
+        map::<T, T, _>(x, out, Root::InverseSquare);
     } else if exponent == 0.5 {
-        map::<T, T, _>(x, out, Plain(|x: T| x.root()));
+        map::<T, T, _>(x, out, Root::Root);
     } else if exponent == -0.5 {
-        map::<T, T, _>(x, out, Plain(|x: T| x.root().inverse()));
+        map::<T, T, _>(x, out, Root::InverseRoot);
     } else {
         map::<T, T, _>(x, out, To(T::from_f64(exponent)));
     }
@@ -73,10 +113,18 @@ impl Op<1> for PowScalar {
         let exponent = self.0.to_f64();
         ensure!(
             dtype.is_float() || exponent >= 0.0,
-            Autograd,
+            Value,
             "pow: Integers to negative integer powers are not allowed. Exponent {exponent} of a tensor of \
              {dtype}; convert with .float() first"
         );
+        if !dtype.is_float() {
+            self.0.check_fits(Self::NAME, dtype)?;
+        }
+        let exponent = if dtype.is_half() {
+            self.0.to_array(dtype)?.item_f64()? // rounded to the dtype first, as in PyTorch
+        } else {
+            exponent
+        };
         let x = x.to_dtype(compute_dtype(dtype))?;
         let out = Array::empty_like(x.layout(), x.dtype())?;
         match x.dtype() {
@@ -111,7 +159,7 @@ fn power(a: &Array, b: &Array) -> Result<Array> {
     );
     let (a, b) = operands("pow", a, b, dtype)?;
     let out = result_like(&a, &b, a.dtype())?;
-    dispatch_compute!(a.dtype(), "pow", T => zip::<T, T, _>(&a, &b, &out, Plain(|a: T, b: T| a.power(b))));
+    dispatch_compute!(a.dtype(), "pow", T => zip::<T, T, _>(&a, &b, &out, ToEach));
     out.to_dtype(dtype)
 }
 
@@ -149,9 +197,10 @@ impl Op<2> for PowTensor {
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
         let (base, exponent) = (saved.input(0)?, saved.input(1)?);
         let by_base = if saved.needs(0) {
-            let slope = &exponent * base.pow(&(&exponent - 1.0))?;
+            let slope = grad * (&exponent * base.pow(&(&exponent - 1.0))?);
             let zero = Tensor::zeros(&[], grad.dtype())?;
-            Some(grad * Tensor::where_self(&exponent.eq_scalar(0.0)?, &zero, &slope)?)
+            // The gradient stands inside the choice: so do those of its own gradient.
+            Some(Tensor::where_self(&exponent.eq_scalar(0.0)?, &zero, &slope)?)
         } else {
             None
         };

@@ -1,9 +1,10 @@
 //! Type promotion between tensors and Python numbers, as PyTorch does it.
 
 use crate::array::Array;
-use crate::dtype::Category;
+use crate::dtype::{Bool, Category};
 use crate::tensor::Tensor;
-use crate::{DType, Result};
+use crate::{bail, DType, Result};
+use std::fmt;
 
 /// A Python number as an operand: it promotes less than any tensor of its category.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,6 +68,66 @@ impl Scalar {
             _ => Array::full(&[], self.to_f64(), dtype),
         }
     }
+
+    /// Itself as an operand beside values of `dtype`, without loss: what an operation then makes of it is
+    /// the operation's choice.
+    #[inline]
+    fn to_number(self, dtype: DType) -> Result<Array> {
+        match (self, dtype) {
+            (scalar, DType::F32) => Array::number(scalar.to_f64() as f32),
+            (scalar, DType::F64) => Array::number(scalar.to_f64()),
+            (Scalar::Bool(b), DType::Bool) => Array::number(Bool::from(b)),
+            (Scalar::Float(f), _) => Array::number(f as f32),
+            (scalar, DType::F16 | DType::BF16) => Array::number(scalar.to_f64() as f32),
+            (Scalar::Int(i), _) => integer(i, dtype),
+            (Scalar::Bool(b), _) => integer(i64::from(b), dtype),
+        }
+    }
+
+    /// An error unless `dtype` can hold this number. As in PyTorch all is well beside bool, and with
+    /// negative integers that wrap into an unsigned one.
+    pub fn check_fits(self, op: &str, dtype: DType) -> Result<()> {
+        let fits = match (self, dtype) {
+            (Scalar::Int(i), DType::U8) => (-255..=255).contains(&i),
+            (Scalar::Int(i), DType::I32) => i32::try_from(i).is_ok(),
+            (Scalar::Float(f), DType::U8) => (0.0..=255.0).contains(&f),
+            (Scalar::Float(f), DType::I32) => (-2_147_483_648.0..=2_147_483_647.0).contains(&f),
+            (Scalar::Float(f), DType::I64) => {
+                (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f)
+            }
+            (Scalar::Float(f), DType::F16) => !f.is_finite() || f.abs() <= 65504.0,
+            (Scalar::Float(f), DType::F32) => !f.is_finite() || f.abs() <= f64::from(f32::MAX),
+            _ => true,
+        };
+        if fits {
+            return Ok(());
+        }
+        bail!(
+            Value,
+            "{op}: value cannot be converted to type {dtype} without overflow: {self}; use a number that {dtype} \
+             can hold, or convert the tensor first"
+        )
+    }
+}
+
+/// An integer beside values of `dtype`: in that dtype if it fits.
+#[inline]
+fn integer(value: i64, dtype: DType) -> Result<Array> {
+    match dtype {
+        DType::U8 if u8::try_from(value).is_ok() => Array::number(value as u8),
+        DType::I32 if i32::try_from(value).is_ok() => Array::number(value as i32),
+        _ => Array::number(value),
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Bool(b) => b.fmt(f),
+            Scalar::Int(i) => i.fmt(f),
+            Scalar::Float(x) => fmt::Debug::fmt(x, f),
+        }
+    }
 }
 
 impl From<f64> for Scalar {
@@ -88,22 +149,27 @@ impl From<bool> for Scalar {
 }
 
 impl Tensor {
-    /// `scalar` as an operand beside this tensor: 0-d, of the dtype that promotion gives it.
+    /// `scalar` as an operand beside this tensor: 0-d, and of a dtype that gives way to this tensor's.
     #[inline]
     pub fn scalar_beside(&self, scalar: impl Into<Scalar>) -> Result<Tensor> {
-        let scalar = scalar.into();
-        Ok(Tensor::constant(scalar.to_array(scalar.dtype_beside(self.dtype()))?))
+        Ok(Tensor::constant(scalar.into().to_number(self.dtype())?))
     }
 }
 
-/// The dtype of a result computed from both: 0-d operands give way to others of their category.
+/// The dtype of a result computed from both: in one category numbers give way to 0-d arrays, and these to
+/// others.
 #[inline]
 pub fn result_type(a: &Array, b: &Array) -> DType {
     let (x, y) = (a.dtype(), b.dtype());
     if x == y {
         return x;
     }
-    match (a.rank() == 0, b.rank() == 0) {
+    let (a, b) = if a.is_number() == b.is_number() {
+        (a.rank() == 0, b.rank() == 0)
+    } else {
+        (a.is_number(), b.is_number())
+    };
+    match (a, b) {
         (false, true) if x.category() >= y.category() => x,
         (true, false) if y.category() >= x.category() => y,
         _ => x.promote(y),

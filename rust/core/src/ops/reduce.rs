@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
-use crate::dtype::{bf16, f16, Element};
+use crate::dtype::{bf16, f16, Bool, Element};
 use crate::kernels::num::Num;
 use crate::kernels::reduce::{reduce, By, Fold, Plus, Times};
 use crate::layout::{normalize_dim, Dims};
@@ -24,8 +24,8 @@ pub(super) fn reduced_dims(op: &str, dims: &[isize], rank: usize) -> Result<Mask
         let d = normalize_dim(op, dim, rank)?;
         ensure!(
             !seen.contains(&d),
-            Autograd,
-            "{op}: dim {d} appears multiple times in the list of dims {dims:?}"
+            Value,
+            "{op}: dim {d} appears multiple times in the list of dims {dims:?}; name each dim once"
         );
         seen.push(d);
         if rank > 0 {
@@ -100,18 +100,22 @@ impl Over {
 
     /// Checks that an operation without a value for nothing has elements to reduce.
     pub(super) fn check_not_empty(&self, op: &str, shape: &[usize]) -> Result<()> {
-        if self.count(shape) > 0 || self.shape(shape).iter().product::<usize>() == 0 {
+        // A dim without elements is refused even where the result has none either.
+        if self.count(shape) > 0 && (self.named > 0 || shape.iter().all(|&n| n > 0)) {
             return Ok(());
         }
         if self.named == 0 {
             bail!(
-                Autograd,
-                "{op}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction \
-                 dim with the 'dim' argument."
+                Value,
+                "{op}: Expected reduction dim to be specified for input.numel() == 0, of shape {shape:?}; specify \
+                 the reduction dim with the 'dim' argument"
             );
         }
         let dim = (0..shape.len()).find(|&d| self.mask[d] && shape[d] == 0).unwrap_or(0);
-        bail!(Index, "{op}(): Expected reduction dim {dim} to have non-zero size.")
+        bail!(
+            Index,
+            "{op}: Expected reduction dim {dim} to have non-zero size, in shape {shape:?}; reduce a tensor with elements"
+        )
     }
 }
 
@@ -136,7 +140,7 @@ macro_rules! summed {
     };
 }
 summed! {
-    bool => i64: |x| i64::from(x);
+    Bool => i64: |x| i64::from(x.get());
     u8 => i64: |x| i64::from(x);
     i32 => i64: |x| i64::from(x);
     i64 => i64: |x| x;
@@ -215,7 +219,8 @@ impl Op<1> for NanSum {
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let is_number = saved.input(0)?.isnan()?.logical_not()?;
-        Ok([Some(self.0.expand(grad, &saved.shape(0))? * is_number)])
+        let grad = self.0.expand(grad, &saved.shape(0))?;
+        Ok([Some(super::clamp::masked(&grad, &is_number)?)])
     }
 }
 
@@ -247,8 +252,8 @@ impl Op<1> for Mean {
             DType::F32 => means::<f32>(x, &self.0),
             DType::F64 => means::<f64>(x, &self.0),
             other => bail!(
-                Autograd,
-                "mean(): could not infer output dtype. Input dtype must be either a floating point or complex \
+                DType,
+                "mean: could not infer output dtype. Input dtype must be either a floating point or complex \
                  dtype. Got: {}; convert with .float() first",
                 other.scalar_name()
             ),
@@ -303,8 +308,13 @@ impl Op<1> for Prod {
 
 /// Whether an element is 0.
 pub(super) fn has_zero(x: &Tensor) -> Result<bool> {
-    let nonzero = x.array().to_dtype(DType::Bool)?.contiguous()?;
-    Ok(nonzero.slice::<bool>().contains(&false))
+    any_zero(x.array())
+}
+
+/// As `has_zero`, of an array.
+pub(super) fn any_zero(x: &Array) -> Result<bool> {
+    let nonzero = x.to_dtype(DType::Bool)?.contiguous()?;
+    Ok(nonzero.slice::<Bool>().contains(&Bool::from(false)))
 }
 
 /// Each element's product of all others along `dim`, by halving: right at zeros in every derivative.
@@ -371,6 +381,13 @@ impl Tensor {
 
     /// Sums dims that broadcasting repeated, so that the result has `shape`.
     pub(crate) fn sum_to_size(&self, shape: &[usize]) -> Result<Tensor> {
+        ensure!(
+            shape.len() <= self.rank(),
+            Shape,
+            "sum_to_size: a gradient of shape {:?} for an input of shape {shape:?}; it must have that shape, or one \
+             that the input broadcasts to",
+            self.shape()
+        );
         let lead = self.rank() - shape.len();
         let dims: SmallVec<[isize; 4]> = (0..self.rank())
             .filter(|&d| d < lead || (shape[d - lead] == 1 && self.shape()[d] != 1))

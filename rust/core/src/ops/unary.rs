@@ -1,5 +1,6 @@
 //! Element-wise functions of one tensor. A row is an op: formula, what its gradient reads, gradient.
 
+use super::fused::{relu_grad, sigmoid_grad, silu_grad, tanh_grad};
 use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::op::check_target;
@@ -9,7 +10,7 @@ use crate::kernels::math::Real;
 use crate::kernels::num::Num;
 use crate::simd::Isa;
 use crate::tensor::Tensor;
-use crate::{dispatch_compute, dispatch_float, Result};
+use crate::{bail, dispatch_compute, dispatch_float, DType, Result};
 
 /// A formula on floats; integers are converted to float32 first.
 trait FloatFormula: Copy + Send + Sync + 'static {
@@ -69,7 +70,7 @@ fn num_into<F: NumFormula>(name: &str, f: F, x: &Array, out: &Array) -> Result<(
 }
 
 /// Runs `into` in the dtype that kernels compute in, and gives the result `dtype`.
-fn forward(x: &Array, dtype: crate::DType, into: impl Fn(&Array, &Array) -> Result<()>) -> Result<Array> {
+fn forward(x: &Array, dtype: DType, into: impl Fn(&Array, &Array) -> Result<()>) -> Result<Array> {
     let x = x.to_dtype(compute_dtype(dtype))?;
     let out = Array::empty_like(x.layout(), x.dtype())?;
     into(&x, &out)?;
@@ -80,7 +81,7 @@ fn forward(x: &Array, dtype: crate::DType, into: impl Fn(&Array, &Array) -> Resu
 fn forward_into(
     name: &str,
     x: &Array,
-    dtype: crate::DType,
+    dtype: DType,
     out: &Array,
     into: impl Fn(&Array, &Array) -> Result<()>,
 ) -> Result<()> {
@@ -136,7 +137,10 @@ macro_rules! formula {
     (rounding, $op:ident, |$x:ident| $f:expr) => {
         formula!(float, $op, |$x| $f);
     };
-    (number, $op:ident, |$x:ident| $f:expr) => {
+    (only_float, $op:ident, |$x:ident| $f:expr) => {
+        formula!(float, $op, |$x| $f);
+    };
+    ($number:ident, $op:ident, |$x:ident| $f:expr) => {
         impl NumFormula for $op {
             #[inline(always)]
             fn call<T: Num>($x: T) -> T {
@@ -147,22 +151,54 @@ macro_rules! formula {
 }
 
 macro_rules! result_dtype {
-    (float, $x:expr) => {
+    (float, $name:expr, $x:expr) => {
         $x.dtype().to_float()
     };
-    ($over:ident, $x:expr) => {
+    (number, $name:expr, $x:expr) => {
         $x.dtype()
     };
+    (square, $name:expr, $x:expr) => {
+        if $x.dtype() == DType::Bool {
+            DType::I64
+        } else {
+            $x.dtype()
+        }
+    };
+    (only_float, $name:expr, $x:expr) => {{
+        let dtype = $x.dtype();
+        if !dtype.is_float() {
+            bail!(
+                DType,
+                "{0}: \"{0}_cpu\" not implemented for '{1}'; convert with .float() first",
+                $name,
+                dtype.scalar_name()
+            );
+        }
+        dtype
+    }};
+    ($no_bool:ident, $name:expr, $x:expr) => {{
+        if $x.dtype() == DType::Bool {
+            bail!(
+                DType,
+                "{0}: \"{0}_cpu\" not implemented for 'Bool'; to invert a mask use `~`, else convert with .int() first",
+                $name
+            );
+        }
+        $x.dtype()
+    }};
 }
 
 macro_rules! kernel {
     (float) => {
         float_into
     };
+    (only_float) => {
+        float_into
+    };
     (rounding) => {
         rounded_into
     };
-    (number) => {
+    ($number:ident) => {
         num_into
     };
 }
@@ -183,10 +219,11 @@ macro_rules! unary_ops {
                     saves!($keep)
                 }
                 fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-                    forward(x, result_dtype!($over, x), |x, out| kernel!($over)(Self::NAME, *self, x, out))
+                    let dtype = result_dtype!($over, Self::NAME, x);
+                    forward(x, dtype, |x, out| kernel!($over)(Self::NAME, *self, x, out))
                 }
                 fn forward_into(&mut self, [x]: [&Array; 1], out: &Array) -> Result<()> {
-                    let dtype = result_dtype!($over, x);
+                    let dtype = result_dtype!($over, Self::NAME, x);
                     forward_into(Self::NAME, x, dtype, out, |x, out| kernel!($over)(Self::NAME, *self, x, out))
                 }
                 fn backward(&self, saved: &Saved<1>, $g: &Tensor) -> Result<Grads<1>> {
@@ -207,6 +244,11 @@ macro_rules! unary_ops {
             }
         )*
     };
+}
+
+/// The gradient of a step: zeros, even where the gradient of its result is infinite.
+fn flat(grad: &Tensor) -> Result<Tensor> {
+    Tensor::zeros(grad.shape(), grad.dtype())
 }
 
 /// 2 / sqrt(pi), the slope of `erf` at 0.
@@ -246,38 +288,35 @@ unary_ops! {
     /// Tangent of an angle in radians, element-wise.
     tan / tan_ (Tan, float) { f: |x| x.tan(), keep: output, df: |g, y| g * (y * y + 1.0), on: -1.2..1.2 }
     /// Hyperbolic tangent, element-wise.
-    tanh / tanh_ (Tanh, float) { f: |x| x.tanh(), keep: output, df: |g, y| g * (1.0 - y * y), on: -3.0..3.0 }
+    tanh / tanh_ (Tanh, float) { f: |x| x.tanh(), keep: output, df: |g, y| tanh_grad(g, y)?, on: -3.0..3.0 }
     /// Logistic function `1 / (1 + exp(-x))`, element-wise.
     sigmoid / sigmoid_ (Sigmoid, float) {
-        f: |x| x.sigmoid(), keep: output, df: |g, y| g * (y * (1.0 - y)), on: -4.0..4.0
+        f: |x| x.sigmoid(), keep: output, df: |g, y| sigmoid_grad(g, y)?, on: -4.0..4.0
     }
     /// Error function, element-wise.
     erf / erf_ (Erf, float) {
         f: |x| x.erf(), keep: input, df: |g, x| g * ((-(x * x)).exp()? * TWO_OVER_SQRT_PI), on: -2.0..2.0
     }
     /// `x * sigmoid(x)`, element-wise.
-    silu / silu_ (Silu, float) {
-        f: |x| x.silu(), keep: input,
-        df: |g, x| { let s = x.sigmoid()?; g * (&s * (x * (1.0 - &s) + 1.0)) }, on: -4.0..4.0
-    }
+    silu / silu_ (Silu, only_float) { f: |x| x.silu(), keep: input, df: |g, x| silu_grad(g, x)?, on: -4.0..4.0 }
     /// Largest integer not above `x`, element-wise.
-    floor / floor_ (Floor, rounding) { f: |x| x.floor(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
+    floor / floor_ (Floor, rounding) { f: |x| x.floor(), keep: nothing, df: |g, _g| flat(g)?, on: 0.1..0.9 }
     /// Smallest integer not below `x`, element-wise.
-    ceil / ceil_ (Ceil, rounding) { f: |x| x.ceil(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
+    ceil / ceil_ (Ceil, rounding) { f: |x| x.ceil(), keep: nothing, df: |g, _g| flat(g)?, on: 0.1..0.9 }
     /// Nearest integer, halves to even, element-wise.
-    round / round_ (Round, rounding) { f: |x| x.round(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.4 }
+    round / round_ (Round, rounding) { f: |x| x.round(), keep: nothing, df: |g, _g| flat(g)?, on: 0.1..0.4 }
     /// `x` without its fraction, element-wise.
-    trunc / trunc_ (Trunc, rounding) { f: |x| x.trunc(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..0.9 }
+    trunc / trunc_ (Trunc, rounding) { f: |x| x.trunc(), keep: nothing, df: |g, _g| flat(g)?, on: 0.1..0.9 }
     /// `-x`, element-wise.
-    neg / neg_ (Neg, number) { f: |x| x.neg(), keep: nothing, df: |g, _g| -g, on: -3.0..3.0 }
+    neg / neg_ (Neg, no_bool) { f: |x| x.neg(), keep: nothing, df: |g, _g| -g, on: -3.0..3.0 }
     /// Absolute value, element-wise.
-    abs / abs_ (Abs, number) { f: |x| x.abs(), keep: input, df: |g, x| g * x.sign()?, on: 0.1..3.0 }
+    abs / abs_ (Abs, no_bool) { f: |x| x.abs(), keep: input, df: |g, x| g * x.sign()?, on: 0.1..3.0 }
     /// -1, 0 or 1, element-wise.
-    sign / sign_ (Sign, number) { f: |x| x.sign(), keep: nothing, df: |g, _g| g * 0.0, on: 0.1..3.0 }
+    sign / sign_ (Sign, number) { f: |x| x.sign(), keep: nothing, df: |g, _g| flat(g)?, on: 0.1..3.0 }
     /// `x * x`, element-wise.
-    square / square_ (Square, number) { f: |x| x.mul(x), keep: input, df: |g, x| g * (x * 2.0), on: -3.0..3.0 }
+    square / square_ (Square, square) { f: |x| x.mul(x), keep: input, df: |g, x| g * (x * 2.0), on: -3.0..3.0 }
     /// `max(x, 0)`, element-wise.
-    relu / relu_ (Relu, number) {
-        f: |x| if x < T::ZERO { T::ZERO } else { x }, keep: output, df: |g, y| g * y.gt_scalar(0.0)?, on: 0.1..3.0
+    relu / relu_ (Relu, no_bool) {
+        f: |x| if x < T::ZERO { T::ZERO } else { x }, keep: output, df: |g, y| relu_grad(g, y)?, on: 0.1..3.0
     }
 }

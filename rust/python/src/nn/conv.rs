@@ -2,6 +2,7 @@
 
 use super::{maybe, pair_of, single_of, Maybe};
 use crate::enter::enter;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::conv::{ConvOptions, ConvPadding};
 use firesteel::Tensor;
@@ -63,7 +64,7 @@ fn conv2d(
     padding: Option<&Bound<'_, PyAny>>,
     dilation: Option<&Bound<'_, PyAny>>,
     groups: isize,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let options = ConvOptions {
         stride: or_default("conv2d", "stride", stride, 1, pair_of)?,
         dilation: or_default("conv2d", "dilation", dilation, 1, pair_of)?,
@@ -71,8 +72,9 @@ fn conv2d(
         ..ConvOptions::default()
     };
     let padding = padding_of("conv2d", padding, pair_of)?;
-    let (x, weight, bias) = (input.get().tensor(), weight.get().tensor(), maybe(bias));
-    enter(py, work(x, weight), || x.conv2d(weight, bias, padding, options)).map(PyTensor::new)
+    let (x, weight, bias) = (&input.get().tensor(), &weight.get().tensor(), maybe(bias));
+    let bias = bias.as_ref();
+    enter(py, work(x, weight), || x.conv2d(weight, bias, padding, options)).map(Out)
 }
 
 /// conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor: convolution of signals
@@ -89,7 +91,7 @@ fn conv1d(
     padding: Option<&Bound<'_, PyAny>>,
     dilation: Option<&Bound<'_, PyAny>>,
     groups: isize,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let options = ConvOptions {
         stride: or_default("conv1d", "stride", stride, 1, single_of)?,
         dilation: or_default("conv1d", "dilation", dilation, 1, single_of)?,
@@ -97,8 +99,9 @@ fn conv1d(
         ..ConvOptions::default()
     };
     let padding = padding_of("conv1d", padding, single_of)?;
-    let (x, weight, bias) = (input.get().tensor(), weight.get().tensor(), maybe(bias));
-    enter(py, work(x, weight), || x.conv1d(weight, bias, padding, options)).map(PyTensor::new)
+    let (x, weight, bias) = (&input.get().tensor(), &weight.get().tensor(), maybe(bias));
+    let bias = bias.as_ref();
+    enter(py, work(x, weight), || x.conv1d(weight, bias, padding, options)).map(Out)
 }
 
 /// conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> Tensor:
@@ -116,7 +119,7 @@ fn conv_transpose2d(
     output_padding: Option<&Bound<'_, PyAny>>,
     groups: isize,
     dilation: Option<&Bound<'_, PyAny>>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let op = "conv_transpose2d";
     let options = ConvOptions {
         stride: or_default(op, "stride", stride, 1, pair_of)?,
@@ -125,9 +128,9 @@ fn conv_transpose2d(
         groups: groups_of(op, groups)?,
     };
     let output_padding = or_default(op, "output_padding", output_padding, 0, pair_of)?;
-    let (x, weight, bias) = (input.get().tensor(), weight.get().tensor(), maybe(bias));
-    enter(py, work(x, weight), || x.conv_transpose2d(weight, bias, output_padding, options))
-        .map(PyTensor::new)
+    let (x, weight, bias) = (&input.get().tensor(), &weight.get().tensor(), maybe(bias));
+    let bias = bias.as_ref();
+    enter(py, work(x, weight), || x.conv_transpose2d(weight, bias, output_padding, options)).map(Out)
 }
 
 /// Adds the functions.

@@ -3,6 +3,7 @@
 use super::{maybe, warn, Maybe};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::loss::{ClassLoss, Reduction};
 use firesteel::Tensor;
@@ -33,7 +34,7 @@ fn reduction_of(
 
 /// PyTorch's warning for sizes that differ and broadcast.
 fn warn_of_sizes(a: &Tensor, b: &Bound<'_, PyTensor>) -> PyResult<()> {
-    let target = b.get().tensor();
+    let target = &b.get().tensor();
     if a.shape() == target.shape() {
         return Ok(());
     }
@@ -63,11 +64,11 @@ fn cross_entropy(
     reduce: Option<bool>,
     reduction: &str,
     label_smoothing: f64,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(py, "cross_entropy", size_average, reduce, reduction)?;
-    let options = ClassLoss { weight: maybe(weight).cloned(), ignore_index, reduction, label_smoothing };
-    let (x, target) = (input.get().tensor(), target.get().tensor());
-    enter(py, x.numel() * 4, || x.cross_entropy(target, &options)).map(PyTensor::new)
+    let options = ClassLoss { weight: maybe(weight), ignore_index, reduction, label_smoothing };
+    let (x, target) = (&input.get().tensor(), &target.get().tensor());
+    enter(py, x.numel() * 4, || x.cross_entropy(target, &options)).map(Out)
 }
 
 /// nll_loss(input, target, weight=None, ignore_index=-100, reduction='mean') -> Tensor: negative
@@ -84,11 +85,11 @@ fn nll_loss(
     ignore_index: i64,
     reduce: Option<bool>,
     reduction: &str,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(py, "nll_loss", size_average, reduce, reduction)?;
-    let options = ClassLoss { weight: maybe(weight).cloned(), ignore_index, reduction, label_smoothing: 0.0 };
-    let (x, target) = (input.get().tensor(), target.get().tensor());
-    enter(py, x.numel(), || x.nll_loss(target, &options)).map(PyTensor::new)
+    let options = ClassLoss { weight: maybe(weight), ignore_index, reduction, label_smoothing: 0.0 };
+    let (x, target) = (&input.get().tensor(), &target.get().tensor());
+    enter(py, x.numel(), || x.nll_loss(target, &options)).map(Out)
 }
 
 /// Runs a loss of two tensors, after the warning about their sizes; `weight` multiplies the elements' losses.
@@ -98,10 +99,11 @@ fn of_pair(
     weight: Maybe<'_, '_>,
     reduction: Reduction,
     call: impl Fn(&Tensor, &Tensor, Reduction) -> firesteel::Result<Tensor> + Sync,
-) -> PyResult<PyTensor> {
-    let (x, target_tensor) = (input.get().tensor(), target.get().tensor());
+) -> PyResult<Out> {
+    let (x, target_tensor) = (&input.get().tensor(), &target.get().tensor());
     warn_of_sizes(x, target)?;
     let weight = maybe(weight);
+    let weight = weight.as_ref();
     enter(input.py(), x.numel(), || {
         let Some(weight) = weight else { return call(x, target_tensor, reduction) };
         let losses = call(x, target_tensor, Reduction::None)?.mul(weight)?;
@@ -115,7 +117,7 @@ fn of_pair(
             }
         }
     })
-    .map(PyTensor::new)
+    .map(Out)
 }
 
 /// mse_loss(input, target, reduction='mean', weight=None) -> Tensor: squared error.
@@ -128,7 +130,7 @@ fn mse_loss(
     reduce: Option<bool>,
     reduction: &str,
     weight: Maybe<'_, '_>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "mse_loss", size_average, reduce, reduction)?;
     of_pair(input, target, weight, reduction, Tensor::mse_loss)
 }
@@ -143,7 +145,7 @@ fn l1_loss(
     reduce: Option<bool>,
     reduction: &str,
     weight: Maybe<'_, '_>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "l1_loss", size_average, reduce, reduction)?;
     of_pair(input, target, weight, reduction, Tensor::l1_loss)
 }
@@ -158,7 +160,7 @@ fn smooth_l1_loss(
     reduce: Option<bool>,
     reduction: &str,
     beta: f64,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "smooth_l1_loss", size_average, reduce, reduction)?;
     of_pair(input, target, None, reduction, move |x, target, reduction| {
         x.smooth_l1_loss(target, beta, reduction)
@@ -174,7 +176,7 @@ fn huber_loss(
     reduction: &str,
     delta: f64,
     weight: Maybe<'_, '_>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "huber_loss", None, None, reduction)?;
     of_pair(input, target, weight, reduction, move |x, target, reduction| {
         x.huber_loss(target, delta, reduction)
@@ -193,10 +195,11 @@ fn binary_cross_entropy(
     size_average: Option<bool>,
     reduce: Option<bool>,
     reduction: &str,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(py, "binary_cross_entropy", size_average, reduce, reduction)?;
-    let (x, target, weight) = (input.get().tensor(), target.get().tensor(), maybe(weight));
-    enter(py, x.numel(), || x.binary_cross_entropy(target, weight, reduction)).map(PyTensor::new)
+    let (x, target, weight) = (&input.get().tensor(), &target.get().tensor(), maybe(weight));
+    let weight = weight.as_ref();
+    enter(py, x.numel(), || x.binary_cross_entropy(target, weight, reduction)).map(Out)
 }
 
 /// binary_cross_entropy_with_logits(input, target, weight=None, reduction='mean', pos_weight=None) -> Tensor:
@@ -213,12 +216,13 @@ fn binary_cross_entropy_with_logits(
     reduce: Option<bool>,
     reduction: &str,
     pos_weight: Maybe<'_, '_>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let reduction = reduction_of(py, "binary_cross_entropy_with_logits", size_average, reduce, reduction)?;
-    let (x, target) = (input.get().tensor(), target.get().tensor());
+    let (x, target) = (&input.get().tensor(), &target.get().tensor());
     let (weight, pos_weight) = (maybe(weight), maybe(pos_weight));
+    let (weight, pos_weight) = (weight.as_ref(), pos_weight.as_ref());
     enter(py, x.numel(), || x.binary_cross_entropy_with_logits(target, weight, pos_weight, reduction))
-        .map(PyTensor::new)
+        .map(Out)
 }
 
 /// Adds the functions.

@@ -17,7 +17,7 @@ use std::ffi::CString;
 pub(crate) type Maybe<'a, 'py> = Option<&'a Bound<'py, PyTensor>>;
 
 /// The core's tensor of an optional argument.
-fn maybe<'a>(tensor: Maybe<'a, '_>) -> Option<&'a Tensor> {
+fn maybe(tensor: Maybe<'_, '_>) -> Option<Tensor> {
     tensor.map(|tensor| tensor.get().tensor())
 }
 

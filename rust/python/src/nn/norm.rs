@@ -3,6 +3,7 @@
 use super::{maybe, Maybe};
 use crate::convert::{ints_of, shape_of};
 use crate::enter::enter;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::norm::BatchNormOptions;
 use pyo3::exceptions::PyRuntimeError;
@@ -18,10 +19,11 @@ fn layer_norm(
     weight: Maybe<'_, '_>,
     bias: Maybe<'_, '_>,
     eps: f64,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let shape = shape_of("layer_norm", &ints_of(normalized_shape)?)?;
-    let (x, weight, bias) = (input.get().tensor(), maybe(weight), maybe(bias));
-    enter(input.py(), x.numel(), || x.layer_norm(&shape, weight, bias, eps)).map(PyTensor::new)
+    let (x, weight, bias) = (&input.get().tensor(), maybe(weight), maybe(bias));
+    let (weight, bias) = (weight.as_ref(), bias.as_ref());
+    enter(input.py(), x.numel(), || x.layer_norm(&shape, weight, bias, eps)).map(Out)
 }
 
 /// rms_norm(input, normalized_shape, weight=None, eps=None) -> Tensor: the last dims over their root mean square,
@@ -33,10 +35,11 @@ fn rms_norm(
     normalized_shape: &Bound<'_, PyAny>,
     weight: Maybe<'_, '_>,
     eps: Option<f64>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let shape = shape_of("rms_norm", &ints_of(normalized_shape)?)?;
-    let (x, weight) = (input.get().tensor(), maybe(weight));
-    enter(input.py(), x.numel(), || x.rms_norm(&shape, weight, eps)).map(PyTensor::new)
+    let (x, weight) = (&input.get().tensor(), maybe(weight));
+    let weight = weight.as_ref();
+    enter(input.py(), x.numel(), || x.rms_norm(&shape, weight, eps)).map(Out)
 }
 
 /// group_norm(input, num_groups, weight=None, bias=None, eps=1e-05) -> Tensor: groups of channels of each sample
@@ -49,14 +52,15 @@ fn group_norm(
     weight: Maybe<'_, '_>,
     bias: Maybe<'_, '_>,
     eps: f64,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let groups = usize::try_from(num_groups).map_err(|_| {
         PyRuntimeError::new_err(format!(
             "group_norm: Expected num groups to be greater than 0, got {num_groups}; use at least 1"
         ))
     })?;
-    let (x, weight, bias) = (input.get().tensor(), maybe(weight), maybe(bias));
-    enter(input.py(), x.numel(), || x.group_norm(groups, weight, bias, eps)).map(PyTensor::new)
+    let (x, weight, bias) = (&input.get().tensor(), maybe(weight), maybe(bias));
+    let (weight, bias) = (weight.as_ref(), bias.as_ref());
+    enter(input.py(), x.numel(), || x.group_norm(groups, weight, bias, eps)).map(Out)
 }
 
 /// batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-05) ->
@@ -74,11 +78,13 @@ fn batch_norm(
     training: bool,
     momentum: f64,
     eps: f64,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let options = BatchNormOptions { training, momentum, eps };
-    let (x, running) = (input.get().tensor(), [maybe(running_mean), maybe(running_var)]);
+    let (x, running) = (&input.get().tensor(), [maybe(running_mean), maybe(running_var)]);
+    let running = running.each_ref().map(Option::as_ref);
     let (weight, bias) = (maybe(weight), maybe(bias));
-    enter(input.py(), x.numel(), || x.batch_norm(running, weight, bias, options)).map(PyTensor::new)
+    let (weight, bias) = (weight.as_ref(), bias.as_ref());
+    enter(input.py(), x.numel(), || x.batch_norm(running, weight, bias, options)).map(Out)
 }
 
 /// Adds the functions.

@@ -3,6 +3,7 @@
 use super::{pair_of, single_of};
 use crate::convert::int_of;
 use crate::enter::enter;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::pool::PoolOptions;
 use firesteel::Tensor;
@@ -39,12 +40,12 @@ fn max_pool<'py>(
     return_indices: bool,
     call: fn(&Tensor, &PoolOptions) -> firesteel::Result<(Tensor, Tensor)>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (py, x) = (input.py(), input.get().tensor());
+    let (py, x) = (input.py(), &input.get().tensor());
     let (out, indices) = enter(py, x.numel(), || call(x, options))?;
     if return_indices {
-        return Ok(PyTuple::new(py, [PyTensor::new(out), PyTensor::new(indices)])?.into_any());
+        return Ok(PyTuple::new(py, [Out(out), Out(indices)])?.into_any());
     }
-    Ok(Bound::new(py, PyTensor::new(out))?.into_any())
+    Ok(Out(out).into_pyobject(py)?.into_any())
 }
 
 /// max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) ->
@@ -96,11 +97,10 @@ fn avg_pool2d(
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: Option<isize>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let options = options_of("avg_pool2d", pair_of, kernel_size, stride, padding, None, ceil_mode)?;
-    let x = input.get().tensor();
-    enter(input.py(), x.numel(), || x.avg_pool2d(&options, count_include_pad, divisor_override))
-        .map(PyTensor::new)
+    let x = &input.get().tensor();
+    enter(input.py(), x.numel(), || x.avg_pool2d(&options, count_include_pad, divisor_override)).map(Out)
 }
 
 /// avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Tensor: the
@@ -114,17 +114,17 @@ fn avg_pool1d(
     padding: Option<&Bound<'_, PyAny>>,
     ceil_mode: bool,
     count_include_pad: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let options = options_of("avg_pool1d", single_of, kernel_size, stride, padding, None, ceil_mode)?;
-    let x = input.get().tensor();
-    enter(input.py(), x.numel(), || x.avg_pool1d(&options, count_include_pad)).map(PyTensor::new)
+    let x = &input.get().tensor();
+    enter(input.py(), x.numel(), || x.avg_pool1d(&options, count_include_pad)).map(Out)
 }
 
 /// adaptive_avg_pool2d(input, output_size) -> Tensor: means over windows chosen so that the output has that height
 /// and width; None keeps an extent.
 #[pyfunction]
-fn adaptive_avg_pool2d(input: &Bound<'_, PyTensor>, output_size: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
-    let x = input.get().tensor();
+fn adaptive_avg_pool2d(input: &Bound<'_, PyTensor>, output_size: &Bound<'_, PyAny>) -> PyResult<Out> {
+    let x = &input.get().tensor();
     let rank = x.rank();
     let extents = if rank >= 2 { [x.shape()[rank - 2], x.shape()[rank - 1]] } else { [0, 0] };
     let both = output_size.is_none() || output_size.cast::<PyInt>().is_ok();
@@ -142,7 +142,7 @@ fn adaptive_avg_pool2d(input: &Bound<'_, PyTensor>, output_size: &Bound<'_, PyAn
             })?;
         }
     }
-    enter(input.py(), x.numel(), || x.adaptive_avg_pool2d(size)).map(PyTensor::new)
+    enter(input.py(), x.numel(), || x.adaptive_avg_pool2d(size)).map(Out)
 }
 
 /// Adds the functions.

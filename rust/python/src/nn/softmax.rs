@@ -4,6 +4,7 @@ use super::warn;
 use crate::convert::DTypeArg;
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyAssertionError, PyNotImplementedError};
@@ -11,12 +12,12 @@ use pyo3::prelude::*;
 
 type Call = fn(&Tensor, isize) -> firesteel::Result<Tensor>;
 
-fn along(py: Python<'_>, x: &Tensor, dim: isize, dtype: Option<DTypeArg>, call: Call) -> PyResult<PyTensor> {
+fn along(py: Python<'_>, x: &Tensor, dim: isize, dtype: Option<DTypeArg>, call: Call) -> PyResult<Out> {
     enter(py, x.numel(), || match dtype {
         None => call(x, dim),
         Some(dtype) => call(&x.to_dtype(dtype.0)?, dim),
     })
-    .map(PyTensor::new)
+    .map(Out)
 }
 
 /// The dim that PyTorch takes where none is given, with its warning.
@@ -30,32 +31,39 @@ fn implicit_dim(py: Python<'_>, name: &str, x: &Tensor) -> PyResult<isize> {
     Ok(isize::from(!matches!(x.rank(), 0 | 1 | 3)))
 }
 
+/// The third argument: the dtype in `torch.softmax`, a number of stack frames in `nn.functional`'s.
+fn third(value: Option<&Bound<'_, PyAny>>) -> Option<DTypeArg> {
+    value.and_then(DTypeArg::of).map(DTypeArg)
+}
+
 /// softmax(input, dim=None, dtype=None) -> Tensor: exp(input) over its sum along a dim.
 #[pyfunction]
-#[pyo3(signature = (input, dim=None, _stacklevel=3, dtype=None))]
+#[pyo3(signature = (input, dim=None, _stacklevel=None, dtype=None))]
 fn softmax(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
     dim: Option<isize>,
-    _stacklevel: isize,
+    _stacklevel: Option<&Bound<'_, PyAny>>,
     dtype: Option<DTypeArg>,
-) -> PyResult<PyTensor> {
-    let x = input.get().tensor();
+) -> PyResult<Out> {
+    let dtype = dtype.or_else(|| third(_stacklevel));
+    let x = &input.get().tensor();
     let dim = dim.map_or_else(|| implicit_dim(py, "softmax", x), Ok)?;
     along(py, x, dim, dtype, Tensor::softmax)
 }
 
 /// log_softmax(input, dim=None, dtype=None) -> Tensor: the logarithm of softmax, without loss of digits.
 #[pyfunction]
-#[pyo3(signature = (input, dim=None, _stacklevel=3, dtype=None))]
+#[pyo3(signature = (input, dim=None, _stacklevel=None, dtype=None))]
 fn log_softmax(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
     dim: Option<isize>,
-    _stacklevel: isize,
+    _stacklevel: Option<&Bound<'_, PyAny>>,
     dtype: Option<DTypeArg>,
-) -> PyResult<PyTensor> {
-    let x = input.get().tensor();
+) -> PyResult<Out> {
+    let dtype = dtype.or_else(|| third(_stacklevel));
+    let x = &input.get().tensor();
     let dim = dim.map_or_else(|| implicit_dim(py, "log_softmax", x), Ok)?;
     along(py, x, dim, dtype, Tensor::log_softmax)
 }
@@ -64,14 +72,14 @@ fn log_softmax(
 impl PyTensor {
     /// softmax(dim, dtype=None) -> Tensor: exp(self) over its sum along a dim.
     #[pyo3(signature = (dim, dtype=None))]
-    fn softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<PyTensor> {
-        along(py, self.tensor(), dim, dtype, Tensor::softmax)
+    fn softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<Out> {
+        along(py, &self.tensor(), dim, dtype, Tensor::softmax)
     }
 
     /// log_softmax(dim, dtype=None) -> Tensor: the logarithm of softmax, without loss of digits.
     #[pyo3(signature = (dim, dtype=None))]
-    fn log_softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<PyTensor> {
-        along(py, self.tensor(), dim, dtype, Tensor::log_softmax)
+    fn log_softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<Out> {
+        along(py, &self.tensor(), dim, dtype, Tensor::log_softmax)
     }
 }
 
@@ -86,7 +94,7 @@ fn dropout<'py>(
     inplace: bool,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let py = input.py();
-    let x = input.get().tensor();
+    let x = &input.get().tensor();
     if inplace {
         enter(py, x.numel(), || x.dropout_(p, training))?;
         return Ok(input);
@@ -95,7 +103,7 @@ fn dropout<'py>(
     if out.is_same(x) {
         return Ok(input);
     }
-    Bound::new(py, PyTensor::new(out))
+    Out(out).into_pyobject(py)
 }
 
 /// embedding(input, weight, padding_idx=None) -> Tensor: the rows of weight at the indices in input; the row
@@ -112,7 +120,7 @@ fn embedding(
     norm_type: f64,
     scale_grad_by_freq: bool,
     sparse: bool,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     if max_norm.is_some() || scale_grad_by_freq || sparse {
         return Err(PyNotImplementedError::new_err(format!(
             "embedding: max_norm={} (norm_type={norm_type}), scale_grad_by_freq={scale_grad_by_freq} and \
@@ -120,7 +128,7 @@ fn embedding(
             max_norm.map_or("None".to_owned(), |limit| limit.to_string())
         )));
     }
-    let (index, weight) = (input.get().tensor(), weight.get().tensor());
+    let (index, weight) = (&input.get().tensor(), &weight.get().tensor());
     let rows = weight.shape().first().copied().unwrap_or(0) as isize;
     let padding = match padding_idx {
         Some(row) if !(-rows..rows).contains(&row) => {
@@ -132,9 +140,9 @@ fn embedding(
         None => None,
     };
     if weight.rank() != 2 {
-        return weight.embedding(index, padding).map(PyTensor::new).py(py);
+        return weight.embedding(index, padding).map(Out).py(py);
     }
-    enter(py, index.numel() * weight.shape()[1], || weight.embedding(index, padding)).map(PyTensor::new)
+    enter(py, index.numel() * weight.shape()[1], || weight.embedding(index, padding)).map(Out)
 }
 
 /// Adds the functions.

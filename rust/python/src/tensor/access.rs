@@ -4,18 +4,19 @@ use super::PyTensor;
 use crate::autograd::{PyHookHandle, PyNode};
 use crate::enter::{enter_long, from_py};
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use firesteel::autograd::Options;
 use firesteel::Tensor;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 /// A tensor or a sequence of tensors.
 pub fn tensors_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
     if let Ok(tensor) = value.cast::<PyTensor>() {
-        return Ok(vec![tensor.get().tensor().clone()]);
+        return Ok(vec![tensor.get().tensor()]);
     }
-    value.try_iter()?.map(|item| Ok(item?.cast::<PyTensor>()?.get().tensor().clone())).collect()
+    value.try_iter()?.map(|item| Ok(item?.cast::<PyTensor>()?.get().tensor())).collect()
 }
 
 #[pymethods]
@@ -27,14 +28,15 @@ impl PyTensor {
     }
 
     #[setter]
-    fn set_requires_grad(&self, py: Python<'_>, requires_grad: bool) -> PyResult<()> {
-        self.tensor().set_requires_grad(requires_grad).py(py)
+    fn set_requires_grad(slf: &Bound<'_, Self>, requires_grad: bool) -> PyResult<()> {
+        slf.get().tensor().set_requires_grad(requires_grad).py(slf.py())?;
+        super::register_object(slf)
     }
 
     /// requires_grad_(requires_grad=True) -> Tensor: asks for a gradient, or no longer does.
     #[pyo3(signature = (requires_grad=true))]
     fn requires_grad_(slf: Bound<'_, Self>, requires_grad: bool) -> PyResult<Bound<'_, Self>> {
-        slf.get().tensor().set_requires_grad(requires_grad).py(slf.py())?;
+        Self::set_requires_grad(&slf, requires_grad)?;
         Ok(slf)
     }
 
@@ -58,8 +60,15 @@ impl PyTensor {
 
     /// The gradient that backward passes have summed up.
     #[getter]
-    fn grad(&self) -> Option<PyTensor> {
-        self.tensor().grad().map(PyTensor::new)
+    fn grad<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
+        let (py, this) = (slf.py(), slf.get());
+        let Some(grad) = this.tensor().grad() else {
+            this.keep_grad(None);
+            return Ok(None);
+        };
+        let object = Out(grad).into_pyobject(py)?;
+        this.keep_grad(Some(&object));
+        Ok(Some(object))
     }
 
     #[setter]
@@ -70,39 +79,36 @@ impl PyTensor {
                 PyTypeError::new_err("assigned grad expected to be a Tensor or None, but got another type")
             })?),
         };
-        self.tensor().set_grad(grad.map(|grad| grad.get().tensor().clone())).py(py)
+        self.tensor().set_grad(grad.map(|grad| grad.get().tensor())).py(py)?;
+        if let Some(grad) = grad {
+            super::register_object(grad)?;
+        }
+        self.keep_grad(grad);
+        Ok(())
     }
 
     #[deleter]
     fn delete_grad(&self, py: Python<'_>) -> PyResult<()> {
-        self.tensor().set_grad(None).py(py)
+        self.set_grad(py, None)
     }
 
-    /// The same memory without history; assigning copies the values.
+    /// The same memory without history, and with versions of its own: writes to it are not noticed by the
+    /// backward pass. Assigning gives the tensor the memory, the shape and the dtype of another; what was
+    /// recorded before keeps the old values.
     #[getter]
-    fn data(&self) -> PyTensor {
-        PyTensor::new(self.tensor().detach())
+    fn data(&self) -> Out {
+        Out(Tensor::constant(self.tensor().array().with_own_versions()))
     }
 
     #[setter]
-    fn set_data(&self, py: Python<'_>, data: &Bound<'_, PyTensor>) -> PyResult<()> {
-        let (x, data) = (self.tensor(), data.get().tensor());
-        if x.shape() != data.shape() || x.dtype() != data.dtype() {
-            return Err(PyRuntimeError::new_err(format!(
-                "data: a tensor of shape {:?} ({}) takes only data of the same shape and dtype, not {:?} ({}); \
-                 make a new tensor instead",
-                x.shape(),
-                x.dtype(),
-                data.shape(),
-                data.dtype()
-            )));
-        }
-        x.array().copy_from(data.array()).py(py)
+    fn set_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyTensor>) -> PyResult<()> {
+        let next = slf.get().tensor().replace_data(data.get().tensor().array()).py(slf.py())?;
+        Self::become_tensor(slf, next)
     }
 
     /// detach(input) -> Tensor: the same memory without history.
-    fn detach(&self) -> PyTensor {
-        PyTensor::new(self.tensor().detach())
+    fn detach(&self) -> Out {
+        Out(self.tensor().detach())
     }
 
     /// backward(gradient=None, retain_graph=None, create_graph=False, inputs=None)
@@ -119,9 +125,9 @@ impl PyTensor {
         inputs: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let options = Options { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-        let gradient = gradient.map(|g| g.get().tensor().clone());
+        let gradient = gradient.map(|g| g.get().tensor());
         let inputs = inputs.map(tensors_of).transpose()?;
-        let root = self.tensor();
+        let root = &self.tensor();
         enter_long(py, || {
             firesteel::autograd::backward(std::slice::from_ref(root), &[gradient], inputs.as_deref(), options)
         })
@@ -134,11 +140,11 @@ impl PyTensor {
     fn register_hook(&self, py: Python<'_>, hook: Py<PyAny>) -> PyResult<PyHookHandle> {
         let call = move |grad: &Tensor| {
             Python::attach(|py| {
-                let result = hook.call1(py, (PyTensor::new(grad.clone()),))?;
+                let result = hook.call1(py, (Out(grad.clone()),))?;
                 if result.is_none(py) {
                     return Ok(None);
                 }
-                Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor().clone()))
+                Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor()))
             })
             .map_err(from_py)
         };
@@ -154,6 +160,15 @@ impl PyTensor {
     #[getter]
     fn retains_grad(&self) -> bool {
         self.tensor().retains_grad()
+    }
+}
+
+impl PyTensor {
+    /// Keeps the object of the gradient, so that `x.grad` is one object while there is one gradient.
+    fn keep_grad(&self, grad: Option<&Bound<'_, PyTensor>>) {
+        let grad = grad.map(|grad| grad.clone().unbind());
+        let old = self.grad.lock().map(|mut kept| std::mem::replace(&mut *kept, grad));
+        drop(old); // without the lock: its end may run Python code
     }
 }
 

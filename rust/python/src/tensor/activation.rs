@@ -2,6 +2,7 @@
 
 use super::PyTensor;
 use crate::enter::enter;
+use crate::tensor::Out;
 use firesteel::ops::activation::Approximate;
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
@@ -14,9 +15,9 @@ const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 fn forward(
     input: &Bound<'_, PyTensor>,
     call: impl FnOnce(&Tensor) -> firesteel::Result<Tensor> + Send,
-) -> PyResult<PyTensor> {
-    let x = input.get().tensor();
-    enter(input.py(), x.numel(), || call(x)).map(PyTensor::new)
+) -> PyResult<Out> {
+    let x = &input.get().tensor();
+    enter(input.py(), x.numel(), || call(x)).map(Out)
 }
 
 /// The result of `call`, or the input itself after `call_in_place`.
@@ -27,19 +28,19 @@ fn either<'py>(
     call_in_place: impl FnOnce(&Tensor) -> firesteel::Result<()> + Send,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let py = input.py();
-    let x = input.get().tensor();
+    let x = &input.get().tensor();
     if inplace {
         enter(py, x.numel(), || call_in_place(x))?;
         return Ok(input);
     }
     let out = enter(py, x.numel(), || call(x))?;
-    Bound::new(py, PyTensor::new(out))
+    Out(out).into_pyobject(py)
 }
 
 /// gelu(input, approximate='none') -> Tensor: input times the normal distribution function; 'tanh' approximates it.
 #[pyfunction]
 #[pyo3(signature = (input, approximate="none"))]
-fn gelu(input: &Bound<'_, PyTensor>, approximate: &str) -> PyResult<PyTensor> {
+fn gelu(input: &Bound<'_, PyTensor>, approximate: &str) -> PyResult<Out> {
     let approximate = match approximate {
         "none" => Approximate::None,
         "tanh" => Approximate::Tanh,
@@ -55,31 +56,31 @@ fn gelu(input: &Bound<'_, PyTensor>, approximate: &str) -> PyResult<PyTensor> {
 /// softplus(input, beta=1, threshold=20) -> Tensor: log(1 + exp(beta * input)) / beta.
 #[pyfunction]
 #[pyo3(signature = (input, beta=1.0, threshold=20.0))]
-fn softplus(input: &Bound<'_, PyTensor>, beta: f64, threshold: f64) -> PyResult<PyTensor> {
+fn softplus(input: &Bound<'_, PyTensor>, beta: f64, threshold: f64) -> PyResult<Out> {
     forward(input, |x| x.softplus(beta, threshold))
 }
 
 /// logsigmoid(input) -> Tensor: log(sigmoid(input)), without overflow.
 #[pyfunction]
-fn logsigmoid(input: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+fn logsigmoid(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
     forward(input, Tensor::log_sigmoid)
 }
 
 /// hardswish(input) -> Tensor: input * relu6(input + 3) / 6.
 #[pyfunction]
-fn hardswish(input: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+fn hardswish(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
     forward(input, Tensor::hardswish)
 }
 
 /// hardsigmoid(input) -> Tensor: relu6(input + 3) / 6.
 #[pyfunction]
-fn hardsigmoid(input: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+fn hardsigmoid(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
     forward(input, Tensor::hardsigmoid)
 }
 
 /// mish(input) -> Tensor: input * tanh(softplus(input)).
 #[pyfunction]
-fn mish(input: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+fn mish(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
     forward(input, Tensor::mish)
 }
 

@@ -4,6 +4,7 @@ use super::PyTensor;
 use crate::convert::Operand;
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::prelude::*;
 
@@ -11,15 +12,15 @@ type Call = fn(&Tensor, &Tensor) -> firesteel::Result<Tensor>;
 type CallInPlace = fn(&Tensor, &Tensor) -> firesteel::Result<()>;
 
 #[inline]
-fn forward(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<PyTensor> {
-    let x = x.tensor();
-    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(PyTensor::new)
+fn forward(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<Out> {
+    let x = &x.tensor();
+    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(Out)
 }
 
 #[inline]
-fn reflected(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<PyTensor> {
-    let x = x.tensor();
-    enter(py, x.numel(), || call(&other.beside(x)?, x)).map(PyTensor::new)
+fn reflected(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<Out> {
+    let x = &x.tensor();
+    enter(py, x.numel(), || call(&other.beside(x)?, x)).map(Out)
 }
 
 #[inline]
@@ -28,7 +29,7 @@ fn in_place<'py>(
     other: Operand,
     call: CallInPlace,
 ) -> PyResult<Bound<'py, PyTensor>> {
-    let x = slf.get().tensor();
+    let x = &slf.get().tensor();
     enter(slf.py(), x.numel(), || call(x, &other.beside(x)?))?;
     Ok(slf)
 }
@@ -40,7 +41,7 @@ macro_rules! binary_methods {
         impl PyTensor {
             $(
                 $(#[doc = $doc])+
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
                     forward(py, self, other, Tensor::$name)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
@@ -59,7 +60,7 @@ macro_rules! methods_only {
         impl PyTensor {
             $(
                 $(#[doc = $doc])*
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
                     forward(py, self, other, Tensor::$call)
                 }
             )*
@@ -72,10 +73,10 @@ macro_rules! operators {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
                     forward(py, self, other, Tensor::$call)
                 }
-                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
                     reflected(py, self, other, Tensor::$call)
                 }
                 fn $inplace(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
@@ -129,7 +130,6 @@ methods_only! {
 operators! {
     __add__ __radd__ __iadd__ = add / add_
     __mul__ __rmul__ __imul__ = mul / mul_
-    __truediv__ __rtruediv__ __itruediv__ = div / div_
     __floordiv__ __rfloordiv__ __ifloordiv__ = floor_divide / floor_divide_
     __mod__ __rmod__ __imod__ = remainder / remainder_
 }
@@ -138,18 +138,13 @@ operators! {
 impl PyTensor {
     /// add(input, other, *, alpha=1) -> Tensor: `input + alpha * other`, element-wise and broadcast.
     #[pyo3(signature = (other, *, alpha=None))]
-    fn add(
-        &self,
-        py: Python<'_>,
-        other: Operand,
-        alpha: Option<crate::convert::Number>,
-    ) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn add(&self, py: Python<'_>, other: Operand, alpha: Option<crate::convert::Number>) -> PyResult<Out> {
+        let x = &self.tensor();
         enter(py, x.numel(), || match alpha {
             None => x.add(&other.beside(x)?),
             Some(alpha) => x.add_scaled(&other.beside(x)?, alpha.0),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// In-place `add`.
@@ -159,7 +154,7 @@ impl PyTensor {
         other: Operand,
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Bound<'py, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || match alpha {
             None => x.add_(&other.beside(x)?),
             Some(alpha) => x.add_scaled_(&other.beside(x)?, alpha.0),
@@ -169,18 +164,13 @@ impl PyTensor {
 
     /// sub(input, other, *, alpha=1) -> Tensor: `input - alpha * other`, element-wise and broadcast.
     #[pyo3(signature = (other, *, alpha=None))]
-    fn sub(
-        &self,
-        py: Python<'_>,
-        other: Operand,
-        alpha: Option<crate::convert::Number>,
-    ) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn sub(&self, py: Python<'_>, other: Operand, alpha: Option<crate::convert::Number>) -> PyResult<Out> {
+        let x = &self.tensor();
         enter(py, x.numel(), || match alpha {
             None => x.sub(&not_bool(other)?.beside(x)?),
             Some(alpha) => x.sub_scaled(&other.beside(x)?, alpha.0),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// In-place `sub`.
@@ -190,7 +180,7 @@ impl PyTensor {
         other: Operand,
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Bound<'py, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || match alpha {
             None => x.sub_(&other.beside(x)?),
             Some(alpha) => x.sub_scaled_(&other.beside(x)?, alpha.0),
@@ -200,7 +190,7 @@ impl PyTensor {
 
     /// div(input, other, *, rounding_mode=None) -> Tensor: the quotient; "trunc" or "floor" rounds it.
     #[pyo3(signature = (other, *, rounding_mode=None))]
-    fn div(&self, py: Python<'_>, other: Operand, rounding_mode: Option<&str>) -> PyResult<PyTensor> {
+    fn div(&self, py: Python<'_>, other: Operand, rounding_mode: Option<&str>) -> PyResult<Out> {
         let call: Call = match rounding_mode {
             None => Tensor::div,
             Some("floor") => Tensor::floor_divide,
@@ -227,6 +217,27 @@ impl PyTensor {
     }
 }
 
+#[pymethods]
+impl PyTensor {
+    fn __truediv__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+        forward(py, self, other, Tensor::div)
+    }
+
+    // PyTorch's two steps, and so its digits.
+    fn __rtruediv__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+        let x = &self.tensor();
+        enter(py, x.numel(), || {
+            let inverse = x.reciprocal()?;
+            inverse.mul(&other.beside(&inverse)?)
+        })
+        .map(Out)
+    }
+
+    fn __itruediv__(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
+        in_place(slf, other, Tensor::div_).map(|_| ())
+    }
+}
+
 /// Subtraction refuses `True` and `False`, as PyTorch does.
 fn not_bool(other: Operand) -> firesteel::Result<Operand> {
     firesteel::ensure!(
@@ -239,11 +250,11 @@ fn not_bool(other: Operand) -> firesteel::Result<Operand> {
 
 #[pymethods]
 impl PyTensor {
-    fn __sub__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+    fn __sub__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
         forward(py, self, not_bool(other).py(py)?, Tensor::sub)
     }
 
-    fn __rsub__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+    fn __rsub__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
         reflected(py, self, not_bool(other).py(py)?, Tensor::sub)
     }
 

@@ -2,10 +2,10 @@
 
 use super::PyTensor;
 use crate::convert::{DTypeArg, Operand};
-use crate::dtype::PyDType;
 use crate::enter::enter;
 use crate::error::IntoPy;
-use firesteel::dtype::Element;
+use crate::tensor::Out;
+use firesteel::dtype::{Bool, Element};
 use firesteel::{dispatch_all, Array, DType};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -30,12 +30,12 @@ dtype_methods! { float F32 double F64 half F16 bfloat16 BF16 int I32 long I64 by
 
 /// The same object where nothing changes, as PyTorch returns.
 fn to_dtype(slf: Bound<'_, PyTensor>, dtype: DType) -> PyResult<Bound<'_, PyTensor>> {
-    let x = slf.get().tensor();
+    let x = &slf.get().tensor();
     if x.dtype() == dtype {
         return Ok(slf);
     }
     let out = enter(slf.py(), x.numel(), || x.to_dtype(dtype))?;
-    Bound::new(slf.py(), PyTensor::new(out))
+    Out(out).into_pyobject(slf.py())
 }
 
 /// One element as a Python number.
@@ -91,14 +91,17 @@ impl PyTensor {
                 .call_method1(intern!(py, "device"), (device,))
                 .map(|_| ())
         };
+        // Behind what it becomes stand `non_blocking` and `copy`.
+        let (mut copy, mut flags) = (copy, 0);
         for arg in args.iter() {
             if let Ok(other) = arg.cast::<PyTensor>() {
                 target = Some(other.get().tensor().dtype());
-            } else if let Ok(dtype) = arg.cast::<PyDType>() {
-                target = Some(dtype.get().0);
-            } else if let Ok(dtype) = arg.extract::<DTypeArg>() {
-                target = Some(dtype.0);
-            } else if !arg.is_none() && arg.cast::<pyo3::types::PyBool>().is_err() {
+            } else if let Some(dtype) = DTypeArg::of(&arg) {
+                target = Some(dtype);
+            } else if let Ok(flag) = arg.cast::<pyo3::types::PyBool>() {
+                flags += 1;
+                copy |= flags == 2 && flag.is_true();
+            } else if !arg.is_none() {
                 check_device(&arg)?;
             }
         }
@@ -144,12 +147,12 @@ impl PyTensor {
         memory_format: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let _ = memory_format;
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         if x.array().is_contiguous() {
             return Ok(slf);
         }
         let out = enter(slf.py(), x.numel(), || x.contiguous())?;
-        Bound::new(slf.py(), PyTensor::new(out))
+        Out(out).into_pyobject(slf.py())
     }
 
     /// copy_(src) -> Tensor: overwrites this tensor with `src`, broadcast and converted.
@@ -160,21 +163,21 @@ impl PyTensor {
         non_blocking: bool,
     ) -> PyResult<Bound<'py, Self>> {
         let _ = non_blocking;
-        let (x, source) = (slf.get().tensor(), src.get().tensor());
+        let (x, source) = (&slf.get().tensor(), &src.get().tensor());
         enter(slf.py(), x.numel(), || x.copy_(source))?;
         Ok(slf)
     }
 
     /// fill_(value) -> Tensor: sets every element.
     fn fill_(slf: Bound<'_, Self>, value: Operand) -> PyResult<Bound<'_, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || match value {
             Operand::Scalar(scalar) => x.fill_(scalar),
             Operand::Tensor(tensor) => {
                 firesteel::ensure!(
                     tensor.rank() == 0,
                     Shape,
-                    "fill_ only supports 0-dimension value tensor but got tensor with {} dimensions.",
+                    "fill_: only supports 0-dimension value tensor but got tensor with {} dimensions; use copy_",
                     tensor.rank()
                 );
                 x.copy_(&tensor)
@@ -185,7 +188,7 @@ impl PyTensor {
 
     /// zero_() -> Tensor: sets every element to 0.
     fn zero_(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || x.zero_())?;
         Ok(slf)
     }
@@ -203,7 +206,7 @@ impl PyTensor {
         }
         let shape = array.shape();
         match array.dtype() {
-            DType::Bool => nested_list(py, shape, array.slice::<bool>(), |v| v),
+            DType::Bool => nested_list(py, shape, array.slice::<Bool>(), Bool::get),
             dtype if dtype.is_float() => {
                 dispatch_all!(dtype, T => nested_list(py, shape, array.slice::<T>(), T::to_f64))
             }
@@ -242,7 +245,7 @@ impl PyTensor {
                 "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
             ));
         }
-        crate::numpy::to_numpy(py, self.tensor())
+        crate::numpy::to_numpy(py, &self.tensor())
     }
 
     #[pyo3(signature = (dtype=None, copy=None))]
@@ -266,9 +269,9 @@ impl PyTensor {
 
 impl PyTensor {
     fn copied<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         let out = enter(slf.py(), x.numel(), || x.copy())?;
-        Bound::new(slf.py(), PyTensor::new(out))
+        Out(out).into_pyobject(slf.py())
     }
 }
 

@@ -35,10 +35,13 @@ impl Function {
         let (py, method) = (args.py(), self.method.bind(args.py()));
         if let Ok(first) = args.get_item(0) {
             let other = args.get_item(1).ok().or_else(|| kwargs?.get_item(intern!(py, "other")).ok()?);
-            if let (Some(scalar), Some(Ok(other))) = (scalar_of(&first), other.as_ref().map(|x| x.cast::<PyTensor>())) {
+            if let (Some(scalar), Some(Ok(other))) =
+                (scalar_of(&first), other.as_ref().map(|x| x.cast::<PyTensor>()))
+            {
                 let number = other.get().tensor().scalar_beside(scalar).py(py)?;
                 let rest = args.get_slice(1, args.len());
-                let all = std::iter::once(super::Out(number).into_pyobject(py)?.into_any()).chain(rest.iter());
+                let all =
+                    std::iter::once(super::Out(number).into_pyobject(py)?.into_any()).chain(rest.iter());
                 return method.call(PyTuple::new(py, all.collect::<Vec<_>>())?, kwargs);
             }
             return Err(PyTypeError::new_err(format!(
@@ -102,7 +105,8 @@ impl Function {
     fn __signature__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let signature = py.import("inspect")?.getattr("signature")?.call1((&self.method,))?;
         let mut parameters = Vec::new();
-        for (i, parameter) in signature.getattr("parameters")?.call_method0("values")?.try_iter()?.enumerate() {
+        for (i, parameter) in signature.getattr("parameters")?.call_method0("values")?.try_iter()?.enumerate()
+        {
             let renamed = PyDict::new(py);
             if i == 0 {
                 renamed.set_item("name", FIRST[0])?;

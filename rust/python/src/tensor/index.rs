@@ -4,6 +4,7 @@ use super::PyTensor;
 use crate::convert::{int_of, scalar_of, tensor_of, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use firesteel::{DType, Error, Kind, Tensor};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -32,7 +33,7 @@ fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> 
 /// An item of an index expression that is a list of indices: a tensor, an array, a list, a range.
 fn index_tensor(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     if let Ok(tensor) = item.cast::<PyTensor>() {
-        return mask_of(item.py(), tensor.get().tensor().clone()).map(Some);
+        return mask_of(item.py(), tensor.get().tensor()).map(Some);
     }
     let is_sequence = item.cast::<PyList>().is_ok()
         || item.cast::<PyTuple>().is_ok()
@@ -172,30 +173,30 @@ fn covers(index: Option<&Tensor>) -> usize {
 
 #[pymethods]
 impl PyTensor {
-    fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Out> {
+        let x = &self.tensor();
         if let Ok(int) = key.cast_exact::<PyInt>() {
-            return select("getitem", x, 0, int_of(int)?).py(py).map(PyTensor::new);
+            return select("getitem", x, 0, int_of(int)?).py(py).map(Out);
         }
         let parsed = parse("getitem", x, key)?;
         if parsed.has_tensors() {
             let pick = || spoken_of("getitem", parsed.view.index(&parsed.indices));
-            return enter(py, x.numel(), pick).map(PyTensor::new);
+            return enter(py, x.numel(), pick).map(Out);
         }
         if parsed.view.is_same(x) {
             // `x[...]` is a new tensor, never `x` itself.
-            return super::view::alias(x).py(py).map(PyTensor::new);
+            return super::view::alias(x).py(py).map(Out);
         }
-        Ok(PyTensor::new(parsed.view))
+        Ok(Out(parsed.view))
     }
 
     fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let x = self.tensor();
+        let x = &self.tensor();
         firesteel::autograd::check_writable("setitem", x).py(py)?;
         let value = match scalar_of(value) {
             Some(scalar) => Operand::Scalar(scalar),
             None => match value.cast::<PyTensor>() {
-                Ok(tensor) => Operand::Tensor(tensor.get().tensor().clone()),
+                Ok(tensor) => Operand::Tensor(tensor.get().tensor()),
                 Err(_) => Operand::Tensor(tensor_of(value, Some(x.dtype()))?),
             },
         };
@@ -211,32 +212,26 @@ impl PyTensor {
     }
 
     fn __contains__(&self, py: Python<'_>, element: Operand) -> PyResult<bool> {
-        let x = self.tensor();
-        let equal = enter(py, x.numel(), || x.eq(&element.beside(x)?))?;
-        let found = equal.array().to_vec::<bool>().py(py)?;
-        Ok(found.contains(&true))
+        let x = &self.tensor();
+        let found = enter(py, x.numel(), || x.eq(&element.beside(x)?)?.any(&[], false))?;
+        Ok(found.array().item_i64().py(py)? != 0)
     }
 
     /// index_select(input, dim, index) -> Tensor: positions of a dim in the order of a vector of ints.
-    fn index_select(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        let (x, index) = (self.tensor(), index.get().tensor());
-        enter(py, x.numel(), || x.index_select(dim, index)).map(PyTensor::new)
+    fn index_select(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        let (x, index) = (&self.tensor(), &index.get().tensor());
+        enter(py, x.numel(), || x.index_select(dim, index)).map(Out)
     }
 
     /// gather(input, dim, index) -> Tensor: `out[i][j] = input[index[i][j]][j]` for dim 0.
-    fn gather(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        let (x, index) = (self.tensor(), index.get().tensor());
-        enter(py, index.numel(), || x.gather(dim, index)).map(PyTensor::new)
+    fn gather(&self, py: Python<'_>, dim: isize, index: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        let (x, index) = (&self.tensor(), &index.get().tensor());
+        enter(py, index.numel(), || x.gather(dim, index)).map(Out)
     }
 
     /// take_along_dim(input, indices, dim) -> Tensor: alias of `gather`.
-    fn take_along_dim(
-        &self,
-        py: Python<'_>,
-        indices: &Bound<'_, PyTensor>,
-        dim: isize,
-    ) -> PyResult<PyTensor> {
-        let (x, index) = (self.tensor(), indices.get().tensor());
+    fn take_along_dim(&self, py: Python<'_>, indices: &Bound<'_, PyTensor>, dim: isize) -> PyResult<Out> {
+        let (x, index) = (&self.tensor(), &indices.get().tensor());
         if x.rank() != index.rank() {
             return Err(PyRuntimeError::new_err(format!(
                 "take_along_dim: input and indices should have the same number of dimensions, but got {} dimensions for \
@@ -257,10 +252,10 @@ impl PyTensor {
         index: &Bound<'_, PyTensor>,
         src: Option<Operand>,
         value: Option<Operand>,
-    ) -> PyResult<PyTensor> {
-        let (x, index) = (self.tensor(), index.get().tensor());
+    ) -> PyResult<Out> {
+        let (x, index) = (&self.tensor(), &index.get().tensor());
         let src = source_of(py, x, index, src.or(value))?;
-        enter(py, x.numel(), || x.scatter(dim, index, &src)).map(PyTensor::new)
+        enter(py, x.numel(), || x.scatter(dim, index, &src)).map(Out)
     }
 
     /// In-place `scatter`.
@@ -273,7 +268,7 @@ impl PyTensor {
         value: Option<Operand>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
-        let (x, index) = (slf.get().tensor(), index.get().tensor());
+        let (x, index) = (&slf.get().tensor(), &index.get().tensor());
         let src = source_of(py, x, index, src.or(value))?;
         enter(py, x.numel(), || x.scatter_(dim, index, &src))?;
         Ok(slf)
@@ -286,9 +281,9 @@ impl PyTensor {
         dim: isize,
         index: &Bound<'_, PyTensor>,
         src: &Bound<'_, PyTensor>,
-    ) -> PyResult<PyTensor> {
-        let (x, index, src) = (self.tensor(), index.get().tensor(), src.get().tensor());
-        enter(py, x.numel(), || x.scatter_add(dim, index, src)).map(PyTensor::new)
+    ) -> PyResult<Out> {
+        let (x, index, src) = (&self.tensor(), &index.get().tensor(), &src.get().tensor());
+        enter(py, x.numel(), || x.scatter_add(dim, index, src)).map(Out)
     }
 
     /// In-place `scatter_add`.
@@ -298,7 +293,7 @@ impl PyTensor {
         index: &Bound<'py, PyTensor>,
         src: &Bound<'py, PyTensor>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, index, src) = (slf.get().tensor(), index.get().tensor(), src.get().tensor());
+        let (x, index, src) = (&slf.get().tensor(), &index.get().tensor(), &src.get().tensor());
         enter(slf.py(), x.numel(), || x.scatter_add_(dim, index, src))?;
         Ok(slf)
     }
@@ -312,10 +307,10 @@ impl PyTensor {
         index: &Bound<'_, PyTensor>,
         source: &Bound<'_, PyTensor>,
         alpha: Option<crate::convert::Number>,
-    ) -> PyResult<PyTensor> {
+    ) -> PyResult<Out> {
         let out = self.tensor().copy().py(py)?;
         index_add(py, &out, dim, index, source, alpha)?;
-        Ok(PyTensor::new(out))
+        Ok(Out(out))
     }
 
     /// In-place `index_add`.
@@ -327,7 +322,7 @@ impl PyTensor {
         source: &Bound<'py, PyTensor>,
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Bound<'py, Self>> {
-        index_add(slf.py(), slf.get().tensor(), dim, index, source, alpha)?;
+        index_add(slf.py(), &slf.get().tensor(), dim, index, source, alpha)?;
         Ok(slf)
     }
 
@@ -341,14 +336,14 @@ impl PyTensor {
     ) -> PyResult<Bound<'py, Self>> {
         let items = super::sequence_of(indices);
         let indices = items.iter().map(index_tensor).collect::<PyResult<Vec<_>>>()?;
-        let (x, values) = (slf.get().tensor(), values.get().tensor());
+        let (x, values) = (&slf.get().tensor(), &values.get().tensor());
         enter(slf.py(), x.numel(), || x.index_put_(&indices, values, accumulate))?;
         Ok(slf)
     }
 
     /// masked_select(input, mask) -> Tensor: the elements where a bool mask holds, as a vector.
-    fn masked_select(&self, py: Python<'_>, mask: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        let (x, mask) = (self.tensor(), mask.get().tensor());
+    fn masked_select(&self, py: Python<'_>, mask: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        let (x, mask) = (&self.tensor(), &mask.get().tensor());
         enter(py, x.numel(), || {
             firesteel::ensure!(
                 mask.dtype() == DType::Bool,
@@ -359,19 +354,19 @@ impl PyTensor {
             let shape = firesteel::layout::broadcast_shapes("masked_select", x.shape(), mask.shape())?;
             x.expand(&shape)?.index(&[Some(mask.expand(&shape)?)])
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// nonzero(input, *, as_tuple=False) -> Tensor: indices of the elements that are not 0, one row each.
     #[pyo3(signature = (*, as_tuple=false))]
     fn nonzero<'py>(&self, py: Python<'py>, as_tuple: bool) -> PyResult<Bound<'py, PyAny>> {
-        let x = self.tensor();
+        let x = &self.tensor();
         if as_tuple {
             let columns = enter(py, x.numel(), || x.nonzero_by_dim())?;
             return Ok(super::join::tuple(py, columns)?.into_any());
         }
         let rows = enter(py, x.numel(), || x.nonzero())?;
-        Ok(Bound::new(py, PyTensor::new(rows))?.into_any())
+        Ok(Out(rows).into_pyobject(py)?.into_any())
     }
 }
 
@@ -412,7 +407,7 @@ fn index_add(
     source: &Bound<'_, PyTensor>,
     alpha: Option<crate::convert::Number>,
 ) -> PyResult<()> {
-    let (index, source) = (index.get().tensor(), source.get().tensor());
+    let (index, source) = (&index.get().tensor(), &source.get().tensor());
     enter(py, target.numel(), || match alpha {
         None => target.index_add_(dim, index, source),
         Some(alpha) => target.index_add_(dim, index, &source.mul(&source.scalar_beside(alpha.0)?)?),

@@ -4,6 +4,7 @@ use super::{tensors_of, PyTensor};
 use crate::convert::{ints_of, ints_of_args, shape_of, DimArg, Ints};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -11,7 +12,7 @@ use pyo3::types::PyTuple;
 
 /// A tuple of tensors.
 pub fn tuple<'py>(py: Python<'py>, tensors: Vec<Tensor>) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(py, tensors.into_iter().map(PyTensor::new))
+    PyTuple::new(py, tensors.into_iter().map(Out))
 }
 
 fn joined(
@@ -19,35 +20,30 @@ fn joined(
     tensors: &Bound<'_, PyAny>,
     dim: isize,
     join: fn(&[&Tensor], isize) -> firesteel::Result<Tensor>,
-) -> PyResult<PyTensor> {
+) -> PyResult<Out> {
     let tensors = tensors_of(tensors)?;
     let numel = tensors.iter().map(Tensor::numel).sum();
-    enter(py, numel, || join(&tensors.iter().collect::<Vec<_>>(), dim)).map(PyTensor::new)
+    enter(py, numel, || join(&tensors.iter().collect::<Vec<_>>(), dim)).map(Out)
 }
 
 /// cat(tensors, dim=0) -> Tensor: tensors laid one after the other along a dim.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim=None, *, axis=None))]
-fn cat(
-    py: Python<'_>,
-    tensors: &Bound<'_, PyAny>,
-    dim: Option<isize>,
-    axis: Option<isize>,
-) -> PyResult<PyTensor> {
+fn cat(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: Option<isize>, axis: Option<isize>) -> PyResult<Out> {
     joined(py, tensors, dim.or(axis).unwrap_or(0), Tensor::cat)
 }
 
 /// concat(tensors, dim=0) -> Tensor: alias of `cat`.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim=0))]
-fn concat(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<PyTensor> {
+fn concat(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<Out> {
     joined(py, tensors, dim, Tensor::cat)
 }
 
 /// stack(tensors, dim=0) -> Tensor: tensors of one shape laid side by side along a new dim.
 #[pyfunction]
 #[pyo3(signature = (tensors, dim=0))]
-fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<PyTensor> {
+fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<Out> {
     joined(py, tensors, dim, Tensor::stack)
 }
 
@@ -61,7 +57,7 @@ impl PyTensor {
         split_size: &Bound<'py, PyAny>,
         dim: isize,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let x = self.tensor();
+        let x = &self.tensor();
         if split_size.cast::<pyo3::types::PyInt>().is_ok() {
             let size = split_size.extract::<isize>()?;
             let size = usize::try_from(size).map_err(|_| {
@@ -98,52 +94,52 @@ impl PyTensor {
 
     /// flip(input, *dims) -> Tensor: a copy with the order along the dims reversed.
     #[pyo3(signature = (*dims))]
-    fn flip(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn flip(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        let x = &self.tensor();
         let dims = ints_of_args(dims)?;
-        enter(py, x.numel(), || x.flip(&dims)).map(PyTensor::new)
+        enter(py, x.numel(), || x.flip(&dims)).map(Out)
     }
 
     /// roll(input, shifts, dims=None) -> Tensor: a copy whose positions are moved along, the last ones to the front.
     #[pyo3(signature = (shifts, dims=DimArg(None)))]
-    fn roll(&self, py: Python<'_>, shifts: &Bound<'_, PyAny>, dims: DimArg) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn roll(&self, py: Python<'_>, shifts: &Bound<'_, PyAny>, dims: DimArg) -> PyResult<Out> {
+        let x = &self.tensor();
         let shifts = ints_of(shifts)?;
-        enter(py, x.numel(), || x.roll(&shifts, dims.0.as_deref())).map(PyTensor::new)
+        enter(py, x.numel(), || x.roll(&shifts, dims.0.as_deref())).map(Out)
     }
 
     /// repeat(*sizes) -> Tensor: a copy tiled along each dim.
     #[pyo3(signature = (*sizes))]
-    fn repeat(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn repeat(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        let x = &self.tensor();
         let sizes = shape_of("repeat", &ints_of_args(sizes)?)?;
-        enter(py, x.numel(), || x.repeat(&sizes)).map(PyTensor::new)
+        enter(py, x.numel(), || x.repeat(&sizes)).map(Out)
     }
 
     /// tile(input, *dims) -> Tensor: as `repeat`, with missing leading counts taken as 1.
     #[pyo3(signature = (*dims))]
-    fn tile(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn tile(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        let x = &self.tensor();
         let mut counts: Ints = Ints::new();
         let given = ints_of_args(dims)?;
         counts.extend((given.len()..x.rank()).map(|_| 1));
         counts.extend(given);
         let counts = shape_of("tile", &counts)?;
-        enter(py, x.numel(), || x.repeat(&counts)).map(PyTensor::new)
+        enter(py, x.numel(), || x.repeat(&counts)).map(Out)
     }
 
     /// tril(input, diagonal=0) -> Tensor: zeros above a diagonal of the last two dims.
     #[pyo3(signature = (diagonal=0))]
-    fn tril(&self, py: Python<'_>, diagonal: isize) -> PyResult<PyTensor> {
-        let x = self.tensor();
-        enter(py, x.numel(), || x.tril(diagonal)).map(PyTensor::new)
+    fn tril(&self, py: Python<'_>, diagonal: isize) -> PyResult<Out> {
+        let x = &self.tensor();
+        enter(py, x.numel(), || x.tril(diagonal)).map(Out)
     }
 
     /// triu(input, diagonal=0) -> Tensor: zeros below a diagonal of the last two dims.
     #[pyo3(signature = (diagonal=0))]
-    fn triu(&self, py: Python<'_>, diagonal: isize) -> PyResult<PyTensor> {
-        let x = self.tensor();
-        enter(py, x.numel(), || x.triu(diagonal)).map(PyTensor::new)
+    fn triu(&self, py: Python<'_>, diagonal: isize) -> PyResult<Out> {
+        let x = &self.tensor();
+        enter(py, x.numel(), || x.triu(diagonal)).map(Out)
     }
 }
 

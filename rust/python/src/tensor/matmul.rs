@@ -3,6 +3,7 @@
 use super::{tensors_of, PyTensor};
 use crate::convert::{ints_of, Ints, Number};
 use crate::enter::enter;
+use crate::tensor::Out;
 use firesteel::{Scalar, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -23,9 +24,9 @@ fn work(a: &Tensor, b: &Tensor) -> usize {
 }
 
 #[inline]
-fn product(py: Python<'_>, a: &PyTensor, b: &Bound<'_, PyTensor>, call: Call) -> PyResult<PyTensor> {
-    let (a, b) = (a.tensor(), b.get().tensor());
-    enter(py, work(a, b).max(b.numel()), || call(a, b)).map(PyTensor::new)
+fn product(py: Python<'_>, a: &PyTensor, b: &Bound<'_, PyTensor>, call: Call) -> PyResult<Out> {
+    let (a, b) = (&a.tensor(), &b.get().tensor());
+    enter(py, work(a, b).max(b.numel()), || call(a, b)).map(Out)
 }
 
 /// The numbers given for `beta` and `alpha`, or 1.
@@ -40,7 +41,7 @@ macro_rules! product_methods {
         impl PyTensor {
             $(
                 $(#[doc = $doc])*
-                fn $name(&self, py: Python<'_>, $other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>, $other: &Bound<'_, PyTensor>) -> PyResult<Out> {
                     product(py, self, $other, Tensor::$call)
                 }
             )*
@@ -78,11 +79,12 @@ macro_rules! add_product_methods {
                     $b: &Bound<'_, PyTensor>,
                     beta: Option<Number>,
                     alpha: Option<Number>,
-                ) -> PyResult<PyTensor> {
-                    let (a, b) = ($a.get().tensor(), $b.get().tensor());
+                ) -> PyResult<Out> {
+                    let (a, b) = (&$a.get().tensor(), &$b.get().tensor());
                     let (beta, alpha) = factors(beta, alpha);
                     let call: AddCall = Tensor::$name;
-                    enter(py, work(a, b), || call(self.tensor(), a, b, beta, alpha)).map(PyTensor::new)
+                    let x = &self.tensor();
+                    enter(py, work(a, b), || call(x, a, b, beta, alpha)).map(Out)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
                 #[pyo3(signature = ($a, $b, *, beta=None, alpha=None))]
@@ -93,7 +95,7 @@ macro_rules! add_product_methods {
                     beta: Option<Number>,
                     alpha: Option<Number>,
                 ) -> PyResult<Bound<'py, Self>> {
-                    let (x, a, b) = (slf.get().tensor(), $a.get().tensor(), $b.get().tensor());
+                    let (x, a, b) = (&slf.get().tensor(), &$a.get().tensor(), &$b.get().tensor());
                     let (beta, alpha) = factors(beta, alpha);
                     let call: AddCallInPlace = Tensor::$inplace;
                     enter(slf.py(), work(a, b), || call(x, a, b, beta, alpha))?;
@@ -117,13 +119,14 @@ add_product_methods! {
 impl PyTensor {
     /// diagonal(input, offset=0, dim1=0, dim2=1) -> Tensor: elements at (i, i + offset) of two dims, as a view.
     #[pyo3(signature = (offset=0, dim1=0, dim2=1))]
-    fn diagonal(&self, py: Python<'_>, offset: isize, dim1: isize, dim2: isize) -> PyResult<PyTensor> {
-        enter(py, 0, || self.tensor().diagonal(offset, dim1, dim2)).map(PyTensor::new)
+    fn diagonal(&self, py: Python<'_>, offset: isize, dim1: isize, dim2: isize) -> PyResult<Out> {
+        let x = &self.tensor();
+        enter(py, 0, || x.diagonal(offset, dim1, dim2)).map(Out)
     }
 
-    fn __rmatmul__(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        let (a, b) = (other.get().tensor(), self.tensor());
-        enter(py, work(a, b), || a.matmul(b)).map(PyTensor::new)
+    fn __rmatmul__(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        let (a, b) = (&other.get().tensor(), &self.tensor());
+        enter(py, work(a, b), || a.matmul(b)).map(Out)
     }
 }
 
@@ -135,11 +138,12 @@ pub fn linear(
     input: &Bound<'_, PyTensor>,
     weight: &Bound<'_, PyTensor>,
     bias: Option<&Bound<'_, PyTensor>>,
-) -> PyResult<PyTensor> {
-    let (x, w) = (input.get().tensor(), weight.get().tensor());
+) -> PyResult<Out> {
+    let (x, w) = (&input.get().tensor(), &weight.get().tensor());
     let bias = bias.map(|bias| bias.get().tensor());
+    let bias = bias.as_ref();
     let rows = w.shape().first().copied().unwrap_or(1);
-    enter(py, x.numel().saturating_mul(rows) / PER_ELEMENT, || x.linear(w, bias)).map(PyTensor::new)
+    enter(py, x.numel().saturating_mul(rows) / PER_ELEMENT, || x.linear(w, bias)).map(Out)
 }
 
 /// An equation for operands given with lists of numbered dims: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
@@ -149,7 +153,7 @@ fn equation_of(args: &Bound<'_, PyTuple>) -> PyResult<(String, Vec<Tensor>)> {
     for (i, pair) in args.iter().collect::<Vec<_>>().chunks(2).enumerate() {
         let labels = match pair {
             [operand, labels] => {
-                operands.push(operand.cast::<PyTensor>()?.get().tensor().clone());
+                operands.push(operand.cast::<PyTensor>()?.get().tensor());
                 equation.push_str(if i > 0 { "," } else { "" });
                 labels
             }
@@ -182,7 +186,7 @@ fn label_of(label: &Bound<'_, PyAny>) -> PyResult<String> {
 /// einsum(equation, *operands) -> Tensor: a sum of products, such as "bij,bjk->bik" for a batch of matrices.
 #[pyfunction]
 #[pyo3(signature = (*args))]
-fn einsum(py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+fn einsum(py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Out> {
     let first = args.iter_borrowed().next().ok_or_else(|| {
         PyTypeError::new_err("einsum: expected an equation and operands, but got no arguments; give both")
     })?;
@@ -196,7 +200,7 @@ fn einsum(py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         Err(_) => equation_of(args)?,
     };
     let numel = operands.iter().map(Tensor::numel).sum();
-    enter(py, numel, || Tensor::einsum(&equation, &operands.iter().collect::<Vec<_>>())).map(PyTensor::new)
+    enter(py, numel, || Tensor::einsum(&equation, &operands.iter().collect::<Vec<_>>())).map(Out)
 }
 
 /// tensordot(a, b, dims=2) -> Tensor: sums of products over the last dims of `a` and the first of `b`, or
@@ -208,8 +212,8 @@ fn tensordot(
     a: &Bound<'_, PyTensor>,
     b: &Bound<'_, PyTensor>,
     dims: Option<&Bound<'_, PyAny>>,
-) -> PyResult<PyTensor> {
-    let (a, b) = (a.get().tensor(), b.get().tensor());
+) -> PyResult<Out> {
+    let (a, b) = (&a.get().tensor(), &b.get().tensor());
     let (ours, theirs) = match dims {
         Some(dims) if dims.cast::<PyInt>().is_err() => {
             (ints_of(&dims.get_item(0)?)?, ints_of(&dims.get_item(1)?)?)
@@ -227,7 +231,7 @@ fn tensordot(
             ((-count..0).collect::<Ints>(), (0..count).collect::<Ints>())
         }
     };
-    enter(py, a.numel() + b.numel(), || a.tensordot(b, [&ours, &theirs])).map(PyTensor::new)
+    enter(py, a.numel() + b.numel(), || a.tensordot(b, [&ours, &theirs])).map(Out)
 }
 
 /// Methods that are also functions of the module.

@@ -4,6 +4,8 @@ mod access;
 mod activation;
 mod arithmetic;
 mod convert;
+mod function;
+mod identity;
 mod index;
 mod join;
 mod matmul;
@@ -13,31 +15,76 @@ mod select;
 mod view;
 
 pub use access::{sequence_of, tensors_of};
+pub use identity::{register as register_object, Out};
 
 use crate::dtype::{self, PyDType};
 use crate::error::IntoPy;
 use firesteel::Tensor;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
+use std::cell::UnsafeCell;
+use std::sync::atomic::AtomicPtr;
+use std::sync::Mutex;
 
 /// A multi-dimensional array whose operations are recorded for gradients.
 #[pyclass(frozen, subclass, weakref, dict, name = "Tensor", module = "firesteel")]
-#[derive(Debug)]
-pub struct PyTensor(Tensor);
+pub struct PyTensor {
+    /// The tensor of the core; another one after `x.data = y`. Only `tensor` and `become_tensor` touch it.
+    cell: UnsafeCell<Tensor>,
+    /// The word by which the tensor knows this object (identity.rs).
+    word: AtomicPtr<()>,
+    /// The object of the gradient, so that `x.grad` stays one object; the garbage collector sees it.
+    grad: Mutex<Option<Py<PyTensor>>>,
+}
+
+// SAFETY: the cell is read and written only by threads that are attached to the interpreter, which lets one
+// of them run at a time: the module does not declare that it runs without the GIL.
+unsafe impl Sync for PyTensor {}
+
+impl std::fmt::Debug for PyTensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PyTensor")
+    }
+}
 
 impl PyTensor {
-    /// The Python object for a tensor of the core.
+    /// An object that its tensor does not know yet.
     #[inline]
-    pub fn new(tensor: Tensor) -> Self {
-        Self(tensor)
+    pub fn bare(tensor: Tensor) -> Self {
+        Self {
+            cell: UnsafeCell::new(tensor),
+            word: AtomicPtr::new(std::ptr::null_mut()),
+            grad: Mutex::new(None),
+        }
     }
 
-    /// The tensor of the core.
+    /// The tensor of the core. To be called while attached; what runs detached gets the result.
     #[inline]
-    pub fn tensor(&self) -> &Tensor {
-        &self.0
+    pub fn tensor(&self) -> Tensor {
+        // SAFETY: attached threads run one at a time, and neither this clone nor the exchange in
+        // `become_tensor` lets another one run in between.
+        unsafe { (*self.cell.get()).clone() }
+    }
+
+    /// Makes this the object of another tensor.
+    fn become_tensor(this: &Bound<'_, Self>, next: Tensor) -> PyResult<()> {
+        let object = this.get();
+        identity::forget(object, &object.tensor());
+        // SAFETY: as in `tensor`; what was there is dropped after the exchange.
+        let old = unsafe { std::mem::replace(&mut *object.cell.get(), next) };
+        drop(old);
+        identity::register(this)
+    }
+}
+
+impl Drop for PyTensor {
+    fn drop(&mut self) {
+        if !self.word.get_mut().is_null() {
+            identity::forget(self, &self.tensor());
+        }
     }
 }
 
@@ -56,7 +103,22 @@ impl PyTensor {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        crate::create::legacy_tensor(py, args, kwargs)
+        crate::create::legacy_tensor(py, args, kwargs).map(Self::bare)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Nobody runs Python code while holding this lock, so it is never taken here.
+        if let Ok(grad) = self.grad.try_lock() {
+            if let Some(grad) = &*grad {
+                visit.call(grad)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let grad = self.grad.lock().map(|mut grad| grad.take());
+        drop(grad);
     }
 
     /// A leaf of class `cls` that shares `data`'s memory.
@@ -75,17 +137,17 @@ impl PyTensor {
     /// Extents, as a `Size`.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        size(py, self.0.shape())
+        size(py, self.tensor().shape())
     }
 
     /// Extents, or the extent of one dim.
     #[pyo3(signature = (dim=None))]
     fn size<'py>(&self, py: Python<'py>, dim: Option<isize>) -> PyResult<Bound<'py, PyAny>> {
         match dim {
-            None => size(py, self.0.shape()),
+            None => size(py, self.tensor().shape()),
             Some(dim) => {
-                let d = firesteel::layout::normalize_dim("size", dim, self.0.rank()).py(py)?;
-                let extent = self.0.shape().get(d).copied();
+                let d = firesteel::layout::normalize_dim("size", dim, self.tensor().rank()).py(py)?;
+                let extent = self.tensor().shape().get(d).copied();
                 let extent = extent.ok_or_else(|| {
                     pyo3::exceptions::PyIndexError::new_err(
                         "Dimension specified as 0 but tensor has no dimensions",
@@ -99,11 +161,12 @@ impl PyTensor {
     /// Steps between neighbours in elements, of all dims or one.
     #[pyo3(signature = (dim=None))]
     fn stride<'py>(&self, py: Python<'py>, dim: Option<isize>) -> PyResult<Bound<'py, PyAny>> {
-        let strides = self.0.array().strides();
+        let tensor = self.tensor();
+        let strides = tensor.array().strides();
         match dim {
             None => Ok(PyTuple::new(py, strides)?.into_any()),
             Some(dim) => {
-                let d = firesteel::layout::normalize_dim("stride", dim, self.0.rank()).py(py)?;
+                let d = firesteel::layout::normalize_dim("stride", dim, self.tensor().rank()).py(py)?;
                 Ok(strides.get(d).copied().unwrap_or(1).into_pyobject(py)?.into_any())
             }
         }
@@ -111,57 +174,58 @@ impl PyTensor {
 
     /// First element's position in the storage.
     fn storage_offset(&self) -> usize {
-        self.0.array().layout().offset()
+        self.tensor().array().layout().offset()
     }
 
     /// Address of the first element.
     fn data_ptr(&self) -> usize {
-        let array = self.0.array();
+        let tensor = self.tensor();
+        let array = tensor.array();
         array.storage().as_ptr() as usize + array.layout().offset() * array.dtype().size()
     }
 
     /// Number of dims.
     #[getter]
     fn ndim(&self) -> usize {
-        self.0.rank()
+        self.tensor().rank()
     }
 
     /// Number of dims.
     fn dim(&self) -> usize {
-        self.0.rank()
+        self.tensor().rank()
     }
 
     /// Number of elements.
     fn numel(&self) -> usize {
-        self.0.numel()
+        self.tensor().numel()
     }
 
     /// Number of elements.
     fn nelement(&self) -> usize {
-        self.0.numel()
+        self.tensor().numel()
     }
 
     /// Bytes of one element.
     fn element_size(&self) -> usize {
-        self.0.dtype().size()
+        self.tensor().dtype().size()
     }
 
     /// Bytes of one element.
     #[getter]
     fn itemsize(&self) -> usize {
-        self.0.dtype().size()
+        self.tensor().dtype().size()
     }
 
     /// Bytes of all elements.
     #[getter]
     fn nbytes(&self) -> usize {
-        self.0.dtype().size() * self.0.numel()
+        self.tensor().dtype().size() * self.tensor().numel()
     }
 
     /// Type of the elements.
     #[getter]
     fn dtype(&self, py: Python<'_>) -> Py<PyDType> {
-        dtype::object(py, self.0.dtype())
+        dtype::object(py, self.tensor().dtype())
     }
 
     /// Where the data lies: always the CPU.
@@ -188,7 +252,7 @@ impl PyTensor {
 
     /// Whether elements are floating-point numbers.
     fn is_floating_point(&self) -> bool {
-        self.0.dtype().is_float()
+        self.tensor().dtype().is_float()
     }
 
     /// Whether elements are complex numbers: never.
@@ -200,24 +264,30 @@ impl PyTensor {
     #[pyo3(signature = (memory_format=None))]
     fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyAny>>) -> bool {
         let _ = memory_format;
-        self.0.array().is_contiguous()
+        self.tensor().array().is_contiguous()
     }
 
     /// How often the memory was written in place.
     #[getter]
     fn _version(&self) -> u32 {
-        self.0.version()
+        self.tensor().version()
     }
 
     /// The tensor that this is a view of.
     #[getter]
-    fn _base(&self) -> Option<PyTensor> {
-        self.0.view_base().map(PyTensor::new)
+    fn _base(&self) -> Option<Out> {
+        self.tensor().view_base().map(Out)
     }
 
     /// Whether this is a view.
     fn _is_view(&self) -> bool {
-        self.0.view_base().is_some()
+        self.tensor().view_base().is_some()
+    }
+
+    /// NumPy's scalars leave operators to tensors.
+    #[classattr]
+    fn __array_priority__() -> i32 {
+        1000
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -236,20 +306,20 @@ impl PyTensor {
     }
 
     fn __len__(&self) -> PyResult<usize> {
-        match self.0.shape().first() {
+        match self.tensor().shape().first() {
             Some(&extent) => Ok(extent),
             None => Err(pyo3::exceptions::PyTypeError::new_err("len() of a 0-d tensor")),
         }
     }
 
     fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.0.numel() != 1 {
+        if self.tensor().numel() != 1 {
             return Err(pyo3::exceptions::PyRuntimeError::new_err(format!(
                 "Boolean value of Tensor with {} value is ambiguous; use .any() or .all()",
-                if self.0.numel() == 0 { "no" } else { "more than one" }
+                if self.tensor().numel() == 0 { "no" } else { "more than one" }
             )));
         }
-        Ok(self.0.array().item_f64().py(py)? != 0.0)
+        Ok(self.tensor().array().item_f64().py(py)? != 0.0)
     }
 }
 
@@ -271,7 +341,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(m)?;
     select::register(m)?;
     for name in families.into_iter().flatten() {
-        m.add(*name, class.getattr(*name)?)?;
+        m.add(*name, function::Function::new(name, class.getattr(*name)?.unbind()))?;
     }
     join::register(m)?;
     matmul::register(m)

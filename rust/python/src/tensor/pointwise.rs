@@ -2,15 +2,16 @@
 
 use super::PyTensor;
 use crate::enter::enter;
+use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::prelude::*;
 
 type Call = fn(&Tensor) -> firesteel::Result<Tensor>;
 
 #[inline]
-fn forward(py: Python<'_>, x: &PyTensor, call: Call) -> PyResult<PyTensor> {
-    let x = x.tensor();
-    enter(py, x.numel(), || call(x)).map(PyTensor::new)
+fn forward(py: Python<'_>, x: &PyTensor, call: Call) -> PyResult<Out> {
+    let x = &x.tensor();
+    enter(py, x.numel(), || call(x)).map(Out)
 }
 
 macro_rules! unary_methods {
@@ -19,12 +20,12 @@ macro_rules! unary_methods {
         impl PyTensor {
             $(
                 #[doc = concat!(stringify!($name), "(input) -> Tensor: ", $doc)]
-                fn $name(&self, py: Python<'_>) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>) -> PyResult<Out> {
                     forward(py, self, Tensor::$name)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
                 fn $inplace<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-                    let x = slf.get().tensor();
+                    let x = &slf.get().tensor();
                     enter(slf.py(), x.numel(), || x.$inplace())?;
                     Ok(slf)
                 }
@@ -66,11 +67,11 @@ unary_methods! {
 
 #[pymethods]
 impl PyTensor {
-    fn __neg__(&self, py: Python<'_>) -> PyResult<PyTensor> {
+    fn __neg__(&self, py: Python<'_>) -> PyResult<Out> {
         forward(py, self, Tensor::neg)
     }
 
-    fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
+    fn __abs__(&self, py: Python<'_>) -> PyResult<Out> {
         forward(py, self, Tensor::abs)
     }
 

@@ -3,6 +3,7 @@
 use super::PyTensor;
 use crate::convert::{int_of, DTypeArg, DimArg, Ints, Number, Operand};
 use crate::enter::enter;
+use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -31,7 +32,7 @@ fn cast(x: &Tensor, dtype: Option<DTypeArg>) -> firesteel::Result<Tensor> {
 
 /// Several results under the names that PyTorch gives them.
 fn named<'py>(py: Python<'py>, name: &str, results: [Tensor; 2]) -> PyResult<Bound<'py, PyAny>> {
-    let [first, second] = results.map(PyTensor::new);
+    let [first, second] = results.map(Out);
     py.import("firesteel.return_types")?.getattr(name)?.call1((first, second))
 }
 
@@ -55,10 +56,10 @@ macro_rules! sums {
                     dtype: Option<DTypeArg>,
                     axis: DimArg,
                     keepdims: Option<bool>,
-                ) -> PyResult<PyTensor> {
-                    let x = self.tensor();
+                ) -> PyResult<Out> {
+                    let x = &self.tensor();
                     let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
-                    enter(py, x.numel(), || cast(x, dtype)?.$name(&dims, keepdim)).map(PyTensor::new)
+                    enter(py, x.numel(), || cast(x, dtype)?.$name(&dims, keepdim)).map(Out)
                 }
             )*
         }
@@ -86,10 +87,10 @@ macro_rules! folds {
                     keepdim: bool,
                     axis: DimArg,
                     keepdims: Option<bool>,
-                ) -> PyResult<PyTensor> {
-                    let x = self.tensor();
+                ) -> PyResult<Out> {
+                    let x = &self.tensor();
                     let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
-                    enter(py, x.numel(), || x.$name(&dims, keepdim)).map(PyTensor::new)
+                    enter(py, x.numel(), || x.$name(&dims, keepdim)).map(Out)
                 }
             )*
         }
@@ -99,9 +100,44 @@ macro_rules! folds {
 folds! {
     "the largest elements over dims; ties share the gradient." amax;
     "the smallest elements over dims; ties share the gradient." amin;
+    "log(sum(exp(input))) over dims, without overflow." logsumexp;
+}
+
+/// `any` and `all`: as `amax`, but an empty list of dims leaves every element for itself.
+macro_rules! truths {
+    ($($doc:literal $name:ident;)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                #[doc = concat!(stringify!($name), "(input, dim=None, keepdim=False) -> Tensor: ", $doc)]
+                #[pyo3(signature = (dim=DimArg(None), keepdim=false, *, axis=DimArg(None), keepdims=None))]
+                fn $name(
+                    &self,
+                    py: Python<'_>,
+                    dim: DimArg,
+                    keepdim: bool,
+                    axis: DimArg,
+                    keepdims: Option<bool>,
+                ) -> PyResult<Out> {
+                    let x = &self.tensor();
+                    let is_none = dim.0.is_none() && axis.0.is_none();
+                    let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
+                    enter(py, x.numel(), || {
+                        if dims.is_empty() && !is_none {
+                            return x.unsqueeze(0)?.$name(&[0], false);
+                        }
+                        x.$name(&dims, keepdim)
+                    })
+                    .map(Out)
+                }
+            )*
+        }
+    };
+}
+
+truths! {
     "whether any element over dims is not 0." any;
     "whether all elements over dims are not 0." all;
-    "log(sum(exp(input))) over dims, without overflow." logsumexp;
 }
 
 /// `argmax` and `argmin`: one dim, or the index in row-major order.
@@ -119,11 +155,11 @@ macro_rules! positions {
                     keepdim: bool,
                     axis: DimArg,
                     keepdims: Option<bool>,
-                ) -> PyResult<PyTensor> {
-                    let x = self.tensor();
+                ) -> PyResult<Out> {
+                    let x = &self.tensor();
                     let dim = one_dim(stringify!($name), dim, axis)?;
                     let keepdim = keepdims.unwrap_or(keepdim);
-                    enter(py, x.numel(), || x.$name(dim, keepdim)).map(PyTensor::new)
+                    enter(py, x.numel(), || x.$name(dim, keepdim)).map(Out)
                 }
             )*
         }
@@ -156,15 +192,15 @@ macro_rules! extrema {
                     axis: Option<Bound<'py, PyAny>>,
                     keepdims: Option<bool>,
                 ) -> PyResult<Bound<'py, PyAny>> {
-                    let x = self.tensor();
+                    let x = &self.tensor();
                     let Some(dim) = dim.or(axis).or(other.map(Bound::into_any)) else {
                         let out = enter(py, x.numel(), || x.$name())?;
-                        return Ok(Bound::new(py, PyTensor::new(out))?.into_any());
+                        return Ok(Out(out).into_pyobject(py)?.into_any());
                     };
                     if let Ok(other) = dim.cast::<PyTensor>() {
-                        let other = other.get().tensor();
+                        let other = &other.get().tensor();
                         let out = enter(py, x.numel(), || x.$pair(other))?;
-                        return Ok(Bound::new(py, PyTensor::new(out))?.into_any());
+                        return Ok(Out(out).into_pyobject(py)?.into_any());
                     }
                     let (dim, keepdim) = (int_of(&dim)?, keepdims.unwrap_or(keepdim));
                     let (values, indices) = enter(py, x.numel(), || x.$along(dim, keepdim))?;
@@ -236,12 +272,12 @@ macro_rules! spreads {
                     correction: Option<Number>,
                     axis: Option<Bound<'_, PyAny>>,
                     keepdims: Option<bool>,
-                ) -> PyResult<PyTensor> {
-                    let x = self.tensor();
+                ) -> PyResult<Out> {
+                    let x = &self.tensor();
                     let spread =
                         Spread::new(dim.or(axis), unbiased, keepdims.unwrap_or(keepdim), correction)?;
                     enter(py, x.numel(), || x.$name(&spread.dims, spread.correction, spread.keepdim))
-                        .map(PyTensor::new)
+                        .map(Out)
                 }
                 #[doc = concat!("`", stringify!($name), "` and `mean` of the same dims.")]
                 #[pyo3(signature = (dim=None, unbiased=None, keepdim=false, *, correction=None))]
@@ -252,14 +288,14 @@ macro_rules! spreads {
                     unbiased: Option<bool>,
                     keepdim: bool,
                     correction: Option<Number>,
-                ) -> PyResult<(PyTensor, PyTensor)> {
-                    let x = self.tensor();
+                ) -> PyResult<(Out, Out)> {
+                    let x = &self.tensor();
                     let spread = Spread::new(dim, unbiased, keepdim, correction)?;
                     let (spread, mean) = enter(py, x.numel(), || {
                         let out = x.$name(&spread.dims, spread.correction, spread.keepdim)?;
                         Ok((out, x.mean(&spread.dims, spread.keepdim)?))
                     })?;
-                    Ok((PyTensor::new(spread), PyTensor::new(mean)))
+                    Ok((Out(spread), Out(mean)))
                 }
             )*
         }
@@ -285,14 +321,14 @@ macro_rules! scans {
                     dim: DimArg,
                     dtype: Option<DTypeArg>,
                     axis: DimArg,
-                ) -> PyResult<PyTensor> {
-                    let x = self.tensor();
+                ) -> PyResult<Out> {
+                    let x = &self.tensor();
                     let dim = required(stringify!($name), one_dim(stringify!($name), dim, axis)?)?;
-                    enter(py, x.numel(), || cast(x, dtype)?.$name(dim)).map(PyTensor::new)
+                    enter(py, x.numel(), || cast(x, dtype)?.$name(dim)).map(Out)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
                 fn $inplace<'py>(slf: Bound<'py, Self>, dim: isize) -> PyResult<Bound<'py, Self>> {
-                    let x = slf.get().tensor();
+                    let x = &slf.get().tensor();
                     enter(slf.py(), x.numel(), || x.$inplace(dim))?;
                     Ok(slf)
                 }
@@ -334,19 +370,19 @@ impl PyTensor {
         dtype: Option<DTypeArg>,
         axis: DimArg,
         keepdims: Option<bool>,
-    ) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    ) -> PyResult<Out> {
+        let x = &self.tensor();
         let dim = one_dim("prod", dim, axis)?;
         let keepdim = keepdims.unwrap_or(keepdim);
-        enter(py, x.numel(), || cast(x, dtype)?.prod(dim, keepdim)).map(PyTensor::new)
+        enter(py, x.numel(), || cast(x, dtype)?.prod(dim, keepdim)).map(Out)
     }
 
     /// count_nonzero(input, dim=None) -> Tensor: number of elements over dims that are not 0.
     #[pyo3(signature = (dim=DimArg(None)))]
-    fn count_nonzero(&self, py: Python<'_>, dim: DimArg) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn count_nonzero(&self, py: Python<'_>, dim: DimArg) -> PyResult<Out> {
+        let x = &self.tensor();
         let dims = dim.0.unwrap_or_default();
-        enter(py, x.numel(), || x.count_nonzero(&dims)).map(PyTensor::new)
+        enter(py, x.numel(), || x.count_nonzero(&dims)).map(Out)
     }
 
     /// norm(input, p='fro', dim=None, keepdim=False, dtype=None) -> Tensor: vector norm of order p over dims.
@@ -358,10 +394,10 @@ impl PyTensor {
         dim: DimArg,
         keepdim: bool,
         dtype: Option<DTypeArg>,
-    ) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    ) -> PyResult<Out> {
+        let x = &self.tensor();
         let (p, dims) = (order_of(p)?, dim.0.unwrap_or_default());
-        enter(py, x.numel(), || cast(x, dtype)?.norm(p, &dims, keepdim)).map(PyTensor::new)
+        enter(py, x.numel(), || cast(x, dtype)?.norm(p, &dims, keepdim)).map(Out)
     }
 
     /// sort(input, dim=-1, descending=False, stable=False): elements in order along dim, and their indices.
@@ -374,23 +410,17 @@ impl PyTensor {
         stable: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _ = stable; // every sort here is stable
-        let x = self.tensor();
+        let x = &self.tensor();
         let (values, indices) = enter(py, x.numel(), || x.sort(dim, descending))?;
         named(py, "sort", [values, indices])
     }
 
     /// argsort(input, dim=-1, descending=False, stable=False) -> Tensor: the indices that sort along dim.
     #[pyo3(signature = (dim=-1, descending=false, stable=None))]
-    fn argsort(
-        &self,
-        py: Python<'_>,
-        dim: isize,
-        descending: bool,
-        stable: Option<bool>,
-    ) -> PyResult<PyTensor> {
+    fn argsort(&self, py: Python<'_>, dim: isize, descending: bool, stable: Option<bool>) -> PyResult<Out> {
         let _ = stable;
-        let x = self.tensor();
-        enter(py, x.numel(), || x.argsort(dim, descending)).map(PyTensor::new)
+        let x = &self.tensor();
+        enter(py, x.numel(), || x.argsort(dim, descending)).map(Out)
     }
 
     /// topk(input, k, dim=-1, largest=True, sorted=True): the k largest elements along dim, and their indices.
@@ -404,14 +434,14 @@ impl PyTensor {
         sorted: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _ = sorted; // always sorted
-        let x = self.tensor();
+        let x = &self.tensor();
         let (values, indices) = enter(py, x.numel(), || x.topk(k, dim, largest))?;
         named(py, "topk", [values, indices])
     }
 
     /// equal(input, other) -> bool: whether shapes and all elements are equal.
     fn equal(&self, py: Python<'_>, other: Operand) -> PyResult<bool> {
-        let x = self.tensor();
+        let x = &self.tensor();
         enter(py, x.numel(), || {
             let other = other.beside(x)?;
             if x.shape() != other.shape() {

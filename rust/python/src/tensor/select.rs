@@ -3,6 +3,7 @@
 use super::PyTensor;
 use crate::convert::{Number, Operand};
 use crate::enter::enter;
+use crate::tensor::Out;
 use firesteel::{Scalar, Tensor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -10,9 +11,9 @@ use pyo3::prelude::*;
 type Call2 = fn(&Tensor, &Tensor) -> firesteel::Result<Tensor>;
 type Call2InPlace = fn(&Tensor, &Tensor) -> firesteel::Result<()>;
 
-fn pair(py: Python<'_>, x: &PyTensor, other: Operand, call: Call2) -> PyResult<PyTensor> {
-    let x = x.tensor();
-    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(PyTensor::new)
+fn pair(py: Python<'_>, x: &PyTensor, other: Operand, call: Call2) -> PyResult<Out> {
+    let x = &x.tensor();
+    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(Out)
 }
 
 fn pair_in_place<'py>(
@@ -20,7 +21,7 @@ fn pair_in_place<'py>(
     other: Operand,
     call: Call2InPlace,
 ) -> PyResult<Bound<'py, PyTensor>> {
-    let x = slf.get().tensor();
+    let x = &slf.get().tensor();
     enter(slf.py(), x.numel(), || call(x, &other.beside(x)?))?;
     Ok(slf)
 }
@@ -32,7 +33,7 @@ macro_rules! logic {
         impl PyTensor {
             $(
                 #[doc = concat!(stringify!($name), "(input, other) -> Tensor: ", $doc)]
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
                     pair(py, self, other, Tensor::$name)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
@@ -60,12 +61,12 @@ macro_rules! bit_operators {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
                     pair(py, self, other, Tensor::$call)
                 }
-                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
-                    let x = self.tensor();
-                    enter(py, x.numel(), || other.beside(x)?.$call(x)).map(PyTensor::new)
+                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+                    let x = &self.tensor();
+                    enter(py, x.numel(), || other.beside(x)?.$call(x)).map(Out)
                 }
                 fn $inplace(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
                     pair_in_place(slf, other, Tensor::$call_inplace).map(|_| ())
@@ -90,9 +91,9 @@ macro_rules! tests {
         impl PyTensor {
             $(
                 #[doc = concat!(stringify!($name), "(input) -> Tensor: ", $doc)]
-                fn $name(&self, py: Python<'_>) -> PyResult<PyTensor> {
-                    let x = self.tensor();
-                    enter(py, x.numel(), || x.$name()).map(PyTensor::new)
+                fn $name(&self, py: Python<'_>) -> PyResult<Out> {
+                    let x = &self.tensor();
+                    enter(py, x.numel(), || x.$name()).map(Out)
                 }
             )*
         }
@@ -115,7 +116,7 @@ fn power(x: &Tensor, exponent: Operand) -> firesteel::Result<Tensor> {
 }
 
 fn power_in_place<'py>(slf: Bound<'py, PyTensor>, exponent: Operand) -> PyResult<Bound<'py, PyTensor>> {
-    let x = slf.get().tensor();
+    let x = &slf.get().tensor();
     enter(slf.py(), x.numel(), || match exponent {
         Operand::Tensor(exponent) => x.pow_(&exponent),
         Operand::Scalar(exponent) => x.pow_scalar_(exponent),
@@ -157,9 +158,9 @@ impl Limits {
     }
 }
 
-fn limited(py: Python<'_>, x: &PyTensor, min: Option<Operand>, max: Option<Operand>) -> PyResult<PyTensor> {
-    let x = x.tensor();
-    enter(py, x.numel(), || Limits::new(x, min, max)?.clamp(x)).map(PyTensor::new)
+fn limited(py: Python<'_>, x: &PyTensor, min: Option<Operand>, max: Option<Operand>) -> PyResult<Out> {
+    let x = &x.tensor();
+    enter(py, x.numel(), || Limits::new(x, min, max)?.clamp(x)).map(Out)
 }
 
 fn limited_in_place<'py>(
@@ -167,7 +168,7 @@ fn limited_in_place<'py>(
     min: Option<Operand>,
     max: Option<Operand>,
 ) -> PyResult<Bound<'py, PyTensor>> {
-    let x = slf.get().tensor();
+    let x = &slf.get().tensor();
     enter(slf.py(), x.numel(), || Limits::new(x, min, max)?.clamp_(x))?;
     Ok(slf)
 }
@@ -175,9 +176,9 @@ fn limited_in_place<'py>(
 #[pymethods]
 impl PyTensor {
     /// pow(input, exponent) -> Tensor: input to the power of exponent, element-wise and broadcast.
-    fn pow(&self, py: Python<'_>, exponent: Operand) -> PyResult<PyTensor> {
-        let x = self.tensor();
-        enter(py, x.numel(), || power(x, exponent)).map(PyTensor::new)
+    fn pow(&self, py: Python<'_>, exponent: Operand) -> PyResult<Out> {
+        let x = &self.tensor();
+        enter(py, x.numel(), || power(x, exponent)).map(Out)
     }
 
     /// In-place `pow`.
@@ -185,66 +186,56 @@ impl PyTensor {
         power_in_place(slf, exponent)
     }
 
-    fn __pow__(
-        &self,
-        py: Python<'_>,
-        exponent: Operand,
-        modulo: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<PyTensor> {
+    fn __pow__(&self, py: Python<'_>, exponent: Operand, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
         self.pow(py, exponent)
     }
 
-    fn __rpow__(
-        &self,
-        py: Python<'_>,
-        base: Operand,
-        modulo: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<PyTensor> {
+    fn __rpow__(&self, py: Python<'_>, base: Operand, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        let x = self.tensor();
+        let x = &self.tensor();
         enter(py, x.numel(), || match base {
             Operand::Tensor(base) => base.pow(x),
             Operand::Scalar(base) => Tensor::scalar_pow(base, x),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     fn __ipow__(slf: Bound<'_, Self>, exponent: Operand, _modulo: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         power_in_place(slf, exponent).map(|_| ())
     }
 
-    fn __invert__(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn __invert__(&self, py: Python<'_>) -> PyResult<Out> {
+        let x = &self.tensor();
         if x.dtype().is_float() {
             return Err(PyTypeError::new_err(
                 "~ (operator.invert) is only implemented on integer and Boolean-type tensors",
             ));
         }
-        enter(py, x.numel(), || x.bitwise_not()).map(PyTensor::new)
+        enter(py, x.numel(), || x.bitwise_not()).map(Out)
     }
 
     /// In-place `logical_not`.
     fn logical_not_<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || x.logical_not_())?;
         Ok(slf)
     }
 
     /// In-place `bitwise_not`.
     fn bitwise_not_<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let x = slf.get().tensor();
+        let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || x.bitwise_not_())?;
         Ok(slf)
     }
 
     /// clamp(input, min=None, max=None) -> Tensor: values limited to a range of numbers or tensors.
     #[pyo3(signature = (min=None, max=None))]
-    fn clamp(&self, py: Python<'_>, min: Option<Operand>, max: Option<Operand>) -> PyResult<PyTensor> {
+    fn clamp(&self, py: Python<'_>, min: Option<Operand>, max: Option<Operand>) -> PyResult<Out> {
         limited(py, self, min, max)
     }
 
@@ -260,7 +251,7 @@ impl PyTensor {
 
     /// clip(input, min=None, max=None) -> Tensor: alias of `clamp`.
     #[pyo3(signature = (min=None, max=None))]
-    fn clip(&self, py: Python<'_>, min: Option<Operand>, max: Option<Operand>) -> PyResult<PyTensor> {
+    fn clip(&self, py: Python<'_>, min: Option<Operand>, max: Option<Operand>) -> PyResult<Out> {
         limited(py, self, min, max)
     }
 
@@ -275,13 +266,13 @@ impl PyTensor {
     }
 
     /// clamp_min(input, min) -> Tensor: values limited from below.
-    fn clamp_min(&self, py: Python<'_>, min: Operand) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn clamp_min(&self, py: Python<'_>, min: Operand) -> PyResult<Out> {
+        let x = &self.tensor();
         enter(py, x.numel(), || match min {
             Operand::Scalar(min) => x.clamp_min(min),
             Operand::Tensor(min) => x.clamp_min_tensor(&min),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// In-place `clamp_min`.
@@ -290,13 +281,13 @@ impl PyTensor {
     }
 
     /// clamp_max(input, max) -> Tensor: values limited from above.
-    fn clamp_max(&self, py: Python<'_>, max: Operand) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn clamp_max(&self, py: Python<'_>, max: Operand) -> PyResult<Out> {
+        let x = &self.tensor();
         enter(py, x.numel(), || match max {
             Operand::Scalar(max) => x.clamp_max(max),
             Operand::Tensor(max) => x.clamp_max_tensor(&max),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// In-place `clamp_max`.
@@ -306,24 +297,19 @@ impl PyTensor {
 
     /// Where `condition` holds this tensor, else `other`.
     #[pyo3(name = "where")]
-    fn where_method(
-        &self,
-        py: Python<'_>,
-        condition: &Bound<'_, PyTensor>,
-        other: Operand,
-    ) -> PyResult<PyTensor> {
-        let (x, condition) = (self.tensor(), condition.get().tensor());
-        enter(py, x.numel(), || Tensor::where_self(condition, x, &other.beside(x)?)).map(PyTensor::new)
+    fn where_method(&self, py: Python<'_>, condition: &Bound<'_, PyTensor>, other: Operand) -> PyResult<Out> {
+        let (x, condition) = (&self.tensor(), &condition.get().tensor());
+        enter(py, x.numel(), || Tensor::where_self(condition, x, &other.beside(x)?)).map(Out)
     }
 
     /// masked_fill(input, mask, value) -> Tensor: a copy with value wherever the bool tensor mask holds.
-    fn masked_fill(&self, py: Python<'_>, mask: &Bound<'_, PyTensor>, value: Operand) -> PyResult<PyTensor> {
-        let (x, mask) = (self.tensor(), mask.get().tensor());
+    fn masked_fill(&self, py: Python<'_>, mask: &Bound<'_, PyTensor>, value: Operand) -> PyResult<Out> {
+        let (x, mask) = (&self.tensor(), &mask.get().tensor());
         enter(py, x.numel(), || match value {
             Operand::Scalar(value) => x.masked_fill(mask, value),
             Operand::Tensor(value) => x.masked_fill_tensor(mask, &value),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// In-place `masked_fill`.
@@ -332,7 +318,7 @@ impl PyTensor {
         mask: &Bound<'py, PyTensor>,
         value: Operand,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, mask) = (slf.get().tensor(), mask.get().tensor());
+        let (x, mask) = (&slf.get().tensor(), &mask.get().tensor());
         enter(slf.py(), x.numel(), || match value {
             Operand::Scalar(value) => x.masked_fill_(mask, value),
             Operand::Tensor(value) => x.masked_fill_tensor_(mask, &value),
@@ -341,13 +327,13 @@ impl PyTensor {
     }
 
     /// lerp(input, end, weight) -> Tensor: `input + weight * (end - input)`, element-wise and broadcast.
-    fn lerp(&self, py: Python<'_>, end: &Bound<'_, PyTensor>, weight: Operand) -> PyResult<PyTensor> {
-        let (x, end) = (self.tensor(), end.get().tensor());
+    fn lerp(&self, py: Python<'_>, end: &Bound<'_, PyTensor>, weight: Operand) -> PyResult<Out> {
+        let (x, end) = (&self.tensor(), &end.get().tensor());
         enter(py, x.numel(), || match weight {
             Operand::Scalar(weight) => x.lerp(end, weight.to_f64()),
             Operand::Tensor(weight) => x.lerp_tensor(end, &weight),
         })
-        .map(PyTensor::new)
+        .map(Out)
     }
 
     /// In-place `lerp`.
@@ -356,7 +342,7 @@ impl PyTensor {
         end: &Bound<'py, PyTensor>,
         weight: Operand,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, end) = (slf.get().tensor(), end.get().tensor());
+        let (x, end) = (&slf.get().tensor(), &end.get().tensor());
         enter(slf.py(), x.numel(), || match weight {
             Operand::Scalar(weight) => x.lerp_(end, weight.to_f64()),
             Operand::Tensor(weight) => x.lerp_tensor_(end, &weight),
@@ -372,9 +358,9 @@ impl PyTensor {
         tensor1: &Bound<'_, PyTensor>,
         tensor2: &Bound<'_, PyTensor>,
         value: Option<Number>,
-    ) -> PyResult<PyTensor> {
-        let (x, a, b) = (self.tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(py, x.numel(), || x.add_scaled(&a.mul(b)?, scale(value))).map(PyTensor::new)
+    ) -> PyResult<Out> {
+        let (x, a, b) = (&self.tensor(), &tensor1.get().tensor(), &tensor2.get().tensor());
+        enter(py, x.numel(), || x.add_exactly_scaled(&a.mul(b)?, scale(value))).map(Out)
     }
 
     /// In-place `addcmul`.
@@ -385,8 +371,8 @@ impl PyTensor {
         tensor2: &Bound<'py, PyTensor>,
         value: Option<Number>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, a, b) = (slf.get().tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(slf.py(), x.numel(), || x.add_scaled_(&a.mul(b)?, scale(value)))?;
+        let (x, a, b) = (&slf.get().tensor(), &tensor1.get().tensor(), &tensor2.get().tensor());
+        enter(slf.py(), x.numel(), || x.add_exactly_scaled_(&a.mul(b)?, scale(value)))?;
         Ok(slf)
     }
 
@@ -398,9 +384,9 @@ impl PyTensor {
         tensor1: &Bound<'_, PyTensor>,
         tensor2: &Bound<'_, PyTensor>,
         value: Option<Number>,
-    ) -> PyResult<PyTensor> {
-        let (x, a, b) = (self.tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(py, x.numel(), || x.add_scaled(&a.div(b)?, scale(value))).map(PyTensor::new)
+    ) -> PyResult<Out> {
+        let (x, a, b) = (&self.tensor(), &tensor1.get().tensor(), &tensor2.get().tensor());
+        enter(py, x.numel(), || x.add_exactly_scaled(&a.div(b)?, scale(value))).map(Out)
     }
 
     /// In-place `addcdiv`.
@@ -411,8 +397,8 @@ impl PyTensor {
         tensor2: &Bound<'py, PyTensor>,
         value: Option<Number>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (x, a, b) = (slf.get().tensor(), tensor1.get().tensor(), tensor2.get().tensor());
-        enter(slf.py(), x.numel(), || x.add_scaled_(&a.div(b)?, scale(value)))?;
+        let (x, a, b) = (&slf.get().tensor(), &tensor1.get().tensor(), &tensor2.get().tensor());
+        enter(slf.py(), x.numel(), || x.add_exactly_scaled_(&a.div(b)?, scale(value)))?;
         Ok(slf)
     }
 }
@@ -431,13 +417,13 @@ fn alone(operand: Operand) -> firesteel::Result<Tensor> {
 
 /// pow(base, exponent) -> Tensor: base to the power of exponent; one of them may be a number.
 #[pyfunction]
-fn pow(py: Python<'_>, input: Operand, exponent: Operand) -> PyResult<PyTensor> {
+fn pow(py: Python<'_>, input: Operand, exponent: Operand) -> PyResult<Out> {
     enter(py, 0, || match (input, exponent) {
         (Operand::Tensor(base), exponent) => power(&base, exponent),
         (Operand::Scalar(base), Operand::Tensor(exponent)) => Tensor::scalar_pow(base, &exponent),
         (base, exponent) => power(&alone(base)?, exponent),
     })
-    .map(PyTensor::new)
+    .map(Out)
 }
 
 /// where(condition, input, other) -> Tensor: input where condition holds, else other; with a condition
@@ -450,12 +436,12 @@ fn where_function<'py>(
     input: Option<Operand>,
     other: Option<Operand>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let condition = condition.get().tensor();
+    let condition = &condition.get().tensor();
     let (input, other) = match (input, other) {
         (Some(input), Some(other)) => (input, other),
         (None, None) => {
             let indices = enter(py, condition.numel(), || condition.nonzero_by_dim())?;
-            return Ok(pyo3::types::PyTuple::new(py, indices.into_iter().map(PyTensor::new))?.into_any());
+            return Ok(pyo3::types::PyTuple::new(py, indices.into_iter().map(Out))?.into_any());
         }
         _ => {
             return Err(PyTypeError::new_err("where() takes condition alone, or condition, input and other"))
@@ -472,7 +458,7 @@ fn where_function<'py>(
         };
         Tensor::where_self(condition, &a, &b)
     })?;
-    Ok(Bound::new(py, PyTensor::new(out))?.into_any())
+    Ok(Out(out).into_pyobject(py)?.into_any())
 }
 
 /// Adds the functions that take their tensors in another order than the methods do.

@@ -4,6 +4,7 @@ use super::PyTensor;
 use crate::convert::{ints_of, ints_of_args, shape_of, DTypeArg, DimArg, Ints};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -88,52 +89,52 @@ fn dtype_argument(args: &Bound<'_, PyTuple>) -> PyResult<Option<DTypeArg>> {
     if item.cast::<PyInt>().is_ok() || item.cast::<PyTuple>().is_ok() || item.cast::<PyList>().is_ok() {
         return Ok(None);
     }
-    Ok(item.extract::<DTypeArg>().ok())
+    Ok(DTypeArg::of(&item).map(DTypeArg))
 }
 
 #[pymethods]
 impl PyTensor {
     /// view(*shape) -> Tensor: the same memory in another shape; -1 infers one extent.
     #[pyo3(signature = (*shape))]
-    fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        let x = &self.tensor();
         if let Some(dtype) = dtype_argument(shape)? {
             if dtype.0 == x.dtype() {
-                return alias(x).py(py).map(PyTensor::new);
+                return alias(x).py(py).map(Out);
             }
             return Err(PyRuntimeError::new_err(
                 "view: viewing as another dtype is not supported; use .to(dtype)",
             ));
         }
         let shape = infer_shape("view", x, &ints_of_args(shape)?)?;
-        x.view(&shape).py(py).map(PyTensor::new)
+        x.view(&shape).py(py).map(Out)
     }
 
     /// view_as(other) -> Tensor: `view(other.shape)`.
-    fn view_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        self.tensor().view(other.get().tensor().shape()).py(py).map(PyTensor::new)
+    fn view_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        self.tensor().view(other.get().tensor().shape()).py(py).map(Out)
     }
 
     /// reshape(input, *shape) -> Tensor: another shape; a view where the memory order allows it, else a copy.
     #[pyo3(signature = (*shape))]
-    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        let x = &self.tensor();
         let shape = infer_shape("reshape", x, &ints_of_args(shape)?)?;
         if x.shape() == &shape[..] {
-            return alias(x).py(py).map(PyTensor::new);
+            return alias(x).py(py).map(Out);
         }
-        enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
+        enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
     /// reshape_as(other) -> Tensor: `reshape(other.shape)`.
-    fn reshape_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        self.tensor().reshape(other.get().tensor().shape()).py(py).map(PyTensor::new)
+    fn reshape_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        self.tensor().reshape(other.get().tensor().shape()).py(py).map(Out)
     }
 
     /// flatten(input, start_dim=0, end_dim=-1) -> Tensor: a range of dims made one.
     #[pyo3(signature = (start_dim=0, end_dim=-1))]
-    fn flatten(&self, py: Python<'_>, start_dim: isize, end_dim: isize) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn flatten(&self, py: Python<'_>, start_dim: isize, end_dim: isize) -> PyResult<Out> {
+        let x = &self.tensor();
         let start = firesteel::layout::normalize_dim("flatten", start_dim, x.rank()).py(py)?;
         let end = firesteel::layout::normalize_dim("flatten", end_dim, x.rank()).py(py)?;
         if start > end {
@@ -149,12 +150,12 @@ impl PyTensor {
             shape.push(x.shape()[start..=end].iter().product());
             shape.extend_from_slice(&x.shape()[end + 1..]);
         }
-        enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
+        enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
     /// unflatten(input, dim, sizes) -> Tensor: one dim made several.
-    fn unflatten(&self, py: Python<'_>, dim: isize, sizes: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    fn unflatten(&self, py: Python<'_>, dim: isize, sizes: &Bound<'_, PyAny>) -> PyResult<Out> {
+        let x = &self.tensor();
         let d = firesteel::layout::normalize_dim("unflatten", dim, x.rank()).py(py)?;
         let given = ints_of(sizes)?;
         let Some(&extent) = x.shape().get(d) else {
@@ -173,60 +174,60 @@ impl PyTensor {
         let mut shape: SmallVec<[usize; 4]> = x.shape()[..d].into();
         shape.extend_from_slice(&sizes);
         shape.extend_from_slice(&x.shape()[d + 1..]);
-        enter(py, x.numel(), || x.reshape(&shape)).map(PyTensor::new)
+        enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
     /// expand(*sizes) -> Tensor: extents of 1 repeated without copying; -1 keeps an extent.
     #[pyo3(signature = (*sizes))]
-    fn expand(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let shape = expand_shape(self.tensor(), &ints_of_args(sizes)?)?;
-        self.tensor().expand(&shape).py(py).map(PyTensor::new)
+    fn expand(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        let shape = expand_shape(&self.tensor(), &ints_of_args(sizes)?)?;
+        self.tensor().expand(&shape).py(py).map(Out)
     }
 
     /// expand_as(other) -> Tensor: `expand(other.shape)`.
-    fn expand_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
-        self.tensor().expand(other.get().tensor().shape()).py(py).map(PyTensor::new)
+    fn expand_as(&self, py: Python<'_>, other: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        self.tensor().expand(other.get().tensor().shape()).py(py).map(Out)
     }
 
     /// broadcast_to(input, shape) -> Tensor: alias of `expand`.
-    fn broadcast_to(&self, py: Python<'_>, shape: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
-        let shape = expand_shape(self.tensor(), &ints_of(shape)?)?;
-        self.tensor().expand(&shape).py(py).map(PyTensor::new)
+    fn broadcast_to(&self, py: Python<'_>, shape: &Bound<'_, PyAny>) -> PyResult<Out> {
+        let shape = expand_shape(&self.tensor(), &ints_of(shape)?)?;
+        self.tensor().expand(&shape).py(py).map(Out)
     }
 
     /// permute(input, *dims) -> Tensor: dims in another order.
     #[pyo3(signature = (*dims))]
-    fn permute(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        self.tensor().permute(&ints_of_args(dims)?).py(py).map(PyTensor::new)
+    fn permute(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<Out> {
+        self.tensor().permute(&ints_of_args(dims)?).py(py).map(Out)
     }
 
     /// transpose(input, dim0, dim1) -> Tensor: two dims swapped.
-    fn transpose(&self, py: Python<'_>, dim0: isize, dim1: isize) -> PyResult<PyTensor> {
-        self.tensor().transpose(dim0, dim1).py(py).map(PyTensor::new)
+    fn transpose(&self, py: Python<'_>, dim0: isize, dim1: isize) -> PyResult<Out> {
+        self.tensor().transpose(dim0, dim1).py(py).map(Out)
     }
 
     /// swapaxes(input, axis0, axis1) -> Tensor: alias of `transpose`.
-    fn swapaxes(&self, py: Python<'_>, axis0: isize, axis1: isize) -> PyResult<PyTensor> {
-        self.tensor().transpose(axis0, axis1).py(py).map(PyTensor::new)
+    fn swapaxes(&self, py: Python<'_>, axis0: isize, axis1: isize) -> PyResult<Out> {
+        self.tensor().transpose(axis0, axis1).py(py).map(Out)
     }
 
     /// t(input) -> Tensor: a matrix with its dims swapped.
-    fn t(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        self.tensor().t().py(py).map(PyTensor::new)
+    fn t(&self, py: Python<'_>) -> PyResult<Out> {
+        self.tensor().t().py(py).map(Out)
     }
 
     /// The tensor with its dims in reverse order.
     #[getter(T)]
-    fn reversed_dims(&self, py: Python<'_>) -> PyResult<PyTensor> {
+    fn reversed_dims(&self, py: Python<'_>) -> PyResult<Out> {
         let dims: Ints = (0..self.tensor().rank() as isize).rev().collect();
-        self.tensor().permute(&dims).py(py).map(PyTensor::new)
+        self.tensor().permute(&dims).py(py).map(Out)
     }
 
     /// The last two dims swapped.
     #[getter(mT)]
-    fn matrix_transpose(&self, py: Python<'_>) -> PyResult<PyTensor> {
+    fn matrix_transpose(&self, py: Python<'_>) -> PyResult<Out> {
         if self.tensor().rank() == 0 {
-            return Ok(PyTensor::new(self.tensor().clone())); // as in PyTorch
+            return Ok(Out(self.tensor())); // as in PyTorch
         }
         if self.tensor().rank() == 1 {
             return Err(PyRuntimeError::new_err(format!(
@@ -234,7 +235,7 @@ impl PyTensor {
                 self.tensor().rank()
             )));
         }
-        self.tensor().transpose(-2, -1).py(py).map(PyTensor::new)
+        self.tensor().transpose(-2, -1).py(py).map(Out)
     }
 
     /// movedim(input, source, destination) -> Tensor: dims moved to other places.
@@ -243,8 +244,8 @@ impl PyTensor {
         py: Python<'_>,
         source: &Bound<'_, PyAny>,
         destination: &Bound<'_, PyAny>,
-    ) -> PyResult<PyTensor> {
-        let x = self.tensor();
+    ) -> PyResult<Out> {
+        let x = &self.tensor();
         let place = |dims: Ints| -> firesteel::Result<Vec<usize>> {
             dims.iter().map(|&d| firesteel::layout::normalize_dim("movedim", d, x.rank())).collect()
         };
@@ -263,33 +264,33 @@ impl PyTensor {
                 None => rest.next().unwrap_or_default(),
             } as isize)
             .collect();
-        x.permute(&order).py(py).map(PyTensor::new)
+        x.permute(&order).py(py).map(Out)
     }
 
     /// squeeze(input, dim=None) -> Tensor: without dims of extent 1.
     #[pyo3(signature = (dim=DimArg(None)))]
-    fn squeeze(&self, py: Python<'_>, dim: DimArg) -> PyResult<PyTensor> {
-        self.tensor().squeeze(dim.0.as_deref()).py(py).map(PyTensor::new)
+    fn squeeze(&self, py: Python<'_>, dim: DimArg) -> PyResult<Out> {
+        self.tensor().squeeze(dim.0.as_deref()).py(py).map(Out)
     }
 
     /// unsqueeze(input, dim) -> Tensor: with a new dim of extent 1.
-    fn unsqueeze(&self, py: Python<'_>, dim: isize) -> PyResult<PyTensor> {
-        self.tensor().unsqueeze(dim).py(py).map(PyTensor::new)
+    fn unsqueeze(&self, py: Python<'_>, dim: isize) -> PyResult<Out> {
+        self.tensor().unsqueeze(dim).py(py).map(Out)
     }
 
     /// narrow(input, dim, start, length) -> Tensor: `length` elements of a dim from `start`.
-    fn narrow(&self, py: Python<'_>, dim: isize, start: isize, length: isize) -> PyResult<PyTensor> {
+    fn narrow(&self, py: Python<'_>, dim: isize, start: isize, length: isize) -> PyResult<Out> {
         let length = usize::try_from(length).map_err(|_| {
             PyRuntimeError::new_err(format!(
                 "narrow: length must be non-negative, not {length}; use at least 0"
             ))
         })?;
-        self.tensor().narrow(dim, start, length).py(py).map(PyTensor::new)
+        self.tensor().narrow(dim, start, length).py(py).map(Out)
     }
 
     /// select(input, dim, index) -> Tensor: one position of a dim, which disappears.
-    fn select(&self, py: Python<'_>, dim: isize, index: isize) -> PyResult<PyTensor> {
-        self.tensor().select(dim, index).py(py).map(PyTensor::new)
+    fn select(&self, py: Python<'_>, dim: isize, index: isize) -> PyResult<Out> {
+        self.tensor().select(dim, index).py(py).map(Out)
     }
 }
 
