@@ -25,7 +25,7 @@ fn check(x: &Tensor, p: f64, training: bool) -> Result<()> {
     ensure!(
         (0.0..=1.0).contains(&p),
         Value,
-        "dropout: dropout probability has to be between 0 and 1, but got {p}"
+        "dropout: dropout probability has to be between 0 and 1, but got {p}; use a share"
     );
     ensure!(
         x.dtype().is_float() || p == 0.0 || p == 1.0 || !training,
