@@ -409,8 +409,11 @@ fn index_add(
 ) -> PyResult<()> {
     let (index, source) = (&index.get().tensor(), &source.get().tensor());
     enter(py, target.numel(), || match alpha {
-        None => target.index_add_(dim, index, source),
-        Some(alpha) => target.index_add_(dim, index, &source.mul(&source.scalar_beside(alpha.0)?)?),
+        // Nothing is multiplied where nothing is added: no factor is too fine for the dtype then.
+        Some(alpha) if source.numel() > 0 => {
+            target.index_add_(dim, index, &source.mul(&source.scalar_beside(alpha.0)?)?)
+        }
+        _ => target.index_add_(dim, index, source),
     })
 }
 
