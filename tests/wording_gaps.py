@@ -5,15 +5,12 @@ WORDING_GAPS = frozenset(
     cat-none
     copy_-shape
     div-mode
-    dropout-negative
-    dropout-p
     einsum-twice
     embedding-dtype
     empty-negative
     expand-size
     eye-negative
     gelu-approximate
-    huber_loss-reduction
     linspace-steps
     masked_select-dtype
     ones-negative
