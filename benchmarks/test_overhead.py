@@ -17,7 +17,7 @@ def test_add_without_recording(race, threads):
         x, y = lib.ones(1), lib.ones(1)
         return lambda: x + y
 
-    race(make, threads, ratio=FORWARD)
+    race(make, threads)
 
 
 @either

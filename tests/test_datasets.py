@@ -58,7 +58,7 @@ def test_damaged_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     damaged = tmp_path / "digits.bin.gz"
     damaged.write_bytes(digits._FILE.read_bytes()[:1000])
     monkeypatch.setattr(digits, "_FILE", damaged)
-    with pytest.raises(ValueError, match="digits.bin.gz is damaged"):
+    with pytest.raises(ValueError, match="digits.bin.gz is truncated or damaged"):
         load_digits()
 
 

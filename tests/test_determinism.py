@@ -15,11 +15,7 @@ import numpy as np
 import pytest
 
 import firesteel
-
-try:
-    import torch
-except ImportError:
-    torch = None
+from tensors import torch
 
 STEPS = 5
 CLASSES = 10

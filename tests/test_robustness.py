@@ -101,6 +101,12 @@ LOOPS = {
         while True:
             y.backward(retain_graph=True)
     """,
+    "loading": """
+        data = f.utils.data.TensorDataset(f.rand(1_000_000, 4))
+        while True:
+            for batch in f.utils.data.DataLoader(data, batch_size=2, num_workers=2):
+                pass
+    """,
     "training": """
         model = f.nn.Sequential(f.nn.Linear(256, 256), f.nn.ReLU(), f.nn.Linear(256, 10))
         optimizer = f.optim.SGD(model.parameters(), lr=0.01)
@@ -120,14 +126,14 @@ def test_ctrl_c_ends_a_long_computation(loop):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "ready\n"
-            time.sleep(1.5)
+            time.sleep(0.7)
             begin = time.monotonic()
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
         finally:
             process.kill()
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 2
 
 
 # Each asks for more memory than any machine has, by less than what overflows.
@@ -200,10 +206,7 @@ OVERFLOW = {
 }
 
 
-OVERFLOW_NAMES = list(OVERFLOW)
-
-
-@pytest.mark.parametrize("name", OVERFLOW_NAMES)
+@pytest.mark.parametrize("name", OVERFLOW)
 def test_a_product_of_sizes_that_overflows_is_refused(name):
     with pytest.raises(RuntimeError, match="overflow"):
         OVERFLOW[name]()

@@ -36,8 +36,6 @@ WORDING_GAPS = frozenset(
     cumsum-dim
     div-mode
     dot-size
-    dropout-negative
-    dropout-p
     einsum-letter
     einsum-operands
     einsum-output
@@ -67,7 +65,6 @@ WORDING_GAPS = frozenset(
     getitem_bad_mask-key
     getitem_bad_negative-step-key
     getitem_bad_shapes-key
-    huber_loss-reduction
     index_add-range
     index_add-shape
     index_select-dim

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import builtins
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
+from firesteel._tensor import allclose as allclose, equal as equal, isclose as isclose, round as round
 from firesteel._types import Size as Size, device as device, finfo as finfo, iinfo as iinfo
 from firesteel.autograd.grad_mode import (
     enable_grad as enable_grad,
@@ -22,6 +23,7 @@ from firesteel.autograd.grad_mode import (
 if TYPE_CHECKING:
     from firesteel import (
         autograd as autograd,
+        backends as backends,
         cuda as cuda,
         datasets as datasets,
         nn as nn,
@@ -35,12 +37,20 @@ if TYPE_CHECKING:
 
 __version__ = _core.__version__
 
+inf = builtins.float("inf")
+nan = builtins.float("nan")
+pi = 3.141592653589793
+e = 2.718281828459045
+newaxis = None
+
 strided = "strided"
 contiguous_format = "contiguous_format"
 preserve_format = "preserve_format"
 
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
-_SUBPACKAGES = frozenset({"autograd", "cuda", "datasets", "nn", "optim", "serialization", "utils"})
+_SUBPACKAGES = frozenset(
+    {"autograd", "backends", "cuda", "datasets", "nn", "optim", "serialization", "utils"}
+)
 _LAZY_NAMES = {
     "cosine_similarity": "firesteel.nn.functional",
     "load": "firesteel.serialization",
@@ -71,59 +81,51 @@ def is_tensor(obj: object) -> builtins.bool:
 
 
 def typename(obj: object) -> str:
-    """Name of an object's type."""
-    return f"{type(obj).__module__}.{type(obj).__qualname__}"
+    """Name of an object's type: as PyTorch names it for tensors, without a module for builtins."""
+    if isinstance(obj, _core.Tensor):
+        return obj.type()
+    cls = obj if isinstance(obj, type) else type(obj)
+    name = cls.__qualname__
+    return name if cls.__module__ == "builtins" else f"{cls.__module__}.{name}"
+
+
+def is_inference_mode_enabled() -> builtins.bool:
+    """False: `inference_mode` is `no_grad` under another name, and makes no special tensors."""
+    return False
+
+
+def result_type(
+    tensor1: _core.Tensor | builtins.float, tensor2: _core.Tensor | builtins.float
+) -> _core.dtype:
+    """The dtype of a sum of two tensors or numbers."""
+
+    def sample(given: _core.Tensor | builtins.float) -> _core.Tensor | builtins.float:
+        # One element is enough to ask; a 0-d tensor must stay one, it weighs less than others.
+        if isinstance(given, _core.Tensor):
+            return _core.zeros(1, dtype=given.dtype) if given.ndim else given.detach()
+        return given
+
+    left, right = sample(tensor1), sample(tensor2)
+    if not isinstance(left, _core.Tensor):
+        left, right = right, left
+    if not isinstance(left, _core.Tensor):
+        left = _core.tensor(left)
+    return (left * right).dtype
+
+
+def set_default_dtype(d: _core.dtype) -> None:
+    """Accepts float32, the only default there is.
+
+    Raises:
+        TypeError: for any other dtype.
+    """
+    if d is not _core.float32:
+        raise TypeError(f"set_default_dtype: the default is float32; pass dtype={d} where tensors are made")
 
 
 def get_default_dtype() -> _core.dtype:
     """The dtype of new tensors made from Python floats: float32."""
     return _core.float32
-
-
-def allclose(
-    input: _core.Tensor,
-    other: _core.Tensor,
-    rtol: builtins.float = 1e-05,
-    atol: builtins.float = 1e-08,
-    equal_nan: builtins.bool = False,
-) -> builtins.bool:
-    """Whether all elements satisfy `|input - other| <= atol + rtol * |other|`.
-
-    Args:
-        input: a tensor.
-        other: a tensor of the same dtype, broadcastable.
-        rtol: tolerance relative to `other`.
-        atol: absolute tolerance.
-        equal_nan: whether two nans are close.
-
-    Example:
-        >>> import firesteel as torch
-        >>> torch.allclose(torch.tensor([1.0]), torch.tensor([1.0 + 1e-7]))
-        True
-    """
-    return builtins.bool(isclose(input, other, rtol, atol, equal_nan).all())
-
-
-def isclose(
-    input: _core.Tensor,
-    other: _core.Tensor,
-    rtol: builtins.float = 1e-05,
-    atol: builtins.float = 1e-08,
-    equal_nan: builtins.bool = False,
-) -> _core.Tensor:
-    """As `allclose`, for each element."""
-    if input.dtype != other.dtype:
-        raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}; convert one with .to(dtype)")
-    input, other = input.detach(), other.detach()
-    close = input == other
-    if input.is_floating_point():
-        within = (input - other).abs() <= atol + rtol * other.abs()
-        close = close | (within & _core.isfinite(input) & _core.isfinite(other))
-        if equal_nan:
-            close = close | (_core.isnan(input) & _core.isnan(other))
-    else:
-        close = close | ((input - other).abs() <= atol + rtol * other.abs())
-    return close
 
 
 def numel(input: _core.Tensor) -> builtins.int:
@@ -151,13 +153,17 @@ def can_cast(from_: _core.dtype, to: _core.dtype) -> builtins.bool:
 
 
 # Other spellings of the same functions.
-absolute = _core.abs
 concatenate = _core.concat
-divide = _core.div
-greater = _core.gt
-greater_equal = _core.ge
-less = _core.lt
-less_equal = _core.le
-negative = _core.neg
-not_equal = _core.ne
-subtract = _core.sub
+if TYPE_CHECKING:
+    absolute = _core.abs
+    divide = _core.div
+    greater = _core.gt
+    greater_equal = _core.ge
+    less = _core.lt
+    less_equal = _core.le
+    negative = _core.neg
+    not_equal = _core.ne
+    subtract = _core.sub
+for _alias, _name in _tensor.ALIASES.items():
+    globals()[_alias] = getattr(_core, _name)
+del _alias, _name

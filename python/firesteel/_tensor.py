@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
 import functools
 from typing import TYPE_CHECKING, Any
 
 from firesteel import _core
-from firesteel._core import Tensor
+from firesteel._core import Generator, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +37,17 @@ def _reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
     )
 
 
+def _copy(self: Tensor) -> Tensor:
+    """A tensor of its own that shares memory."""
+    if type(self) is Tensor:
+        copied = self.detach()
+    else:
+        copied = Tensor._make_subclass(type(self), self.detach(), False)
+    copied.requires_grad_(self.requires_grad)
+    copied.__dict__.update(self.__dict__)
+    return copied
+
+
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     """A copy with memory of its own; only leaves can be copied."""
     known: Tensor | None = memo.get(id(self))
@@ -53,6 +66,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     memo[id(self)] = copied
     if self.grad is not None:
         copied.grad = self.grad.detach().clone()
+    copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
     return copied
 
 
@@ -88,8 +102,8 @@ def _inplace(name: str) -> Callable[..., Tensor]:
 for _name in ("eq", "ge", "gt", "le", "lt", "ne", "tril", "triu"):
     setattr(Tensor, f"{_name}_", _inplace(_name))
 
-# Other spellings of the same methods.
-for _alias, _name in {
+# Other spellings of the same methods, and of the functions of the module.
+ALIASES = {
     "absolute": "abs",
     "divide": "div",
     "greater": "gt",
@@ -99,28 +113,53 @@ for _alias, _name in {
     "negative": "neg",
     "not_equal": "ne",
     "subtract": "sub",
-}.items():
+}
+for _alias, _name in ALIASES.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
     if hasattr(Tensor, f"{_name}_"):
         setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 
 
-def _allclose(
-    self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
-) -> bool:
-    """Whether all elements are close to `other`'s: see `firesteel.allclose`."""
-    import firesteel
-
-    return firesteel.allclose(self, other, rtol, atol, equal_nan)
-
-
-def _isclose(
-    self: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
-    """Which elements are close to `other`'s: see `firesteel.isclose`."""
-    import firesteel
+    """As `allclose`, for each element."""
+    if input.dtype != other.dtype:
+        raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}; convert one with .to(dtype)")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not value >= 0:
+            raise RuntimeError(f"isclose: {name} must be greater than or equal to zero, but got {value}")
+    input, other = input.detach(), other.detach()
+    close = input == other
+    if input.dtype is _core.bool:
+        return close
+    if not input.is_floating_point():
+        return close | ((input - other).abs() <= atol + rtol * other.abs())
+    within = (input - other).abs() <= atol + rtol * other.abs()
+    close = close | (within & _core.isfinite(input) & _core.isfinite(other))
+    if equal_nan:
+        close = close | (_core.isnan(input) & _core.isnan(other))
+    return close
 
-    return firesteel.isclose(self, other, rtol, atol, equal_nan)
+
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
+    """Whether all elements satisfy `|input - other| <= atol + rtol * |other|`.
+
+    Args:
+        input: a tensor.
+        other: a tensor of the same dtype, broadcastable.
+        rtol: tolerance relative to `other`.
+        atol: absolute tolerance.
+        equal_nan: whether two nans are close.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.allclose(torch.tensor([1.0]), torch.tensor([1.0 + 1e-7]))
+        True
+    """
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
@@ -128,38 +167,61 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return input.shape == other.shape and bool((input == other).all())
 
 
-def _equal(self: Tensor, other: Tensor) -> bool:
-    """Whether both have the same shape and elements."""
-    return equal(self, other)
-
-
 _round = Tensor.round
 
 
 def _round_to(self: Tensor, *, decimals: int = 0) -> Tensor:
-    """round(input, *, decimals=0) -> Tensor: nearest number with that many decimals, halves to even.
+    """round(*, decimals=0) -> Tensor: nearest number with that many decimals, halves to even.
 
     Args:
         decimals: digits kept after the point; negative counts to the left of it.
     """
     if decimals == 0:
         return _round(self)
+    if not self.is_floating_point():
+        raise RuntimeError(
+            f"round: decimals={decimals} is not implemented for {self.dtype}; convert with .float()"
+        )
     scale = 10.0 ** abs(decimals)
     return _round(self * scale) / scale if decimals > 0 else _round(self / scale) * scale
 
 
+def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
+    """round(input, *, decimals=0, out=None) -> Tensor: nearest number with so many decimals, halves to even.
+
+    Args:
+        decimals: digits kept after the point; negative counts to the left of it.
+        out: where the result is written.
+    """
+    result = _round_to(input, decimals=decimals)
+    return result if out is None else out.copy_(result)
+
+
+def _rebuild_generator(state: Tensor) -> Generator:
+    generator = Generator()
+    generator.set_state(state)
+    return generator
+
+
+def _reduce_generator(self: Generator) -> tuple[Any, ...]:
+    return _rebuild_generator, (self.get_state(),)
+
+
 for _name, _method in {
+    "__copy__": _copy,
     "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce_ex,
     "__setstate__": _setstate,
-    "allclose": _allclose,
-    "equal": _equal,
-    "isclose": _isclose,
+    "allclose": allclose,
+    "equal": equal,
+    "isclose": isclose,
     "round": _round_to,
     "type": _type,
 }.items():
     setattr(Tensor, _name, _method)
 
+copyreg.pickle(Generator, _reduce_generator)
+
 # The core's own functions of these names can do less.
-for _name, _function in {"equal": equal, "round": _round_to}.items():
+for _name, _function in {"equal": equal, "round": round}.items():
     setattr(_core, _name, _function)

@@ -47,7 +47,14 @@ class Size(tuple[int, ...]):
         def __add__(self, other: tuple[_T, ...]) -> tuple[int | _T, ...]: ...
 
     def __add__(self, other: tuple[Any, ...]) -> tuple[Any, ...]:
-        return Size(tuple.__add__(self, tuple(other)))
+        if not isinstance(other, tuple):
+            raise TypeError(f'can only concatenate tuple (not "{type(other).__name__}") to torch.Size')
+        return Size(tuple.__add__(self, other))
+
+    def __mul__(self, count: SupportsIndex) -> Size:
+        return Size(tuple.__mul__(self, count))
+
+    __rmul__ = __mul__
 
 
 class device:
@@ -69,9 +76,11 @@ class device:
             return type
         if not isinstance(type, str):
             raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
-        name, _, number = type.partition(":")
-        if name != "cpu" or number not in ("", "0"):
+        name, colon, number = type.partition(":")
+        if name != "cpu" or (colon and not number.isdecimal()):
             raise RuntimeError(f"device: {type!r} is not available; Firesteel computes on 'cpu'")
+        if index is not None and (number or index < 0):
+            raise RuntimeError(f"device: {type!r} with index {index} is no device; pass 'cpu'")
         self = object.__new__(cls)
         self.type = name
         self.index = int(number) if number else index
@@ -155,4 +164,4 @@ class iinfo:
         self.bits, self.min, self.max = self._LIMITS[self.dtype]
 
     def __repr__(self) -> str:
-        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"

@@ -11,20 +11,12 @@ if TYPE_CHECKING:
 def _lines(result: Any) -> str:
     """One field per line, as PyTorch prints them."""
     fields = ",\n".join(f"{name}={value!r}" for name, value in zip(result._fields, result, strict=True))
-    return f"firesteel.return_types.{type(result).__name__}(\n{fields})"
+    return f"torch.return_types.{type(result).__name__}(\n{fields})"
 
 
 class _Located(NamedTuple):
     values: Tensor
     indices: Tensor
-
-    def __repr__(self) -> str:
-        return _lines(self)
-
-
-class _Range(NamedTuple):
-    min: Tensor
-    max: Tensor
 
     def __repr__(self) -> str:
         return _lines(self)
@@ -50,17 +42,5 @@ class sort(_Located):
 
 class topk(_Located):
     """The k largest or smallest elements along a dim, and their indices."""
-
-    __slots__ = ()
-
-
-class median(_Located):
-    """The medians along a dim, and their indices."""
-
-    __slots__ = ()
-
-
-class aminmax(_Range):
-    """The smallest and the largest elements."""
 
     __slots__ = ()

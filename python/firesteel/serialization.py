@@ -8,10 +8,12 @@ the order and nesting of everything, stands as JSON in the file's metadata. Load
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +22,9 @@ from firesteel import _core
 from firesteel._core import Tensor
 
 _STRUCTURE = "firesteel.structure"
+# Python refuses to read longer ints back (4,300 digits), and to nest calls much deeper.
+_LONGEST_INT = 14_000
+_DEEPEST = 200
 # The name that the format reserves for its metadata.
 _RESERVED = "__metadata__"
 # How torch.save's files begin, today's (zip) and those before PyTorch 1.6 (a pickled magic number).
@@ -30,7 +35,7 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     """Saves tensors, numbers and text in dicts, lists and tuples.
 
     A path is written whole or not at all: the data go to a temporary file beside it, which takes its place
-    once it is safely on disk.
+    and its mode once it is safely on disk. Links are followed; pipes and devices are written to directly.
 
     Args:
         obj: usually a state dict or ``{"model": ..., "optimizer": ..., "epoch": 3}``. Dict keys are
@@ -40,7 +45,8 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
 
     Raises:
         TypeError: if the object holds anything else; the message names where.
-        OSError: if the file cannot be written; what was there before is kept.
+        ValueError: if it is nested too deeply, as an object that contains itself is.
+        OSError: if the file cannot be written; a regular file that was there before is kept.
 
     Example:
         >>> import io, firesteel
@@ -52,12 +58,12 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     structure = _encode(obj, (), tensors)
-    metadata = {"format": "pt", _STRUCTURE: json.dumps(structure, separators=(",", ":"), ensure_ascii=False)}
+    metadata = {"format": "pt", _STRUCTURE: json.dumps(structure, separators=(",", ":"))}
     data = _core._safetensors_serialize(tensors, metadata)
     if isinstance(f, str | os.PathLike):
-        _write_atomically(Path(os.path.realpath(f)), data)
+        _write_path(Path(os.path.realpath(f)), data)
     else:
-        f.write(data)
+        _write_all(f, data)
 
 
 def load(
@@ -82,6 +88,9 @@ def load(
         name, data = os.fspath(f), Path(f).read_bytes()
     else:
         name, data = str(getattr(f, "name", type(f).__name__)), f.read()
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"load: {name} gives {type(data).__name__}, not bytes; open it with mode 'rb'")
+        data = bytes(data)
     if data.startswith(_PICKLED):
         raise RuntimeError(
             f"load: {name} is a pickled PyTorch file, and unpickling runs whatever code it holds; "
@@ -92,6 +101,8 @@ def load(
         if _STRUCTURE not in metadata:
             return tensors
         return _decode(json.loads(metadata[_STRUCTURE]), tensors)
+    except MemoryError:
+        raise
     except Exception as error:
         raise RuntimeError(
             f"load: {name} ({len(data)} bytes) is not a safetensors file or is damaged: {error}"
@@ -104,12 +115,21 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
     Plain JSON values and lists stand for themselves; everything else is an object with one key that says
     what it is. Dicts become lists of pairs, which keeps their order and their integer keys.
     """
+    if len(path) > _DEEPEST:
+        raise ValueError(
+            f"save: {_place(path[:4])}... is nested more than {_DEEPEST} levels deep; does it contain itself?"
+        )
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _LONGEST_INT:
+        raise TypeError(
+            f"save: {_place(path)} is an int of {value.bit_length()} bits; "
+            f"at most {_LONGEST_INT} can be saved"
+        )
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, Tensor):
-        name = _free_name(".".join(path) or "tensor", tensors)
+        name = _free_name(_encodable(".".join(path)) or "tensor", tensors)
         tensors[name] = value.detach().contiguous()
         return {"tensor": name}
     if isinstance(value, Mapping):
@@ -123,6 +143,11 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
         f"save: {_place(path)} is a {type(value).__name__}; only tensors, numbers, strings, None and "
         "dicts, lists and tuples of those can be saved"
     )
+
+
+def _encodable(name: str) -> str:
+    """A tensor's name in the file, without what UTF-8 cannot hold; the structure keeps the real keys."""
+    return name.encode(errors="replace").decode()
 
 
 def _key(key: Any, path: tuple[str, ...]) -> str | int:
@@ -163,10 +188,39 @@ def _decode(structure: Any, tensors: dict[str, Tensor]) -> Any:
     raise ValueError(f"its structure has the unknown entry {kind!r}")
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """Writes everything; a file without a buffer may take a part at a time."""
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest)
+        if not isinstance(written, int):
+            if written is None and isinstance(file, io.RawIOBase):
+                raise BlockingIOError("save: the file takes nothing now; open it in blocking mode")
+            return  # a writer that does not count takes all
+        if not 0 < written <= len(rest):
+            raise OSError(f"save: the file took {written} of {len(rest)} bytes")
+        rest = rest[written:]
+
+
+def _write_path(path: Path, data: bytes) -> None:
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        _write_atomically(path, data, None)
+        return
+    if stat.S_ISREG(old.st_mode):
+        _write_atomically(path, data, stat.S_IMODE(old.st_mode))
+        return
+    with path.open("wb") as file:  # a pipe or a device is not replaced; a directory is an error
+        file.write(data)
+
+
+def _write_atomically(path: Path, data: bytes, mode: int | None) -> None:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
+            if mode is not None:
+                os.chmod(temporary, mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -175,7 +229,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_directory(path.parent)
+    with contextlib.suppress(OSError):  # the file is written; not every directory can be synchronised
+        _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -14,9 +14,10 @@ MADE = "made of operations that have rows"
 OURS = "PyTorch has no such method: nothing to compare with"
 
 _REASONS = {
-    LAYERS: """adaptive_avg_pool2d celu elu selu rms_norm hardsigmoid hardswish
+    LAYERS: """adaptive_avg_pool2d embedding celu elu selu rms_norm hardsigmoid hardswish
         hardtanh huber_loss leaky_relu logsigmoid mish relu6 dropout F.dropout1d F.dropout2d F.prelu
-        F.tanhshrink""",
+        F.tanhshrink F.bilinear F.hardshrink F.softshrink F.threshold F.threshold_ F.celu_ F.elu_
+        F.hardtanh_ F.leaky_relu_ F.selu_""",
     MADE: """bitwise_left_shift bitwise_right_shift nansum tensordot Tensor.bitwise_left_shift_
         Tensor.bitwise_right_shift_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.clip_""",
     OURS: "Tensor.maximum_ Tensor.minimum_ Tensor.silu_",
@@ -39,8 +40,8 @@ _REASONS = {
     DTYPES: "promote_types result_type can_cast finfo iinfo Tensor.type",
     FILES: "save load",
     MEMORY: """Tensor.data_ptr Tensor.cpu Tensor.cuda Tensor.storage Tensor.untyped_storage
-        Tensor.share_memory_ Tensor.is_shared Tensor.pin_memory Tensor.is_pinned Tensor.set_
-        Tensor.resize_""",
+        Tensor.share_memory_ Tensor.is_shared Tensor.pin_memory Tensor.is_pinned
+        Tensor.set_ Tensor.resize_""",
 }
 
 NON_OPS = {name: reason for reason, names in _REASONS.items() for name in names.split()}

@@ -89,7 +89,7 @@ def test_closure_and_hooks():
     ("SGD(p[0], lr=0.1)", TypeError, "params argument given to the optimizer should be an iterable"),
     ("SGD(p, lr=-1.0)", ValueError, "Invalid learning rate: -1.0"),
     ("SGD(p, nesterov=True)", ValueError, "Nesterov momentum requires"),
-    ("SGD(p + p)", ValueError, "duplicate parameters"),
+    ("SGD(p + p)", UserWarning, "duplicate parameters"),
     ("SGD([{'params': p}, {'params': p}])", ValueError, "more than one parameter group"),
     ("SGD([1])", TypeError, "can only optimize Tensors"),
     ("SGD([p[0] * 2])", ValueError, "can't optimize a non-leaf Tensor"),

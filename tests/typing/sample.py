@@ -99,6 +99,11 @@ def tensors() -> None:
     assert_type(x.nonzero(), Tensor)
     assert_type(x.nonzero(as_tuple=True), tuple[Tensor, ...])
     assert_type(torch.equal(x, x), bool)
+    assert_type(torch.allclose(x, x.round(decimals=1)), bool)
+    assert_type(torch.round(x.detach(), out=torch.zeros(2, 3)), Tensor)
+    assert_type(torch.absolute(x), Tensor)
+    assert_type(torch.greater(x, 1), Tensor)
+    assert_type(torch.result_type(x, 1), torch.dtype)
 
     assert_type(torch.zeros(2, 3, dtype=torch.int64), Tensor)
     assert_type(torch.zeros((2, 3)), Tensor)

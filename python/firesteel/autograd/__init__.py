@@ -8,7 +8,7 @@ from firesteel import _core
 from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from firesteel import Tensor
     from firesteel.autograd._gradcheck import (
@@ -30,8 +30,8 @@ __all__ = [
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
+    outputs: Tensor | Iterable[Tensor],
+    inputs: Tensor | Iterable[Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -67,7 +67,14 @@ def grad(
         raise RuntimeError("grad: is_grads_batched is not supported; call grad once per gradient")
     if not only_inputs:
         raise RuntimeError("grad: only_inputs=False is not supported; use backward()")
-    inputs = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    if materialize_grads and allow_unused is False:
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+            "allow_unused=False."
+        )
+    outputs, inputs = _tensors(outputs), _tensors(inputs)
+    if not inputs:
+        raise ValueError("grad requires non-empty inputs.")
     retain = create_graph if retain_graph is None else retain_graph
     grads = _core._grad(outputs, inputs, grad_outputs, retain, create_graph)
     if materialize_grads:
@@ -80,6 +87,11 @@ def grad(
             "if this is the desired behavior."
         )
     return grads
+
+
+def _tensors(given: Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """One tensor, or any iterable of them such as `model.parameters()`, as a tuple."""
+    return (given,) if isinstance(given, _core.Tensor) else tuple(given)
 
 
 def backward(
@@ -105,6 +117,11 @@ def backward(
         >>> x.grad
         tensor([3., 3.])
     """
+    if inputs is not None:
+        inputs = _tensors(inputs)
+        if not inputs:
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    tensors = _tensors(tensors)
     retain = create_graph if retain_graph is None else retain_graph
     _core._backward(tensors, grad_tensors, retain, create_graph, inputs)
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import firesteel
 
 if TYPE_CHECKING:
-    from firesteel import Tensor
+    from firesteel import Generator, Tensor
+
+_SEED_OF_DIRECTIONS = 1
+_SEED_OF_GRAD_OUTPUTS = 2
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
@@ -145,8 +148,9 @@ def gradgradcheck(
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
     if grad_outputs is None:
         outputs = _differentiable(_as_tuple(func(*inputs)))
+        generator = firesteel.Generator().manual_seed(_SEED_OF_GRAD_OUTPUTS)
         grad_outputs = tuple(
-            _random_like(out, gen_non_contig_grad_outputs).requires_grad_() for out in outputs
+            _random_like(out, generator, gen_non_contig_grad_outputs).requires_grad_() for out in outputs
         )
     elif not isinstance(grad_outputs, (tuple, list)):
         grad_outputs = (grad_outputs,)
@@ -187,6 +191,8 @@ class _Check:
 
     def __init__(self, func: Callable[..., Any], inputs: tuple[Any, ...], tolerance: _Tolerance) -> None:
         self.func, self.inputs, self.tolerance = func, inputs, tolerance
+        # All random directions come from one stream: equal ones would not notice a transposed Jacobian.
+        self.generator = firesteel.Generator().manual_seed(_SEED_OF_DIRECTIONS)
         self.wanted = [index for index, x in enumerate(inputs) if _wants_grad(x)]
         if not self.wanted:
             raise ValueError(
@@ -302,10 +308,10 @@ class _Check:
     def projections(self) -> None:
         """Compares v.J.u for random v and u: one number per (output, input)."""
         for index in self.wanted:
-            direction = _random_like(self.inputs[index])
+            direction = _random_like(self.inputs[index], self.generator)
             differences = self.difference(index, direction * self.tolerance.eps)
             for o, output in enumerate(self.outputs):
-                weights = _random_like(output)
+                weights = _random_like(output, self.generator)
                 numeric = sum(w * d for w, d in zip(_flat(weights), differences[o], strict=True))
                 grad = self.grads([output], [weights])[self.wanted.index(index)]
                 analytic = sum(g * u for g, u in zip(_flat(grad), _flat(direction), strict=True))
@@ -333,7 +339,7 @@ class _Check:
 
     def grad_dtypes(self) -> None:
         """Raises if a gradient has another dtype than its input."""
-        cotangents = [_random_like(out) for out in self.outputs]
+        cotangents = [_random_like(out, self.generator) for out in self.outputs]
         for index, grad in zip(self.wanted, self.grads(self.outputs, cotangents), strict=True):
             if grad.dtype != self.inputs[index].dtype:
                 raise GradcheckError(
@@ -344,7 +350,7 @@ class _Check:
     def undefined_grads(self) -> None:
         """Raises unless leaving outputs out gives the same gradients as zeros for them."""
         for o, output in enumerate(self.outputs):
-            cotangent = _random_like(output)
+            cotangent = _random_like(output, self.generator)
             alone = self.grads([output], [cotangent])
             zeros = [cotangent if other is output else other.detach() * 0 for other in self.outputs]
             together = self.grads(self.outputs, zeros)
@@ -399,9 +405,8 @@ def _flat(tensor: Tensor) -> list[float]:
     return values
 
 
-def _random_like(tensor: Tensor, strided: bool = False) -> Tensor:
-    """Uniform numbers in [-1, 1) in the shape of `tensor`, from a stream of their own."""
-    generator = firesteel.Generator().manual_seed(tensor.numel())
+def _random_like(tensor: Tensor, generator: Generator, strided: bool = False) -> Tensor:
+    """The next uniform numbers in [-1, 1) of `generator`, in the shape of `tensor`."""
     shape = (*tensor.shape, 2) if strided else tuple(tensor.shape)
     values = firesteel.rand(shape, generator=generator, dtype=tensor.dtype) * 2 - 1
     return values[..., 0] if strided else values

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, cast
 from firesteel import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Any, Self, TypeVar, overload
 
     _F = TypeVar("_F", bound=Callable[..., Any])
+
+# What `inspect.CO_GENERATOR` is: importing inspect would slow down every start.
+_GENERATOR = 0x20
 
 
 class _Mode:
@@ -29,12 +32,46 @@ class _Mode:
         return self.__class__()
 
     def __call__(self, function: _F) -> _F:
+        code = getattr(function, "__code__", None)
+        if code is not None and code.co_flags & _GENERATOR:
+            return cast("_F", self._around_generator(function))
+
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self._fresh():
                 return function(*args, **kwargs)
 
         return cast("_F", wrapper)
+
+    def _around_generator(
+        self, function: Callable[..., Generator[Any, Any, Any]]
+    ) -> Callable[..., Generator[Any, Any, Any]]:
+        """Sets the mode whenever the generator runs; between its values the caller's mode holds."""
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            with self._fresh():
+                generator = function(*args, **kwargs)
+            resume: Callable[[Any], Any] = generator.send
+            value: Any = None
+            try:
+                while True:
+                    with self._fresh():
+                        result = resume(value)
+                    try:
+                        value = yield result
+                        resume = generator.send
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        resume, value = generator.throw, error
+            except StopIteration as end:
+                return end.value
+            finally:
+                with self._fresh():
+                    generator.close()
+
+        return wrapper
 
 
 class _BareDecorator(_Mode):

@@ -8,15 +8,16 @@ in scikit-learn: gzip over 65 bytes per image, 64 pixels by rows and the label.
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import firesteel
 from firesteel._core import Tensor
 
 from ..utils.data.dataset import TensorDataset
+from .mnist import read_unpacked
 
 _FILE = Path(__file__).with_name("digits.bin.gz")
+_COUNT = 1797
 _PIXELS = 64
 _DARKEST = 16.0
 
@@ -37,13 +38,13 @@ def load_digits() -> tuple[Tensor, Tensor]:
         >>> images.shape, labels[:5].tolist()
         (torch.Size([1797, 1, 8, 8]), [0, 1, 2, 3, 4])
     """
-    try:
-        data = bytearray(gzip.decompress(_FILE.read_bytes()))
-    except (OSError, EOFError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"load_digits: {_FILE} is damaged ({error}); reinstall the package") from error
-    rows = firesteel.frombuffer(data, dtype=firesteel.uint8).reshape(-1, _PIXELS + 1)
+    data = read_unpacked(_FILE, "load_digits")
+    if len(data) != _COUNT * (_PIXELS + 1):
+        raise ValueError(
+            f"load_digits: {_FILE} is damaged: {len(data)} bytes instead of {_COUNT * (_PIXELS + 1)}; "
+            "reinstall the package"
+        )
+    rows = firesteel.frombuffer(data, dtype=firesteel.uint8).reshape(_COUNT, _PIXELS + 1)
     images = rows[:, :_PIXELS].to(firesteel.float32) / _DARKEST
     return images.reshape(-1, 1, 8, 8), rows[:, _PIXELS].to(firesteel.int64)
 

@@ -85,7 +85,7 @@ def read_idx(path: str | os.PathLike[str], magic: int | None = None) -> Tensor:
         >>> read_idx("data/mnist/t10k-labels-idx1-ubyte.gz").shape  # doctest: +SKIP
         torch.Size([10000])
     """
-    data = _read_bytes(Path(path))
+    data = read_unpacked(Path(path), "read_idx")
     if len(data) < 4:
         raise ValueError(f"read_idx: {path} is truncated: {len(data)} bytes are too few for an IDX header")
     (found,) = struct.unpack_from(">I", data)
@@ -115,14 +115,20 @@ def _check_magic(path: str | os.PathLike[str], found: int, wanted: int | None) -
     raise ValueError(f"{text}: this is not an IDX file of unsigned bytes")
 
 
-def _read_bytes(path: Path) -> bytearray:
+def read_unpacked(path: Path, reader: str) -> bytearray:
+    """Reads a file for `reader`, unpacking it if it is gzipped.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is gzipped and damaged; the message begins with `reader`.
+    """
     data = path.read_bytes()
     if data[:2] != b"\x1f\x8b":
         return bytearray(data)
     try:
         return bytearray(gzip.decompress(data))
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"read_idx: {path} is truncated or damaged: gzip says {error}") from error
+        raise ValueError(f"{reader}: {path} is truncated or damaged: gzip says {error}") from error
 
 
 def _find(root: Path, name: str) -> Path:

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from firesteel._core import Tensor, full, gelu, log_softmax, sigmoid, softmax, softplus, tanh
+from firesteel._core import Tensor, full, gelu, log_softmax, relu, sigmoid, silu, softmax, softplus, tanh
 
-from . import functional
-from .functional import relu, silu
+from . import functional, init
 from .module import Module
 from .parameter import Parameter
 
 
-class ReLU(Module):
+class _Inplace(Module):
+    """What activations share that can change the input itself."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
+
+class _AlongDim(Module):
+    """What softmax and its relatives share."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class ReLU(_Inplace):
     """Returns max(0, x).
 
     Args:
@@ -24,18 +45,11 @@ class ReLU(Module):
         tensor([0., 2.])
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Tensor) -> Tensor:
-        return relu(input, self.inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+        return input.relu_() if self.inplace else relu(input)
 
 
-class ReLU6(Module):
+class ReLU6(_Inplace):
     """Returns min(max(0, x), 6).
 
     Args:
@@ -47,15 +61,8 @@ class ReLU6(Module):
         tensor([0., 6.])
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Tensor) -> Tensor:
         return functional.relu6(input, self.inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
 
 
 class LeakyReLU(Module):
@@ -108,7 +115,32 @@ class ELU(Module):
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
-class SELU(Module):
+class CELU(Module):
+    """Returns x where positive and alpha * (exp(x / alpha) - 1) elsewhere.
+
+    Args:
+        alpha: minus the value far below zero.
+        inplace: whether to change the input itself.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.CELU()(torch.tensor([0.0, 2.0]))
+        tensor([0., 2.])
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.celu(input, self.alpha, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
+
+
+class SELU(_Inplace):
     """Returns the scaled ELU whose outputs keep mean 0 and variance 1.
 
     Args:
@@ -120,15 +152,8 @@ class SELU(Module):
         tensor([0.0000, 1.0507])
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Tensor) -> Tensor:
         return functional.selu(input, self.inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
 
 
 class GELU(Module):
@@ -154,7 +179,7 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
-class SiLU(Module):
+class SiLU(_Inplace):
     """Returns x * sigmoid(x).
 
     Args:
@@ -166,18 +191,11 @@ class SiLU(Module):
         tensor([0.0000, 0.7311])
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Tensor) -> Tensor:
-        return silu(input, self.inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+        return input.silu_() if self.inplace else silu(input)
 
 
-class Mish(Module):
+class Mish(_Inplace):
     """Returns x * tanh(softplus(x)).
 
     Args:
@@ -189,18 +207,11 @@ class Mish(Module):
         tensor([0.0000, 0.8651])
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Tensor) -> Tensor:
         return functional.mish(input, self.inplace)
 
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
 
-
-class Hardswish(Module):
+class Hardswish(_Inplace):
     """Returns x * min(max(0, x + 3), 6) / 6.
 
     Args:
@@ -212,10 +223,6 @@ class Hardswish(Module):
         tensor([0., 3.])
     """
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
     def forward(self, input: Tensor) -> Tensor:
         return functional.hardswish(input, self.inplace)
 
@@ -223,7 +230,7 @@ class Hardswish(Module):
         return ""
 
 
-class Hardsigmoid(Module):
+class Hardsigmoid(_Inplace):
     """Returns min(max(0, x + 3), 6) / 6.
 
     Args:
@@ -234,10 +241,6 @@ class Hardsigmoid(Module):
         >>> torch.nn.Hardsigmoid()(torch.tensor([0.0, 3.0]))
         tensor([0.5000, 1.0000])
     """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.hardsigmoid(input, self.inplace)
@@ -313,6 +316,8 @@ class Hardtanh(Module):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
+        if min_val >= max_val:
+            raise AssertionError(f"max_val must be larger than min_val, got {min_val} and {max_val}")
         self.min_val = min_val
         self.max_val = max_val
         self.inplace = inplace
@@ -363,12 +368,96 @@ class Tanhshrink(Module):
         return functional.tanhshrink(input)
 
 
-def _default_dim(dim: int | None, input: Tensor) -> int:
-    """Returns the dimension that PyTorch takes when none is given."""
-    return dim if dim is not None else 0 if input.ndim in (0, 1, 3) else 1
+class Threshold(Module):
+    """Returns x where it is above `threshold`, and `value` elsewhere.
+
+    Args:
+        threshold: the limit.
+        value: what stands where x is not above it.
+        inplace: whether to change the input itself.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.Threshold(1.0, 20.0)(torch.tensor([0.0, 2.0]))
+        tensor([20.,  2.])
+    """
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.value = value
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.threshold(input, self.threshold, self.value, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}, value={self.value}" + (", inplace=True" if self.inplace else "")
 
 
-class Softmax(Module):
+class Hardshrink(Module):
+    """Returns x, and 0 where abs(x) is at most `lambd`.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.Hardshrink()(torch.tensor([-1.0, 0.25]))
+        tensor([-1.,  0.])
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.hardshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Softshrink(Module):
+    """Returns x moved by `lambd` towards 0, and 0 where abs(x) is at most `lambd`.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.Softshrink()(torch.tensor([-1.0, 0.25]))
+        tensor([-0.5000,  0.0000])
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.softshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class GLU(Module):
+    """Returns the first half of `dim` times the sigmoid of the second half.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.GLU()(torch.tensor([1.0, 0.0]))
+        tensor([0.5000])
+    """
+
+    dim: int
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmax(_AlongDim):
     """Returns exp(x) / sum(exp(x)) along `dim`.
 
     Args:
@@ -380,18 +469,11 @@ class Softmax(Module):
         tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
     def forward(self, input: Tensor) -> Tensor:
-        return softmax(input, _default_dim(self.dim, input))
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        return softmax(input, self.dim)
 
 
-class LogSoftmax(Module):
+class LogSoftmax(_AlongDim):
     """Returns x - log(sum(exp(x))) along `dim`.
 
     Args:
@@ -403,18 +485,11 @@ class LogSoftmax(Module):
         tensor([-0.6931, -0.6931])
     """
 
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
     def forward(self, input: Tensor) -> Tensor:
-        return log_softmax(input, _default_dim(self.dim, input))
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        return log_softmax(input, self.dim)
 
 
-class Softmin(Module):
+class Softmin(_AlongDim):
     """Returns exp(-x) / sum(exp(-x)) along `dim`.
 
     Args:
@@ -426,15 +501,8 @@ class Softmin(Module):
         tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
     def forward(self, input: Tensor) -> Tensor:
-        return functional.softmin(input, _default_dim(self.dim, input))
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        return functional.softmin(input, self.dim)
 
 
 class PReLU(Module):
@@ -461,6 +529,10 @@ class PReLU(Module):
         self.num_parameters = num_parameters
         self.init = init
         self.weight = Parameter(full((num_parameters,), float(init), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Sets the weights to their first value."""
+        init.constant_(self.weight, self.init)
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.prelu(input, self.weight)

@@ -67,11 +67,11 @@ class _BatchNorm(Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def _check_input(self, input: Tensor) -> None:
+    def _check_input_dim(self, input: Tensor) -> None:
         raise NotImplementedError
 
     def forward(self, input: Tensor) -> Tensor:
-        self._check_input(input)
+        self._check_input_dim(input)
         momentum = self.momentum
         mean, var = self.running_mean, self.running_var
         update = self.training and self.track_running_stats
@@ -122,7 +122,7 @@ class BatchNorm1d(_BatchNorm):
         torch.Size([4, 3])
     """
 
-    def _check_input(self, input: Tensor) -> None:
+    def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim not in (2, 3):
             raise ValueError(f"expected 2D or 3D input (got {input.ndim}D input)")
 
@@ -146,6 +146,6 @@ class BatchNorm2d(_BatchNorm):
         torch.Size([4, 3, 2, 2])
     """
 
-    def _check_input(self, input: Tensor) -> None:
+    def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim != 4:
             raise ValueError(f"expected 4D input (got {input.ndim}D input)")

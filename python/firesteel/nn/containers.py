@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Self, SupportsIndex, overload
 
-from .module import Module, _indented
+from .module import Module, _indented, _type_name
 
 
 def _position(index: SupportsIndex, length: int) -> int:
@@ -24,6 +24,9 @@ class _Numbered(Module):
     def _rebuild(self, modules: Iterable[Module]) -> None:
         """Replaces everything held, numbered from 0."""
         modules = list(modules)
+        for module in modules:
+            if module is not None and not isinstance(module, Module):
+                raise TypeError(f"{_type_name(module)} is not a Module subclass")
         self._modules.clear()
         for index, module in enumerate(modules):
             self.add_module(str(index), module)

@@ -62,11 +62,14 @@ class _Conv(Module):
         self.dilation = _tuple(dilation, n)
         self.groups = groups
         self.padding_mode = padding_mode
+        self.transposed = False
+        self.output_padding = (0,) * n
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ValueError(f"Invalid padding string '{padding}', should be one of 'valid', 'same'")
             if padding == "same" and any(s != 1 for s in self.stride):
                 raise ValueError("padding='same' is not supported for strided convolutions")
+        self._reversed_padding_repeated_twice = [n for margin in reversed(self._margins()) for n in margin]
         size = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(empty(size, device=device, dtype=dtype))
         self.register_parameter(
@@ -77,7 +80,10 @@ class _Conv(Module):
     def reset_parameters(self) -> None:
         """Draws weight and bias anew, uniformly from (-1, 1) / sqrt(fan_in)."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        init._default_bias_(self.bias, self.weight)
+        if self.weight.numel() == 0 and self.bias is not None and 0 in self.weight.shape[1:]:
+            init.zeros_(self.bias)  # PyTorch draws nothing here, and leaves it as it is
+        else:
+            init._default_bias_(self.bias, self.weight)
 
     def _margins(self) -> list[tuple[int, int]]:
         """Returns how much is added before and after every dimension."""
@@ -93,9 +99,8 @@ class _Conv(Module):
         margins = self._margins()
         if self.padding_mode == "zeros" and all(before == after for before, after in margins):
             return input, tuple(before for before, _ in margins)
-        flat = [n for margin in reversed(margins) for n in margin]
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        return pad(input, flat, mode), (0,) * self._ndim
+        return pad(input, self._reversed_padding_repeated_twice, mode), (0,) * self._ndim
 
     def extra_repr(self) -> str:
         n = self._ndim

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from firesteel._core import (
     Tensor,
+    adaptive_avg_pool2d,
     arange,
     avg_pool1d,
     avg_pool2d,
@@ -19,21 +21,34 @@ from firesteel._core import (
     conv2d,
     conv_transpose2d,
     cross_entropy,
-    dropout as _dropout,
-    embedding,
+    dropout,
+    elu,
+    embedding as _embedding,
+    float64,
     gelu,
     group_norm,
+    hardsigmoid as _hardsigmoid,
+    hardswish as _hardswish,
+    hardtanh as _hardtanh,
+    huber_loss,
     int64,
     l1_loss,
     layer_norm,
+    leaky_relu,
     linear,
     log_softmax,
+    logsigmoid,
     max_pool1d,
     max_pool2d,
+    mish as _mish,
     mse_loss,
     nll_loss,
+    ones,
     relu as _relu,
+    relu6,
+    relu_,
     rms_norm,
+    selu,
     sigmoid,
     silu as _silu,
     smooth_l1_loss,
@@ -43,15 +58,18 @@ from firesteel._core import (
     where,
     zeros,
 )
+from firesteel.autograd.grad_mode import no_grad
 
 __all__ = [
     "adaptive_avg_pool2d",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "celu_",
     "conv1d",
     "conv2d",
     "conv_transpose2d",
@@ -61,17 +79,22 @@ __all__ = [
     "dropout1d",
     "dropout2d",
     "elu",
+    "elu_",
     "embedding",
     "gelu",
+    "glu",
     "group_norm",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "huber_loss",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "log_softmax",
     "logsigmoid",
@@ -86,17 +109,22 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rms_norm",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
     "softmax",
     "softmin",
     "softplus",
+    "softshrink",
     "softsign",
     "tanh",
     "tanhshrink",
+    "threshold",
+    "threshold_",
 ]
 
 
@@ -111,51 +139,90 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """Returns x * sigmoid(x)."""
-    return _result(input, _silu(input), inplace)
-
-
-def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns min(max(0, x), 6)."""
-    return hardtanh(input, 0.0, 6.0, inplace)
+    return input.silu_() if inplace else _silu(input)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """Returns x, limited to [min_val, max_val]."""
-    return _result(input, input.clamp(min_val, max_val), inplace)
+    if min_val > max_val:
+        raise ValueError("min_val cannot be greater than max_val")
+    return _hardtanh(input, min_val, max_val, inplace)
 
 
-def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Returns x where positive and negative_slope * x elsewhere."""
-    return _result(input, where(input > 0, input, input * negative_slope), inplace)
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """Returns x * tanh(softplus(x))."""
+    return _result(input, _mish(input), inplace)
 
 
-def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """Returns x where positive and alpha * (exp(x) - 1) elsewhere."""
-    # expm1 sees no positive numbers, which could overflow and spoil the gradient.
-    return _result(input, where(input > 0, input, input.clamp(max=0.0).expm1() * alpha), inplace)
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """Returns x / 6 + 1 / 2, limited to [0, 1]."""
+    return _result(input, _hardsigmoid(input), inplace)
 
 
-def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns the scaled `elu` whose outputs keep mean 0 and variance 1."""
-    return _result(
-        input, elu(input, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946, inplace
-    )
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """Returns x * hardsigmoid(x)."""
+    return _result(input, _hardswish(input), inplace)
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """In-place `leaky_relu`."""
+    return leaky_relu(input, negative_slope, True)
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """In-place `elu`."""
+    return elu(input, alpha, True)
+
+
+def selu_(input: Tensor) -> Tensor:
+    """In-place `selu`."""
+    return selu(input, True)
+
+
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """In-place `celu`."""
+    return celu(input, alpha, True)
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """In-place `hardtanh`."""
+    return hardtanh(input, min_val, max_val, True)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """Returns x where it is above `threshold`, `value` elsewhere."""
+    return _result(input, where(input <= threshold, input.new_full((), value), input), inplace)
+
+
+def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
+    """In-place `threshold`."""
+    return input.copy_(where(input <= threshold, input.new_full((), value), input))
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """Returns x where positive and weight * x elsewhere, with one weight or one per channel (dim 1)."""
-    if weight.numel() > 1:
-        if input.ndim == 0 or input.shape[min(1, input.ndim - 1)] != weight.numel():
+    if input.dtype != weight.dtype:
+        raise RuntimeError(
+            f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}; "
+            "convert one with .to()"
+        )
+    if weight.ndim > 1:
+        raise RuntimeError(
+            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}"
+        )
+    if weight.numel() == 1:
+        weight = weight.reshape(())
+    else:
+        if input.ndim == 0:
+            raise RuntimeError(f"prelu: Not allow zero-dim input tensor with {weight.numel()} weights")
+        channels = input.shape[1] if input.ndim > 1 else 1
+        if channels != weight.numel():
             raise RuntimeError(
-                f"prelu: weight has {weight.numel()} values, which do not fit input {input.shape}"
+                "prelu: Mismatch of parameter numbers and input channel size. "
+                f"Found parameter numbers = {weight.numel()} and channel size = {channels}."
             )
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
     return where(input > 0, input, input * weight)
-
-
-def logsigmoid(input: Tensor) -> Tensor:
-    """Returns log(sigmoid(x))."""
-    return -softplus(-input)
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -168,53 +235,160 @@ def tanhshrink(input: Tensor) -> Tensor:
     return input - input.tanh()
 
 
-def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns x * tanh(softplus(x))."""
-    return _result(input, input * softplus(input).tanh(), inplace)
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Returns x, and 0 where abs(x) is at most `lambd`."""
+    return where(input.abs() <= lambd, input.new_zeros(()), input)
 
 
-def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns x / 6 + 1 / 2, limited to [0, 1]."""
-    return _result(input, (input + 3).clamp(0, 6) / 6, inplace)
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Returns x moved by `lambd` towards 0, and 0 where abs(x) is at most `lambd`."""
+    if lambd < 0:
+        raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}.")
+    return where(input.abs() <= lambd, input * 0, input - lambd * input.sign())
 
 
-def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns x * hardsigmoid(x)."""
-    return _result(input, input * (input + 3).clamp(0, 6) / 6, inplace)
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """Returns the first half of `dim` times the sigmoid of the second half."""
+    size = input.size(dim)
+    if size % 2:
+        raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {size}")
+    value, gate = input.chunk(2, dim)
+    return value * gate.sigmoid()
 
 
-def softmin(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """Returns softmax(-x) along `dim`."""
-    return softmax(-input if dtype is None else -input.to(dtype), dim)
+    if dim is None:
+        warnings.warn(
+            "Implicit dimension choice for softmin has been deprecated. "
+            "Change the call to include dim=X as an argument.",
+            stacklevel=_stacklevel,
+        )
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+    return softmax(-input, dim, dtype=dtype)
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Sets elements to zero with probability `p` and divides the others by 1 - p, if `training`."""
+def _channel_dropout(input: Tensor, channels: int, p: float, training: bool, inplace: bool) -> Tensor:
+    """Zeroes what lies behind single indices of the first `channels` dimensions."""
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    return _result(input, _dropout(input, p, training), inplace)
-
-
-def _channel_dropout(input: Tensor, batched: int, p: float, training: bool, inplace: bool) -> Tensor:
-    if not training or p == 0:
+    if not training or p == 0 or input.numel() == 0:
         return input
-    kept = input.shape[: 2 if input.ndim == batched else 1]
+    kept = input.shape[:channels]
     mask = dropout(input.new_ones((*kept, *[1] * (input.ndim - len(kept)))), p, True)
-    return _result(input, input * mask, inplace)
+    return input.mul_(mask) if inplace else input * mask
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Sets whole channels of (N, C, L) or (C, L) to zero; otherwise like `dropout`."""
-    return _channel_dropout(input, 3, p, training, inplace)
+    if input.ndim not in (2, 3):
+        raise RuntimeError(
+            f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input. Note that dropout1d "
+            "exists to provide channel-wise dropout on inputs with 1 spatial dimension, a channel "
+            "dimension, and an optional batch dimension (i.e. 2D or 3D inputs)."
+        )
+    return _channel_dropout(input, input.ndim - 1, p, training, inplace)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Sets whole channels of (N, C, H, W) or (C, H, W) to zero; otherwise like `dropout`."""
-    return _channel_dropout(input, 4, p, training, inplace)
+    """Sets whole channels of (N, C, H, W), or of (N, C, L), to zero; otherwise like `dropout`.
+
+    As in PyTorch an input of three dimensions is a batch of sequences, not an image without a batch.
+    """
+    if input.ndim == 3:
+        warnings.warn(
+            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior "
+            "is desired - input is interpreted as shape (N, C, L), where C is the channel dim. This "
+            "behavior will change in a future release to interpret the input as one without a batch "
+            "dimension, i.e. shape (C, H, W). To maintain the 1D channel-wise dropout behavior, please "
+            "switch to using dropout1d instead.",
+            stacklevel=2,
+        )
+    elif input.ndim != 4:
+        warnings.warn(
+            f"dropout2d: Received a {input.ndim}-D input to dropout2d, which is deprecated and will result "
+            "in an error in a future release. To retain the behavior and silence this warning, please use "
+            "dropout instead. Note that dropout2d exists to provide channel-wise dropout on inputs with 2 "
+            "spatial dimensions, a channel dimension, and an optional batch dimension (i.e. 3D or 4D "
+            "inputs).",
+            stacklevel=2,
+        )
+    if input.ndim < 2:
+        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
+    return _channel_dropout(input, 2, p, training, inplace)
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """Returns the rows of `weight` at the indices in `input`.
+
+    Args:
+        input: int64 or int32 indices of any shape.
+        weight: a table (rows, length).
+        padding_idx: a row that gets no gradient.
+        max_norm: rows that are looked up and have a larger norm are first scaled down to it, in place.
+        norm_type: the p of that norm.
+        scale_grad_by_freq: whether a row's gradient is divided by how often the row is looked up.
+        sparse: must be False: gradients are dense.
+    """
+    if sparse:
+        raise RuntimeError("embedding: sparse=True is not supported, gradients are dense; leave it False")
+    if max_norm is not None:
+        _limit_rows(weight, input, max_norm, norm_type)
+    found = _embedding(input, weight, padding_idx)
+    if not (scale_grad_by_freq and found.requires_grad):
+        return found
+    flat = input.reshape(-1).to(int64)
+    counts = zeros(weight.shape[0], dtype=float64).index_add_(0, flat, ones(flat.shape, dtype=float64))
+    share = (1 / counts[flat]).to(weight.dtype).reshape(*input.shape, 1)
+    found.register_hook(lambda gradient: gradient * share)
+    return found.view_as(found)  # hooks and `retain_grad` of the user see the gradient before the division
+
+
+def _limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
+    with no_grad():
+        rows = input.reshape(-1)
+        found = _embedding(rows, weight.detach())
+        norms = found.norm(norm_type, -1)
+        over = norms > max_norm
+        if bool(over.any()):
+            scale = (max_norm / (norms[over].double() + 1e-7)).to(weight.dtype)
+            weight[rows[over]] = found[over] * scale.unsqueeze(-1)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Returns sum over i, j of x1[..., i] * weight[k, i, j] * x2[..., j], plus bias[k], for every k."""
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError(
+            f"bilinear(): input batch dimensions do not match: got {tuple(input1.shape)} and "
+            f"{tuple(input2.shape)}; all sizes but the last must be equal"
+        )
+    out, in1, in2 = weight.shape
+    for name, given, wanted in (("input1", input1.shape[-1], in1), ("input2", input2.shape[-1], in2)):
+        if given != wanted:
+            raise RuntimeError(
+                f"bilinear(): {name} size does not match weight size: got {given} but expected {wanted}"
+            )
+    # One product for all k: (*, in1) @ (in1, out * in2), then a sum over in2.
+    left = input1 @ weight.permute(1, 0, 2).reshape(in1, out * in2)
+    result = (left.reshape(*input1.shape[:-1], out, in2) * input2.unsqueeze(-2)).sum(-1)
+    return result if bias is None else result + bias
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Returns vectors that are 1 at the given int64 index and 0 elsewhere, along a new last dimension."""
+    if tensor.dtype != int64:
+        raise RuntimeError(
+            f"one_hot is only applicable to index tensor of type LongTensor, not {tensor.dtype}; "
+            "convert it with .long()"
+        )
     if tensor.numel() == 0 and num_classes <= 0:
         raise RuntimeError("Can not infer total number of classes from empty tensor.")
     if tensor.numel() and int(tensor.min()) < 0:
@@ -228,7 +402,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Adds elements at the ends of the last dimensions; negative numbers cut off.
+    """Returns a copy with elements added at the ends of the last dimensions; negative numbers cut off.
 
     Args:
         input: any tensor.
@@ -241,38 +415,51 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         >>> torch.nn.functional.pad(torch.ones(2), (1, 2))
         tensor([0., 1., 1., 0., 0.])
     """
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise RuntimeError(f"pad: {tuple(pad)} must hold a pair for each of at most {input.ndim} dimensions")
+    if len(pad) % 2:
+        raise RuntimeError(f"pad: Padding length must be divisible by 2, but {tuple(pad)} has {len(pad)}")
+    if len(pad) > 2 * input.ndim:
+        raise RuntimeError(
+            f"pad: {tuple(pad)} names {len(pad) // 2} dimensions, the input has {input.ndim}; "
+            "give at most a pair for each"
+        )
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(
             f"pad: mode '{mode}' is unknown; use constant, reflect, replicate or circular"
         )
+    if mode != "constant" and value:
+        raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    joined = False
     for i in range(len(pad) // 2):
         before, after = pad[2 * i], pad[2 * i + 1]
+        dim = input.ndim - 1 - i
+        if before < 0 or after < 0:
+            input = _cropped(input, dim, max(-before, 0), max(-after, 0))
+            before, after = max(before, 0), max(after, 0)
         if before or after:
-            dim = input.ndim - 1 - i
             if mode == "constant":
                 input = _pad_constant(input, dim, before, after, value or 0)
             else:
                 input = input.index_select(dim, _padded_index(input.shape[dim], before, after, mode))
-    return input
+            joined = True
+    return input if joined else input.clone()
+
+
+def _cropped(input: Tensor, dim: int, before: int, after: int) -> Tensor:
+    length = input.shape[dim] - before - after
+    if length < 0:
+        raise RuntimeError(
+            f"pad: cutting off {before} and {after} leaves nothing of dim {dim}, size {input.shape[dim]}"
+        )
+    return input.narrow(dim, before, length)
 
 
 def _pad_constant(input: Tensor, dim: int, before: int, after: int, value: float) -> Tensor:
-    cut = max(-before, 0)
-    length = input.shape[dim] - cut - max(-after, 0)
-    if length < 0:
-        raise RuntimeError(
-            f"pad: cutting off {(before, after)} leaves nothing of dim {dim}, size {input.shape[dim]}"
-        )
-    if before < 0 or after < 0:
-        input = input.narrow(dim, cut, length)
     parts = [input]
     for n, place in ((before, 0), (after, 2)):
         if n > 0:
             shape = [*input.shape[:dim], n, *input.shape[dim + 1 :]]
             parts.insert(place, input.new_full(shape, value))
-    return cat(parts, dim) if len(parts) > 1 else input
+    return cat(parts, dim)
 
 
 def _padded_index(size: int, before: int, after: int, mode: str) -> Tensor:
@@ -288,33 +475,27 @@ def _padded_index(size: int, before: int, after: int, mode: str) -> Tensor:
     return (size - 1) - ((size - 1) - index.abs()).abs()
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
-    """Takes means over windows chosen so that the output has height and width `output_size`.
-
-    Window i covers the rows from floor(i * H / out) up to ceil((i + 1) * H / out), columns likewise.
-    """
-    pair = (output_size, output_size) if output_size is None or isinstance(output_size, int) else output_size
-    sizes = [given if n is None else n for n, given in zip(pair, input.shape[-2:], strict=True)]
-    height, width = input.shape[-2:]
-    if sizes == [1, 1]:
-        return input.mean((-2, -1), keepdim=True)
-    if height % sizes[0] == 0 and width % sizes[1] == 0:
-        kernel = (height // sizes[0], width // sizes[1])
-        return avg_pool2d(input, kernel, kernel)
-    for dim, out in ((-2, sizes[0]), (-1, sizes[1])):
-        n = input.shape[dim]
-        spans = [(i * n // out, -((i + 1) * n // -out)) for i in range(out)]
-        input = cat([input.narrow(dim, a, b - a).mean(dim, keepdim=True) for a, b in spans], dim)
-    return input
-
-
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+def normalize(
+    input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
     """Divides by the p-norm along `dim`, or by `eps` where that is larger."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+    result = input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+    return result if out is None else out.copy_(result)
+
+
+def _broadcast(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
+    """Expands both to their common shape."""
+    if x1.shape == x2.shape:
+        return x1, x2
+    rank = max(x1.ndim, x2.ndim)
+    left, right = ((1,) * (rank - x.ndim) + tuple(x.shape) for x in (x1, x2))
+    shape = [b if a == 1 else a for a, b in zip(left, right, strict=True)]
+    return x1.expand(shape), x2.expand(shape)
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """Returns the cosine of the angle between the vectors along `dim`."""
+    """Returns the cosine of the angle between the vectors along `dim` of the common, broadcast shape."""
+    x1, x2 = _broadcast(x1, x2)
     norm1 = x1.norm(2, dim, keepdim=True).clamp(min=eps)
     norm2 = x2.norm(2, dim, keepdim=True).clamp(min=eps)
     return ((x1 / norm1) * (x2 / norm2)).sum(dim)
@@ -330,29 +511,49 @@ def _reduced(loss: Tensor, reduction: str) -> Tensor:
     raise ValueError(f"{reduction} is not a valid value for reduction")
 
 
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """Returns d**2 / 2 where d = abs(input - target) is below `delta`, else delta * (d - delta / 2)."""
-    if delta <= 0:
-        raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    d = (input - target).abs()
-    return _reduced(where(d < delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
+def _legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """What the older `size_average` and `reduce` ask for, if they are given."""
+    if size_average is None and reduce is None:
+        return reduction
+    name = "none" if reduce is False else "sum" if size_average is False else "mean"
+    warnings.warn(
+        f"size_average and reduce args will be deprecated, please use reduction='{name}' instead.",
+        stacklevel=3,
+    )
+    return name
 
 
-def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
     """Returns target * (log(target) - input), where `input` holds log-probabilities.
 
     Args:
         input: log-probabilities.
         target: probabilities of the same shape, or their logarithms if `log_target`.
-        reduction: "none", "sum", "mean" or "batchmean", the sum over the batch size, which is the divergence.
+        size_average, reduce: older ways to say `reduction`.
+        reduction: "none", "sum", "mean", or "batchmean": the sum divided by the batch size, which is the
+            divergence by its definition.
         log_target: see `target`.
     """
+    if size_average is None and reduce is None and reduction == "mean":
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size."
+            "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
+            "'mean' will be changed to behave the same as 'batchmean' in the next major release.",
+            stacklevel=2,
+        )
+    reduction = _legacy_reduction(size_average, reduce, reduction)
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        positive = target > 0
-        safe = where(positive, target, target.new_ones(()))
-        loss = where(positive, target * safe.log(), target.new_zeros(())) - target * input
+        # 0 * log(0) counts as 0; a negative target is no probability and gives nan.
+        loss = where(target == 0, target.new_zeros(()), target * target.log()) - target * input
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.ndim else loss.sum()
     return _reduced(loss, reduction)

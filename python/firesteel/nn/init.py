@@ -9,7 +9,7 @@ import math
 import warnings
 from typing import Any
 
-from firesteel._core import Generator, Tensor, empty_like, randperm, where
+from firesteel._core import Generator, Tensor, empty_like, float64, randperm, where
 from firesteel.autograd.grad_mode import no_grad
 
 _UNIT_GAIN = frozenset(
@@ -146,9 +146,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     with no_grad():
-        tensor.zero_()
-        for i in range(min(tensor.shape)):
-            tensor[i, i] = 1
+        tensor.zero_().diagonal().fill_(1)
     return tensor
 
 
@@ -169,8 +167,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     with no_grad():
         tensor.zero_()
         for group in range(groups):
-            for channel in range(min(per_group, tensor.shape[1])):
-                tensor[(group * per_group + channel, channel, *centre)] = 1
+            block = tensor.narrow(0, group * per_group, per_group)
+            block[(slice(None), slice(None), *centre)].diagonal().fill_(1)
     return tensor
 
 
@@ -261,9 +259,48 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     return tensor
 
 
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
+    """Fills a matrix, or a weight whose last dimensions are flattened, with orthonormal rows or columns.
+
+    Args:
+        tensor: at least two dimensions; the shorter side of the flattened matrix becomes orthonormal.
+        gain: what the result is multiplied by.
+        generator: where the numbers come from; None is the global generator.
+
+    The numbers drawn are PyTorch's; the result is its up to rounding, as the factorisation is our own.
+
+    Source: Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep linear networks, 2013.
+    """
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if tensor.numel() == 0:
+        return tensor
+    rows = tensor.shape[0]
+    columns = tensor.numel() // rows
+    with no_grad():
+        drawn = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator).to(float64)
+        if rows < columns:
+            drawn = drawn.t()
+        basis = _orthonormal_columns(drawn.contiguous())
+        tensor.copy_((basis.t() if rows < columns else basis).reshape(tensor.shape) * gain)
+    return tensor
+
+
+def _orthonormal_columns(matrix: Tensor) -> Tensor:
+    """The Q of a QR factorisation whose R has a positive diagonal: Gram-Schmidt, each column twice."""
+    basis = matrix.clone()
+    for column in range(matrix.shape[1]):
+        vector = basis[:, column].clone()
+        for _ in range(2):  # once leaves rounding errors along the former columns
+            before = basis[:, :column]
+            vector = vector - before @ (before.t() @ vector)
+        basis[:, column] = vector / vector.norm()
+    return basis
+
+
 def _default_bias_(bias: Any, weight: Tensor) -> None:
-    """Fills the bias of a linear or convolution layer: uniform in (-1, 1) / sqrt(fan_in)."""
-    fan_in, _ = _calculate_fan_in_and_fan_out(weight)
-    if bias is not None and fan_in > 0:
-        bound = 1 / math.sqrt(fan_in)
+    """Fills the bias of a linear layer: uniform in (-1, 1) / sqrt(fan_in), zeros if nothing comes in."""
+    if bias is not None:
+        fan_in, _ = _calculate_fan_in_and_fan_out(weight)
+        bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0.0
         uniform_(bias, -bound, bound)

@@ -8,6 +8,7 @@ from typing import Any
 from firesteel._core import Tensor, empty, linear
 
 from . import init
+from .functional import bilinear
 from .module import Module
 from .parameter import Parameter
 
@@ -126,11 +127,7 @@ class Bilinear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
-        out, in1, in2 = self.weight.shape
-        # One product for all k: (*, in1) @ (in1, out * in2), then a sum over in2.
-        left = input1 @ self.weight.permute(1, 0, 2).reshape(in1, out * in2)
-        result = (left.reshape(*input1.shape[:-1], out, in2) * input2.unsqueeze(-2)).sum(-1)
-        return result if self.bias is None else result + self.bias
+        return bilinear(input1, input2, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return (

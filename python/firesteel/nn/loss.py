@@ -13,21 +13,29 @@ from firesteel._core import (
     smooth_l1_loss,
 )
 
-from .functional import huber_loss, kl_div
+from .functional import _legacy_reduction, huber_loss, kl_div
 from .module import Module
 
 
 class _Loss(Module):
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+    ) -> None:
         super().__init__()
-        self.reduction = reduction
+        self.reduction = _legacy_reduction(size_average, reduce, reduction)
 
 
 class _WeightedLoss(_Loss):
     weight: Tensor | None
 
-    def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
         self.register_buffer("weight", weight)
 
 
@@ -39,6 +47,7 @@ class CrossEntropyLoss(_WeightedLoss):
     Args:
         weight: float (C,), how much each class counts; None is ones.
         ignore_index: targets with this value do not count.
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
         label_smoothing: share of the target that is spread evenly over all classes.
 
@@ -52,12 +61,13 @@ class CrossEntropyLoss(_WeightedLoss):
     def __init__(
         self,
         weight: Tensor | None = None,
-        *,
+        size_average: bool | None = None,
         ignore_index: int = -100,
+        reduce: bool | None = None,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(weight, reduction)
+        super().__init__(weight, size_average, reduce, reduction)
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
 
@@ -78,6 +88,7 @@ class NLLLoss(_WeightedLoss):
     Args:
         weight: float (C,), how much each class counts; None is ones.
         ignore_index: targets with this value do not count.
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
 
     Example:
@@ -88,9 +99,14 @@ class NLLLoss(_WeightedLoss):
     """
 
     def __init__(
-        self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
     ) -> None:
-        super().__init__(weight, reduction)
+        super().__init__(weight, size_average, reduce, reduction)
         self.ignore_index = ignore_index
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -103,6 +119,7 @@ class MSELoss(_Loss):
     """Returns (input - target)**2, both of the same shape.
 
     Args:
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
 
     Example:
@@ -112,9 +129,6 @@ class MSELoss(_Loss):
         tensor(5.)
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return mse_loss(input, target, reduction=self.reduction)
 
@@ -123,6 +137,7 @@ class L1Loss(_Loss):
     """Returns abs(input - target), both of the same shape.
 
     Args:
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
 
     Example:
@@ -132,9 +147,6 @@ class L1Loss(_Loss):
         tensor(2.)
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return l1_loss(input, target, reduction=self.reduction)
 
@@ -143,6 +155,7 @@ class SmoothL1Loss(_Loss):
     """Returns d**2 / (2 * beta) where d = abs(input - target) is below `beta`, else d - beta / 2.
 
     Args:
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
         beta: where the parabola ends.
 
@@ -153,8 +166,14 @@ class SmoothL1Loss(_Loss):
         tensor(1.5000)
     """
 
-    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
         self.beta = beta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -176,7 +195,7 @@ class HuberLoss(_Loss):
     """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.delta = delta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -188,6 +207,7 @@ class BCELoss(_WeightedLoss):
 
     Args:
         weight: how much each element counts.
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
 
     Example:
@@ -196,9 +216,6 @@ class BCELoss(_WeightedLoss):
         >>> loss(torch.tensor([0.5]), torch.ones(1))
         tensor(0.6931)
     """
-
-    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
-        super().__init__(weight, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
@@ -209,6 +226,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
     Args:
         weight: how much each element counts.
+        size_average, reduce: older ways to say `reduction`.
         reduction: "mean", "sum" or "none".
         pos_weight: how much targets of 1 count.
 
@@ -222,9 +240,14 @@ class BCEWithLogitsLoss(_WeightedLoss):
     pos_weight: Tensor | None
 
     def __init__(
-        self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
     ) -> None:
-        super().__init__(weight, reduction)
+        super().__init__(weight, size_average, reduce, reduction)
         self.register_buffer("pos_weight", pos_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -237,19 +260,26 @@ class KLDivLoss(_Loss):
     """Returns target * (log(target) - input), `input` holding log-probabilities.
 
     Args:
-        reduction: "mean", "sum", "none" or "batchmean", the sum over the batch size.
+        size_average, reduce: older ways to say `reduction`.
+        reduction: "mean", "sum", "none" or "batchmean": the sum divided by the batch size.
         log_target: whether the target holds log-probabilities too.
 
     Example:
         >>> import firesteel as torch
-        >>> loss = torch.nn.KLDivLoss()
+        >>> loss = torch.nn.KLDivLoss(reduction="batchmean")
         >>> loss(torch.zeros(1, 1), torch.ones(1, 1))
         tensor(0.)
     """
 
-    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
         self.log_target = log_target
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return kl_div(input, target, self.reduction, self.log_target)
+        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from firesteel._core import Tensor, float32
+from firesteel._core import Tensor, empty_like, float32
 from firesteel._hooks import RemovableHandle, register
 from firesteel.autograd.grad_mode import no_grad
 
@@ -41,6 +42,20 @@ def _check_device(device: Any) -> None:
         )
 
 
+def _convert(parameter: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
+    """Replaces a parameter's value and gradient by `fn` of them; what `fn` returns unchanged stays."""
+    with no_grad():
+        old = parameter.data
+        new = fn(old)
+        if new is not old:
+            gradient = parameter.grad
+            if gradient is not None:
+                gradient = fn(gradient).requires_grad_(gradient.requires_grad)
+            parameter.grad = None  # it must fit the value at any time
+            parameter.data = new
+            parameter.grad = gradient
+
+
 def _forward_unimplemented(self: Module, *args: Any) -> Any:
     """Computes the module's output; every subclass defines it."""
     raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
@@ -70,7 +85,7 @@ class Module(StateDict):
     """
 
     training: bool
-    _forward_hooks: dict[int, tuple[Callable[..., Any], bool]]
+    _forward_hooks: dict[int, tuple[Callable[..., Any], bool, bool]]
     _forward_pre_hooks: dict[int, tuple[Callable[..., Any], bool]]
 
     def __init__(self) -> None:
@@ -90,25 +105,49 @@ class Module(StateDict):
         return self.forward(*args, **kwargs)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook, with_kwargs in tuple(self._forward_pre_hooks.values()):
-            if with_kwargs:
-                changed = hook(self, args, kwargs)
-                if changed is not None:
-                    if not isinstance(changed, tuple) or len(changed) != 2:
-                        raise RuntimeError(
-                            "forward pre-hook must return None or a tuple of (new_args, new_kwargs), "
-                            f"but got {changed}."
-                        )
-                    args, kwargs = changed
-            else:
-                changed = hook(self, args)
-                if changed is not None:
-                    args = changed if isinstance(changed, tuple) else (changed,)
-        output = self.forward(*args, **kwargs)
-        for hook, with_kwargs in tuple(self._forward_hooks.values()):
-            changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
-            output = output if changed is None else changed
-        return output
+        called: set[int] = set()
+        try:
+            for hook, with_kwargs in tuple(self._forward_pre_hooks.values()):
+                args, kwargs = self._after_pre_hook(hook, with_kwargs, args, kwargs)
+            output = self.forward(*args, **kwargs)
+            for number, (hook, with_kwargs, _) in tuple(self._forward_hooks.items()):
+                called.add(number)
+                changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+                output = output if changed is None else changed
+            return output
+        except Exception:
+            self._call_remaining(called, args, kwargs)
+            raise
+
+    def _after_pre_hook(
+        self, hook: Callable[..., Any], with_kwargs: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not with_kwargs:
+            changed = hook(self, args)
+            if changed is None:
+                return args, kwargs
+            return (changed if isinstance(changed, tuple) else (changed,)), kwargs
+        changed = hook(self, args, kwargs)
+        if changed is None:
+            return args, kwargs
+        if not isinstance(changed, tuple) or len(changed) != 2:
+            raise RuntimeError(
+                f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed}."
+            )
+        return changed
+
+    def _call_remaining(self, called: set[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Calls the hooks that asked to be called even if `forward` fails."""
+        for number, (hook, with_kwargs, always) in tuple(self._forward_hooks.items()):
+            if always and number not in called:
+                try:
+                    hook(self, args, kwargs, None) if with_kwargs else hook(self, args, None)
+                except Exception as error:
+                    warnings.warn(
+                        "forward hook with ``always_call=True`` raised an exception that was silenced as "
+                        f"another error was raised in forward: {error}",
+                        stacklevel=4,
+                    )
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -120,13 +159,20 @@ class Module(StateDict):
         return register(self._forward_pre_hooks, (hook, with_kwargs), prepend)  # type: ignore[arg-type]
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
     ) -> RemovableHandle:
         """Calls `hook(module, args, output)` after `forward`; what it returns, unless None, is the output.
 
-        With `with_kwargs` it is called as `hook(module, args, kwargs, output)`.
+        With `with_kwargs` it is called as `hook(module, args, kwargs, output)`; with `always_call` also,
+        with None as output, when `forward` raises.
         """
-        return register(self._forward_hooks, (hook, with_kwargs), prepend)  # type: ignore[arg-type]
+        entry: Any = (hook, with_kwargs, always_call)
+        return register(self._forward_hooks, entry, prepend)
 
     # -- registration ------------------------------------------------------------------------------------
 
@@ -196,12 +242,16 @@ class Module(StateDict):
             self._registered("_parameters", "parameters")
             self._forget(name, "_parameters")
             self.register_parameter(name, value)
+        elif isinstance(value, Module | Buffer) and name in self.__dict__.get("_parameters", ()):
+            self._replace_registered(name, value)  # refuses: a parameter would vanish unseen
         elif isinstance(value, Module):
             modules = self._registered("_modules", "module")
             self._forget(name, "_modules")
             modules[name] = value
         elif isinstance(value, Buffer):
             self._registered("_buffers", "buffer")
+            if name in self.__dict__["_modules"]:
+                self._replace_registered(name, value)  # refuses, likewise
             self._forget(name, "_buffers")
             self.register_buffer(name, value, value.persistent)
         elif not self._replace_registered(name, value):
@@ -362,6 +412,26 @@ class Module(StateDict):
             module = child
         return module
 
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Puts a module in the place with the dotted name `target`.
+
+        Args:
+            target: the name; all but its last part must exist.
+            module: what comes there.
+            strict: whether there must be a module of that name already.
+        """
+        path, _, name = target.rpartition(".")
+        if not name:
+            raise ValueError("Cannot set the submodule without a target name!")
+        parent = self.get_submodule(path)
+        if strict and not hasattr(parent, name):
+            raise AttributeError(f"{type(parent).__name__} has no attribute `{name}`")
+        if hasattr(parent, name) and not isinstance(getattr(parent, name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        if not isinstance(module, Module):
+            raise ValueError(f'"module" is not an nn.Module, found {_type_name(module)}')
+        setattr(parent, name, module)
+
     def _get_member(self, target: str, field: str, what: str) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
@@ -420,44 +490,48 @@ class Module(StateDict):
             else:
                 parameter.grad = gradient.detach().zero_()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
-        """Replaces the values of all parameters, gradients and buffers by `fn` of them."""
-        for module in self.children():
-            module._apply(fn)
-        for name, parameter in self._parameters.items():
-            if parameter is None:
-                continue
-            with no_grad():
-                data = fn(parameter.data)
-            if data.dtype == parameter.dtype and data.shape == parameter.shape:
-                parameter.data = data
-                continue
-            # Another dtype needs other memory, and so another Parameter: optimizers are made after this.
-            converted = type(parameter)(data, parameter.requires_grad)
-            if parameter.grad is not None:
-                converted.grad = fn(parameter.grad.detach())
-            self._parameters[name] = converted
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Replaces the values of all parameters, gradients and buffers by `fn` of them.
+
+        The parameters stay the same objects, so that ties, hooks and optimizers keep hold of them.
+        """
+        if recurse:
+            for module in self.children():
+                module._apply(fn)
+        for parameter in self._parameters.values():
+            if parameter is not None:
+                _convert(parameter, fn)
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 self._buffers[name] = fn(buffer)
         return self
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(
+        self,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        tensor: Tensor | None = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+        memory_format: Any = None,
+    ) -> Self:
         """Converts floating-point parameters and buffers to a dtype, in place; returns the module.
 
         Args:
+            args: device, dtype or tensor by position, in PyTorch's orders.
             device: only "cpu" exists.
             dtype: a floating-point dtype; integer buffers keep theirs.
             tensor: a tensor whose dtype is taken.
+            non_blocking, copy, memory_format: accepted for compatibility; without effect.
 
         Example:
             >>> import firesteel as torch
             >>> torch.nn.Linear(2, 2).to(torch.float64).weight.dtype
             torch.float64
         """
-        dtype = kwargs.get("dtype")
-        _check_device(kwargs.get("device"))
-        for value in (*args, kwargs.get("tensor")):
+        _check_device(device)
+        for value in (*args, tensor):
             if isinstance(value, _DType):
                 dtype = value
             elif isinstance(value, Tensor):
@@ -469,6 +543,11 @@ class Module(StateDict):
         if not dtype.is_floating_point:
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}")
         return self._to_float(dtype)
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Replaces all parameters and buffers by tensors whose values are left to chance."""
+        _check_device(device)
+        return self._apply(empty_like, recurse=recurse)
 
     def _to_float(self, dtype: Any) -> Self:
         return self._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)

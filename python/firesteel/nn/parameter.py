@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from firesteel._core import Tensor, empty
@@ -46,10 +47,11 @@ class Parameter(Tensor):
             return result
         result = type(self)(self.data.clone(), self.requires_grad)
         memo[id(self)] = result
+        result.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return result
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild_parameter, (self.data, self.requires_grad)
+        return _rebuild_parameter, (self.data, self.requires_grad), self.__dict__ or None
 
 
 class Buffer(Tensor):
@@ -85,7 +87,8 @@ class Buffer(Tensor):
             return result
         result = type(self)(self.data.clone(), persistent=self.persistent)
         memo[id(self)] = result
+        result.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return result
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _rebuild_buffer, (self.data, self.persistent)
+        return _rebuild_buffer, (self.data, self.persistent), self.__dict__ or None

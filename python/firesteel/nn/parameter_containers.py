@@ -16,12 +16,14 @@ def _as_parameter(value: Any) -> Any:
     return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
 
 
-def _described(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"Object of type: {type(value).__name__}"
+def _described(value: Any, type_name: str) -> str:
     size = "x".join(str(n) for n in value.shape)
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
-    return f"{kind} containing: [{value.dtype} of size {size}]"
+    return f"{kind} containing: [{type_name} of size {size}]"
+
+
+def _of_other_type(value: Any) -> str:
+    return f"Object of type: {type(value).__name__}"
 
 
 class ParameterList(Module):
@@ -82,9 +84,12 @@ class ParameterList(Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
 
-    def __repr__(self) -> str:
-        lines = [f"    ({i}): {_described(value)}" for i, value in enumerate(self)]
-        return "ParameterList(" + "\n".join(["", *lines, ""] if lines else []) + ")"
+    def extra_repr(self) -> str:
+        return "\n".join(
+            f"  ({i}): "
+            + (_described(value, str(value.dtype)) if isinstance(value, Tensor) else _of_other_type(value))
+            for i, value in enumerate(self)
+        )
 
 
 class ParameterDict(Module):
@@ -119,8 +124,10 @@ class ParameterDict(Module):
             )
         if key not in self._keys and hasattr(type(self), key):
             raise KeyError(f"attribute '{key}' already exists")
-        self._keys[key] = None
+        if key not in self._keys:
+            super()._check_name("parameter", key, self._parameters)
         setattr(self, key, _as_parameter(value))
+        self._keys[key] = None
 
     def __delitem__(self, key: str) -> None:
         del self._keys[key]
@@ -168,9 +175,48 @@ class ParameterDict(Module):
         for key, value in pairs:
             self[key] = value
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self._keys))
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ror__(self, other: ParameterDict) -> ParameterDict:
+        joined = other.copy()
+        joined.update(self)
+        return joined
+
+    def __ior__(self, other: ParameterDict) -> Self:
+        self.update(other)
+        return self
+
+    def copy(self) -> ParameterDict:
+        """Returns another dictionary of the same parameters."""
+        return ParameterDict(dict(self.items()))
+
+    def popitem(self) -> tuple[str, Any]:
+        """Removes the last parameter and returns it with its name."""
+        key = next(reversed(self))
+        return key, self.pop(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Returns the parameter `key`, after adding `default` where there is none."""
+        if key not in self._keys:
+            self[key] = default
+        return self[key]
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Returns a dictionary with `default` under every key."""
+        return ParameterDict((key, default) for key in keys)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")
 
-    def __repr__(self) -> str:
-        lines = [f"  ({key}): {_described(value)}" for key, value in self.items()]
-        return "ParameterDict(" + "\n".join(["", *lines, ""] if lines else []) + ")"
+    def extra_repr(self) -> str:
+        return "\n".join(
+            f"  ({key}): "
+            + (_described(value, value.type()) if isinstance(value, Tensor) else _of_other_type(value))
+            for key, value in self.items()
+        )

@@ -1,35 +1,22 @@
-"""Pooling layers: one value for every window of an image."""
+"""Pooling layers: one value for every window of an image or a sequence."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from firesteel._core import Tensor, avg_pool2d, max_pool2d
+from firesteel._core import Tensor, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 
-from .functional import adaptive_avg_pool2d
 from .module import Module
 
 Size = int | tuple[int, int]
 
 
-class MaxPool2d(Module):
-    """Takes the maximum of every window.
+def _single(value: int | tuple[int]) -> tuple[int]:
+    return (value,) if isinstance(value, int) else value
 
-    y[n, c, i, j] = max over k, l of x[n, c, i * stride + k, j * stride + l].
 
-    Args:
-        kernel_size: extent of the window, one number or a pair.
-        stride: step between windows; None is the kernel size.
-        padding: what is added at all sides, as minus infinity.
-        dilation: distance between two elements of a window.
-        return_indices: whether to return the places of the maxima too.
-        ceil_mode: whether windows may reach over the end.
-
-    Example:
-        >>> import firesteel as torch
-        >>> torch.nn.MaxPool2d(2)(torch.arange(4.0).view(1, 1, 2, 2))
-        tensor([[[[3.]]]])
-    """
+class _MaxPool(Module):
+    """What max poolings of any number of dimensions share."""
 
     def __init__(
         self,
@@ -48,6 +35,55 @@ class MaxPool2d(Module):
         self.return_indices = return_indices
         self.ceil_mode = ceil_mode
 
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class MaxPool1d(_MaxPool):
+    """Takes the maximum of every window of a sequence (N, C, L) or (C, L); see `MaxPool2d`.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.MaxPool1d(2)(torch.arange(4.0).view(1, 1, 4))
+        tensor([[[1., 3.]]])
+    """
+
+    def forward(self, input: Tensor) -> Any:
+        if self.return_indices:
+            return max_pool1d(
+                input,
+                self.kernel_size,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.ceil_mode,
+                return_indices=True,
+            )
+        return max_pool1d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+
+class MaxPool2d(_MaxPool):
+    """Takes the maximum of every window.
+
+    y[n, c, i, j] = max over k, l of x[n, c, i * stride + k, j * stride + l].
+
+    Args:
+        kernel_size: extent of the window, one number or a pair.
+        stride: step between windows; None is the kernel size.
+        padding: what is added at all sides, as minus infinity.
+        dilation: distance between two elements of a window.
+        return_indices: whether to return the places of the maxima too.
+        ceil_mode: whether windows may reach over the end.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.MaxPool2d(2)(torch.arange(4.0).view(1, 1, 2, 2))
+        tensor([[[[3.]]]])
+    """
+
     def forward(self, input: Tensor) -> Any:
         if self.return_indices:
             return max_pool2d(
@@ -61,11 +97,38 @@ class MaxPool2d(Module):
             )
         return max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+
+class AvgPool1d(Module):
+    """Takes the mean of every window of a sequence (N, C, L) or (C, L); see `AvgPool2d`.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.AvgPool1d(2)(torch.arange(4.0).view(1, 1, 4))
+        tensor([[[0.5000, 2.5000]]])
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] | None = None,
+        padding: int | tuple[int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = _single(kernel_size)
+        self.stride = _single(stride if stride is not None else kernel_size)
+        self.padding = _single(padding)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def forward(self, input: Tensor) -> Tensor:
+        return avg_pool1d(
+            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
         )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class AvgPool2d(Module):

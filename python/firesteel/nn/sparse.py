@@ -6,7 +6,7 @@ from typing import Any
 
 from firesteel._core import Tensor, embedding, empty
 
-from . import init
+from . import functional, init
 from .module import Module
 from .parameter import Parameter
 
@@ -18,7 +18,10 @@ class Embedding(Module):
         num_embeddings: rows of the table; indices are integers from 0 to `num_embeddings - 1`.
         embedding_dim: length of a vector.
         padding_idx: a row that starts as zeros and gets no gradient.
-        max_norm, norm_type, scale_grad_by_freq, sparse: as in PyTorch; only their defaults are supported.
+        max_norm: vectors that are looked up and have a larger norm are first scaled down to it, in place.
+        norm_type: the p of that norm.
+        scale_grad_by_freq: whether a vector's gradient is divided by how often it is looked up in a batch.
+        sparse: must be False: gradients are dense.
         _weight: the table, instead of normally distributed numbers.
         _freeze: whether the table is not trained.
         device: only "cpu" exists.
@@ -49,8 +52,8 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if max_norm is not None or scale_grad_by_freq or sparse:
-            raise NotImplementedError("Embedding: max_norm, scale_grad_by_freq and sparse are not supported")
+        if sparse:
+            raise RuntimeError("Embedding: sparse=True is not supported, gradients are dense; leave it False")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise AssertionError("Padding_idx must be within num_embeddings")
@@ -58,6 +61,10 @@ class Embedding(Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
+        self.max_norm = max_norm
+        self.norm_type = norm_type
+        self.scale_grad_by_freq = scale_grad_by_freq
+        self.sparse = sparse
         if _weight is None:
             table = empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
             self.weight = Parameter(table, requires_grad=not _freeze)
@@ -75,17 +82,52 @@ class Embedding(Module):
 
     @classmethod
     def from_pretrained(
-        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None, **kwargs: Any
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
     ) -> Embedding:
         """Makes a layer of a given table (rows, length), which is not trained unless `freeze` is False."""
         if embeddings.ndim != 2:
             raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
         rows, length = embeddings.shape
-        return cls(rows, length, padding_idx, _weight=embeddings, _freeze=freeze, **kwargs)
+        return cls(
+            rows,
+            length,
+            padding_idx,
+            max_norm,
+            norm_type,
+            scale_grad_by_freq,
+            sparse,
+            _weight=embeddings,
+            _freeze=freeze,
+        )
 
     def forward(self, input: Tensor) -> Tensor:
-        return embedding(input, self.weight, self.padding_idx)
+        if self.max_norm is None and not self.scale_grad_by_freq:
+            return embedding(input, self.weight, self.padding_idx)
+        return functional.embedding(
+            input,
+            self.weight,
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
 
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
-        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
+        if self.padding_idx is not None:
+            text += f", padding_idx={self.padding_idx}"
+        if self.max_norm is not None:
+            text += f", max_norm={self.max_norm}"
+        if self.norm_type != 2:
+            text += f", norm_type={self.norm_type}"
+        if self.scale_grad_by_freq:
+            text += ", scale_grad_by_freq=True"
+        return text

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .module import Module
 
 EXTRA_STATE = "_extra_state"
+# Where `load_state_dict` puts the list of what is to be copied once everything has been checked.
+_PENDING = "firesteel.pending"
 
 
 class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])):
@@ -32,6 +34,17 @@ class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpec
     __str__ = __repr__
 
 
+def _nothing() -> None:
+    """Puts no value anywhere: there is one that does not fit."""
+
+
+def _below(state: OrderedDict[str, Any], prefix: str) -> OrderedDict[str, Any]:
+    """The entries for a child, so that no module looks at all keys of the whole model."""
+    part: OrderedDict[str, Any] = OrderedDict((k, v) for k, v in state.items() if k.startswith(prefix))
+    part._metadata = state._metadata  # type: ignore[attr-defined]
+    return part
+
+
 def _quoted(keys: list[str]) -> str:
     return ", ".join(f'"{key}"' for key in keys)
 
@@ -44,7 +57,7 @@ class StateDict:
     _buffers: Register
     _modules: Register
     _non_persistent_buffers_set: set[str]
-    _state_dict_hooks: dict[int, Callable[..., Any]]
+    _state_dict_hooks: dict[int, tuple[Callable[..., Any], bool]]
     _state_dict_pre_hooks: dict[int, Callable[..., Any]]
     _load_state_dict_pre_hooks: dict[int, Callable[..., Any]]
     _load_state_dict_post_hooks: dict[int, Callable[..., Any]]
@@ -98,9 +111,12 @@ class StateDict:
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
-        for hook in tuple(self._state_dict_hooks.values()):
+        for hook, may_replace in tuple(self._state_dict_hooks.values()):
             result = hook(self, destination, prefix, local_metadata)
-            destination = destination if result is None else result
+            if result is not None:
+                if not may_replace:
+                    raise RuntimeError("state_dict post-hook must return None")
+                destination = result
         return destination
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -139,29 +155,36 @@ class StateDict:
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
-        metadata = getattr(state_dict, "_metadata", None) or {}
-        state: OrderedDict[str, Any] = OrderedDict(state_dict)
-        state._metadata = metadata  # type: ignore[attr-defined]
         missing: list[str] = []
         unexpected: list[str] = []
         errors: list[str] = []
+        pending: list[Callable[[], None]] = []
+        collected: list[StateDict] = []
 
-        def load(module: StateDict, prefix: str) -> None:
-            local_metadata = dict(metadata.get(prefix[:-1], {}))
+        def collect(module: StateDict, state: OrderedDict[str, Any], prefix: str) -> None:
+            local_metadata = dict(state._metadata.get(prefix[:-1], {}))  # type: ignore[attr-defined]
+            local_metadata[_PENDING] = pending
             if assign:
                 local_metadata["assign_to_params_buffers"] = True
             module._load_from_state_dict(state, prefix, local_metadata, True, missing, unexpected, errors)
             for name, child in module._modules.items():
                 if child is not None:
-                    load(child, f"{prefix}{name}.")
-            keys = _IncompatibleKeys(missing, unexpected)
+                    collect(child, _below(state, f"{prefix}{name}."), f"{prefix}{name}.")
+            collected.append(module)
+
+        state: OrderedDict[str, Any] = OrderedDict(state_dict)
+        state._metadata = getattr(state_dict, "_metadata", None) or {}  # type: ignore[attr-defined]
+        collect(self, state, "")
+        if not errors:  # what does not fit is said before anything is overwritten
+            for load in pending:
+                load()
+        keys = _IncompatibleKeys(missing, unexpected)
+        for module in collected:
             for hook in tuple(module._load_state_dict_post_hooks.values()):
                 if hook(module, keys) is not None:
                     raise AssertionError(
                         "a load_state_dict post-hook must change the keys in place, not return"
                     )
-
-        load(self, "")
         if strict:
             if unexpected:
                 errors.insert(0, f"Unexpected key(s) in state_dict: {_quoted(unexpected)}. ")
@@ -170,7 +193,7 @@ class StateDict:
         if errors:
             text = "\n\t".join(errors)
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{text}")
-        return _IncompatibleKeys(missing, unexpected)
+        return keys
 
     def _load_from_state_dict(
         self,
@@ -186,11 +209,16 @@ class StateDict:
         for hook in tuple(self._load_state_dict_pre_hooks.values()):
             hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         assign = local_metadata.get("assign_to_params_buffers", False)
+        pending = local_metadata.get(_PENDING)
         own = self._own_state()
         for name, tensor in own.items():
             key = prefix + name
             if key in state_dict:
-                self._load_tensor(name, tensor, key, state_dict[key], assign, error_msgs)
+                load = self._loading(name, tensor, key, state_dict[key], assign, error_msgs)
+                if pending is None:
+                    load()
+                else:
+                    pending.append(load)
             elif strict:
                 missing_keys.append(key)
         if self._has_extra_state():
@@ -210,15 +238,16 @@ class StateDict:
             return name in self._modules
         return name in own or (name == EXTRA_STATE and self._has_extra_state())
 
-    def _load_tensor(
+    def _loading(
         self, name: str, tensor: Tensor, key: str, value: Any, assign: bool, error_msgs: list[str]
-    ) -> None:
+    ) -> Callable[[], None]:
+        """Checks a value for one of this module's tensors and returns what puts it there."""
         if not isinstance(value, Tensor):
             error_msgs.append(
-                f'While copying the parameter named "{key}", expected a Tensor from the checkpoint '
-                f"but received {type(value)}"
+                f'While copying the parameter named "{key}", expected firesteel.Tensor or Tensor-like object '
+                f"from checkpoint but received {type(value)}"
             )
-            return
+            return _nothing
         if tensor.ndim == 0 and value.ndim == 1 and value.shape[0] == 1:
             value = value[0]  # scalars of old checkpoints have shape (1,)
         if value.shape != tensor.shape:
@@ -226,29 +255,58 @@ class StateDict:
                 f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, "
                 f"the shape in current model is {tensor.shape}."
             )
-            return
-        if not assign:
-            with no_grad():
-                tensor.copy_(value)
-        elif name in self._parameters:
-            is_parameter = isinstance(value, Parameter)
-            self._parameters[name] = value if is_parameter else Parameter(value, tensor.requires_grad)
-        else:
+            return _nothing
+
+        def load() -> None:
+            try:
+                if assign:
+                    self._assign(name, tensor, value)
+                else:
+                    with no_grad():
+                        tensor.copy_(value)
+            except Exception as error:
+                error_msgs.append(
+                    f'While copying the parameter named "{key}", whose dimensions in the model are '
+                    f"{tensor.size()} and whose dimensions in the checkpoint are {value.size()}, "
+                    f"an exception occurred : {error.args}."
+                )
+
+        return load
+
+    def _assign(self, name: str, tensor: Tensor, value: Tensor) -> None:
+        """Takes over a tensor of a checkpoint; whether it is trained stays as it is in the model."""
+        if name not in self._parameters:
             self._buffers[name] = value
+        elif isinstance(value, Parameter):
+            self._parameters[name] = value.requires_grad_(tensor.requires_grad)
+        else:
+            self._parameters[name] = Parameter(value, tensor.requires_grad)
 
     def register_state_dict_pre_hook(self, hook: Callable[[Any, str, bool], None]) -> RemovableHandle:
         """Calls `hook(module, prefix, keep_vars)` before the module's state is collected."""
         return register(self._state_dict_pre_hooks, hook)
 
-    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Calls `hook(module, state_dict, prefix, local_metadata)` after the state is collected."""
-        return register(self._state_dict_hooks, hook)
+    def register_state_dict_post_hook(self, hook: Callable[..., None]) -> RemovableHandle:
+        """Calls `hook(module, state_dict, prefix, local_metadata)` after the state is collected.
 
-    _register_state_dict_hook = register_state_dict_post_hook
+        It may change the dictionary in place, and returns None.
+        """
+        return register(self._state_dict_hooks, (hook, False))  # type: ignore[arg-type]
+
+    def _register_state_dict_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """As `register_state_dict_post_hook`; what the hook returns, unless None, replaces the dictionary."""
+        return register(self._state_dict_hooks, (hook, True))  # type: ignore[arg-type]
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Calls `hook(module, state_dict, prefix, local_metadata, strict, missing, unexpected, errors)`."""
         return register(self._load_state_dict_pre_hooks, hook)
+
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable[..., None], with_module: bool = False
+    ) -> RemovableHandle:
+        """As `register_load_state_dict_pre_hook`, without the module unless `with_module`."""
+        called = hook if with_module else lambda module, *args: hook(*args)
+        return register(self._load_state_dict_pre_hooks, called)
 
     def register_load_state_dict_post_hook(self, hook: Callable[[Module, Any], None]) -> RemovableHandle:
         """Calls `hook(module, incompatible_keys)` after loading; it may change the two lists in place."""

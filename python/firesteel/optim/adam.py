@@ -7,7 +7,7 @@ from typing import Any
 
 from firesteel._core import Tensor, _adam_step, float32, tensor, zeros_like
 
-from .optimizer import Optimizer, Params, _check_number, _check_unsupported
+from .optimizer import Optimizer, Params, _check_number, _check_options, _check_unsupported, _step_tensors
 
 
 class Adam(Optimizer):
@@ -58,6 +58,7 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
     ) -> None:
         _check_unsupported(type(self).__name__, capturable=capturable, differentiable=differentiable)
+        _check_options(lr, foreach, fused)
         _check_number(lr >= 0.0, "learning rate", lr)
         _check_number(eps >= 0.0, "epsilon value", eps)
         _check_number(0.0 <= betas[0] < 1.0, "beta parameter at index 0", betas[0])
@@ -77,6 +78,10 @@ class Adam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        _step_tensors(self.state)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Changes the parameters once; see `Optimizer.step`."""

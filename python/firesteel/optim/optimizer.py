@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from firesteel._core import Tensor
+import firesteel
+from firesteel._core import Tensor, float32, tensor
 from firesteel._hooks import RemovableHandle, register
 from firesteel.autograd.grad_mode import enable_grad
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
-
-
-class _Required:
-    def __repr__(self) -> str:
-        return "<required parameter>"
-
-
-required = _Required()
 
 
 def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +59,7 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-                f"but got {type(params).__name__}"
+                f"but got {params.type()}"
             )
         self.defaults = defaults
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -82,6 +76,10 @@ class Optimizer:
     def _init_hooks(self) -> None:
         self._optimizer_step_pre_hooks: dict[int, Callable[..., Any]] = {}
         self._optimizer_step_post_hooks: dict[int, Callable[..., Any]] = {}
+        self._optimizer_state_dict_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._optimizer_state_dict_post_hooks: dict[int, Callable[..., Any]] = {}
+        self._optimizer_load_state_dict_pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._optimizer_load_state_dict_post_hooks: dict[int, Callable[..., Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
@@ -151,11 +149,13 @@ class Optimizer:
         param_group["params"] = params
         if names:
             param_group["param_names"] = names
+        if self.param_groups and ("param_names" in param_group) != ("param_names" in self.param_groups[0]):
+            known, added = ("with", "without") if not names else ("without", "with")
+            raise ValueError(
+                f"all optimizer param groups should be with/without names. cannot add param group {added} "
+                f"names to the optimizer with groups {known} names"
+            )
         for name, default in self.defaults.items():
-            if default is required and name not in param_group:
-                raise ValueError(
-                    f"parameter group didn't specify a value of required optimization parameter {name}"
-                )
             param_group.setdefault(name, default)
         self.param_groups.append(param_group)
 
@@ -164,18 +164,24 @@ class Optimizer:
         for parameter in params:
             if not isinstance(parameter, Tensor):
                 raise TypeError(
-                    f"optimizer can only optimize Tensors, but one of the params is "
-                    f"{type(parameter).__name__}"
+                    "optimizer can only optimize Tensors, but one of the params is "
+                    f"{firesteel.typename(parameter)}"
                 )
             if not parameter.is_leaf and not getattr(parameter, "retains_grad", False):
                 raise ValueError("can't optimize a non-leaf Tensor")
         if len({id(p) for p in params}) != len(params):
-            raise ValueError("optimizer contains a parameter group with duplicate parameters")
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters; "
+                "in future, this will cause an error",
+                stacklevel=4,
+            )
         if any(id(p) in known for p in params):
             raise ValueError("some parameters appear in more than one parameter group")
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the options of the groups and the state by index of the parameter, ready to be saved."""
+        for hook in tuple(self._optimizer_state_dict_pre_hooks.values()):
+            hook(self)
         index: dict[int, int] = {}
         groups = []
         for group in self.param_groups:
@@ -185,7 +191,11 @@ class Optimizer:
             packed["params"] = [index[id(parameter)] for parameter in group["params"]]
             groups.append(packed)
         state = {index[id(k)] if isinstance(k, Tensor) else k: value for k, value in self.state.items()}
-        return {"state": state, "param_groups": groups}
+        packed_state: dict[str, Any] = {"state": state, "param_groups": groups}
+        for hook in tuple(self._optimizer_state_dict_post_hooks.values()):
+            changed = hook(self, packed_state)
+            packed_state = packed_state if changed is None else changed
+        return packed_state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over options and state from what `state_dict` returned; tensors are copied.
@@ -193,6 +203,10 @@ class Optimizer:
         Raises:
             ValueError: the groups do not have the same numbers of parameters.
         """
+        state_dict = dict(state_dict)  # hooks may change it, but not the caller's
+        for hook in tuple(self._optimizer_load_state_dict_pre_hooks.values()):
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -214,6 +228,8 @@ class Optimizer:
             else:
                 state[key] = copy.deepcopy(value)
         self.__setstate__({"state": state, "param_groups": groups})
+        for hook in tuple(self._optimizer_load_state_dict_post_hooks.values()):
+            hook(self)
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Calls `hook(optimizer, args, kwargs)` before every step; it may return new args and kwargs."""
@@ -224,6 +240,37 @@ class Optimizer:
         """Calls `hook(optimizer, args, kwargs)` after every step."""
         self._step_hooks = True
         return register(self._optimizer_step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(
+        self, hook: Callable[[Any], None], prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls `hook(optimizer)` before `state_dict` collects the state."""
+        return register(self._optimizer_state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls `hook(optimizer, state_dict)` on what `state_dict` returns; it may return another."""
+        return register(self._optimizer_state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls `hook(optimizer, state_dict)` before loading; it may return another state."""
+        return register(self._optimizer_load_state_dict_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Callable[[Any], None], prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls `hook(optimizer)` after loading."""
+        return register(self._optimizer_load_state_dict_post_hooks, hook, prepend)
+
+
+def _step_tensors(state: defaultdict[Any, Any]) -> None:
+    """Makes tensors of step counts that older checkpoints hold as numbers."""
+    for own in state.values():
+        if isinstance(own, dict) and "step" in own and not isinstance(own["step"], Tensor):
+            own["step"] = tensor(float(own["step"]), dtype=float32)
 
 
 def _fitted(parameter: Tensor, name: str, value: Any) -> Any:
@@ -238,6 +285,14 @@ def _fitted(parameter: Tensor, name: str, value: Any) -> Any:
 def _check_number(ok: bool | Tensor, name: str, value: Any) -> None:
     if not ok:
         raise ValueError(f"Invalid {name}: {value}")
+
+
+def _check_options(lr: Any, foreach: bool | None, fused: bool | None) -> None:
+    """Refuses a learning rate of several elements, and two implementations at once."""
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    if foreach and fused:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
 def _check_unsupported(optimizer: str, **options: bool) -> None:

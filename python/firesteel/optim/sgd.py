@@ -7,7 +7,7 @@ from typing import Any
 
 from firesteel._core import Tensor, _sgd_step
 
-from .optimizer import Optimizer, Params, _check_number, _check_unsupported
+from .optimizer import Optimizer, Params, _check_number, _check_options, _check_unsupported
 
 
 class SGD(Optimizer):
@@ -52,6 +52,7 @@ class SGD(Optimizer):
         fused: bool | None = None,
     ) -> None:
         _check_unsupported("SGD", differentiable=differentiable)
+        _check_options(lr, foreach, fused)
         _check_number(lr >= 0.0, "learning rate", lr)
         _check_number(momentum >= 0.0, "momentum value", momentum)
         _check_number(weight_decay >= 0.0, "weight_decay value", weight_decay)

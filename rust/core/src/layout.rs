@@ -338,7 +338,7 @@ pub fn normalize_dim(op: &str, dim: isize, rank: usize) -> Result<usize> {
     ensure!(
         (-limit..limit).contains(&dim),
         Index,
-        "{op}: Dimension out of range (expected to be in range of [{}, {}], but got {dim})",
+        "{op}: Dimension out of range (expected to be in range of [{}, {}], but got {dim}); use a dim in that range",
         -limit,
         limit - 1
     );

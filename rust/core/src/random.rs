@@ -6,14 +6,15 @@
 mod distributions;
 mod state;
 
-use std::cell::Cell;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::random::{self, Temper, STATE_WORDS};
 use crate::par;
 use crate::simd::dispatch;
 
-/// Seed of a generator that was given none.
+/// Seed of a [`Generator`] that was given none; the default generator starts at a [`fresh_seed`].
 pub const DEFAULT_SEED: u64 = 67_280_421_310_721;
 
 /// A stream of random numbers and its place in it.
@@ -97,24 +98,44 @@ impl Generator {
     }
 }
 
-/// The generator of everybody who brings none of their own.
+/// A seed that the system chooses: another one in every process, and at every call.
+pub fn fresh_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// The default generator that the process's threads share.
+static OF_PROCESS: LazyLock<Arc<Mutex<Generator>>> = LazyLock::new(|| {
+    par::at_fork(hold_for_fork, let_go_after_fork);
+    Arc::new(Mutex::new(Generator::new(fresh_seed())))
+});
+
+thread_local! {
+    /// The default generator of this thread, where it does not share the process's.
+    static OF_THREAD: RefCell<Option<Arc<Mutex<Generator>>>> = const { RefCell::new(None) };
+}
+
+/// The generator of everybody who brings none of their own: the calling thread's, if it was given one, else
+/// the one that the process's threads share.
 ///
 /// A forked child goes on with a copy of it, as in PyTorch.
-pub fn default_generator() -> &'static Mutex<Generator> {
-    static GENERATOR: LazyLock<Mutex<Generator>> = LazyLock::new(|| {
-        par::at_fork(hold_for_fork, let_go_after_fork);
-        Mutex::default()
-    });
-    &GENERATOR
+pub fn default_generator() -> Arc<Mutex<Generator>> {
+    OF_THREAD.with_borrow(Option::clone).unwrap_or_else(|| OF_PROCESS.clone())
+}
+
+/// Gives the calling thread a default generator of its own, so that what it draws depends on `seed` alone and
+/// leaves the other threads' numbers as they are.
+pub fn use_thread_generator(seed: u64) {
+    OF_THREAD.set(Some(Arc::new(Mutex::new(Generator::new(seed)))));
 }
 
 thread_local! {
     static HELD: Cell<Option<MutexGuard<'static, Generator>>> = const { Cell::new(None) };
 }
 
-/// While a process forks, nobody draws: the child has no thread that would unlock its copy.
+/// While a process forks, nobody draws from what its threads share: the child has no thread that would unlock
+/// its copy.
 extern "C" fn hold_for_fork() {
-    HELD.set(Some(default_generator().lock().unwrap_or_else(PoisonError::into_inner)));
+    HELD.set(Some(OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
 extern "C" fn let_go_after_fork() {

@@ -4,8 +4,9 @@
 mod pytorch;
 
 use firesteel::dtype::{bf16, f16, Element};
-use firesteel::random::{default_generator, Generator, DEFAULT_SEED};
+use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator, DEFAULT_SEED};
 use firesteel::Kind;
+use std::sync::Arc;
 
 fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -106,11 +107,28 @@ fn a_broken_state_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn the_default_generator_has_the_default_seed() {
-    let mut generator = default_generator().lock().unwrap();
-    assert_eq!(generator.initial_seed(), DEFAULT_SEED);
+fn the_default_generator_starts_anywhere_and_a_new_one_at_the_default_seed() {
+    assert_eq!(Generator::default().initial_seed(), DEFAULT_SEED);
+    assert_ne!(fresh_seed(), fresh_seed());
+    let generator = default_generator();
+    let mut generator = generator.lock().unwrap();
+    assert_ne!(generator.initial_seed(), DEFAULT_SEED);
     generator.manual_seed(0);
     assert_eq!(generator.random(), 2_357_136_044);
+}
+
+#[test]
+fn a_thread_with_a_generator_of_its_own_shares_nobody_elses() {
+    let of_process = default_generator();
+    let drawn = std::thread::spawn(move || {
+        assert!(Arc::ptr_eq(&default_generator(), &of_process));
+        use_thread_generator(0);
+        assert!(!Arc::ptr_eq(&default_generator(), &of_process));
+        let generator = default_generator();
+        let drawn = generator.lock().unwrap().random();
+        drawn
+    });
+    assert_eq!(drawn.join().unwrap(), 2_357_136_044);
 }
 
 #[test]

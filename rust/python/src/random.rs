@@ -5,7 +5,7 @@ use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
-use firesteel::random::{default_generator, Generator};
+use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator};
 use firesteel::{Array, DType, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -16,28 +16,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 ///
 /// A source of random numbers with a state of its own: PyTorch's numbers for the same seed.
 #[pyclass(frozen, name = "Generator", module = "firesteel", weakref)]
-pub struct PyGenerator(Source);
+pub struct PyGenerator(Option<Source>); // none: the default one of the thread that asks
 
+/// Where the numbers of one call come from.
 #[derive(Clone)]
-enum Source {
-    Default,
-    Own(Arc<Mutex<Generator>>),
+struct Source(Arc<Mutex<Generator>>);
+
+impl Default for Source {
+    fn default() -> Self {
+        Self(default_generator())
+    }
 }
 
 impl Source {
     fn lock(&self) -> MutexGuard<'_, Generator> {
-        match self {
-            Source::Default => default_generator().lock(),
-            Source::Own(generator) => generator.lock(),
-        }
-        .unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PyGenerator {
+    fn source(&self) -> Source {
+        self.0.clone().unwrap_or_default()
     }
 }
 
 type GeneratorArg<'a, 'py> = Option<&'a Bound<'py, PyGenerator>>;
 
 fn source(generator: GeneratorArg<'_, '_>) -> Source {
-    generator.map_or(Source::Default, |generator| generator.get().0.clone())
+    generator.map_or_else(Source::default, |generator| generator.get().source())
 }
 
 /// A seed as PyTorch takes it: 64 bits, negative ones counted from the end.
@@ -52,11 +58,6 @@ fn seed_of(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
         }
         Err(_) => Ok(int_of(seed)? as u64),
     }
-}
-
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn state_tensor(py: Python<'_>, source: &Source) -> PyResult<Out> {
@@ -82,36 +83,36 @@ impl PyGenerator {
     #[pyo3(signature = (device=None))]
     fn new(device: Option<&Bound<'_, PyAny>>) -> Self {
         let _ = device;
-        Self(Source::Own(Arc::new(Mutex::new(Generator::default()))))
+        Self(Some(Source(Arc::default())))
     }
 
     /// Starts the sequence of `seed`.
     fn manual_seed<'py>(slf: Bound<'py, Self>, seed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let seed = seed_of(seed)?;
-        slf.get().0.lock().manual_seed(seed);
+        slf.get().source().lock().manual_seed(seed);
         Ok(slf)
     }
 
     /// Starts the sequence of a seed that the system chooses, and returns it.
     fn seed(&self) -> u64 {
         let seed = fresh_seed();
-        self.0.lock().manual_seed(seed);
+        self.source().lock().manual_seed(seed);
         seed
     }
 
     /// The seed that the sequence was started with.
     fn initial_seed(&self) -> u64 {
-        self.0.lock().initial_seed()
+        self.source().lock().initial_seed()
     }
 
     /// The state as a uint8 tensor.
     fn get_state(&self, py: Python<'_>) -> PyResult<Out> {
-        state_tensor(py, &self.0)
+        state_tensor(py, &self.source())
     }
 
     /// Goes on from a state that `get_state` returned.
     fn set_state(&self, py: Python<'_>, new_state: &Bound<'_, PyTensor>) -> PyResult<()> {
-        restore(py, &self.0, new_state)
+        restore(py, &self.source(), new_state)
     }
 
     /// Always the CPU.
@@ -124,34 +125,41 @@ impl PyGenerator {
 /// manual_seed(seed) -> Generator: starts the default generator's sequence of `seed`.
 #[pyfunction]
 fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerator>> {
-    Source::Default.lock().manual_seed(seed_of(seed)?);
-    Py::new(py, PyGenerator(Source::Default))
+    Source::default().lock().manual_seed(seed_of(seed)?);
+    Py::new(py, PyGenerator(None))
 }
 
 /// seed() -> int: starts the default generator with a seed that the system chooses.
 #[pyfunction]
 fn seed() -> u64 {
     let seed = fresh_seed();
-    Source::Default.lock().manual_seed(seed);
+    Source::default().lock().manual_seed(seed);
     seed
 }
 
 /// initial_seed() -> int: the seed of the default generator.
 #[pyfunction]
 fn initial_seed() -> u64 {
-    Source::Default.lock().initial_seed()
+    Source::default().lock().initial_seed()
+}
+
+/// Gives the calling thread a default generator of its own, at the start of the sequence of `seed`.
+#[pyfunction]
+fn _use_thread_generator(seed: &Bound<'_, PyAny>) -> PyResult<()> {
+    use_thread_generator(seed_of(seed)?);
+    Ok(())
 }
 
 /// get_rng_state() -> Tensor: the default generator's state.
 #[pyfunction]
 fn get_rng_state(py: Python<'_>) -> PyResult<Out> {
-    state_tensor(py, &Source::Default)
+    state_tensor(py, &Source::default())
 }
 
 /// set_rng_state(new_state): sets the default generator's state.
 #[pyfunction]
 fn set_rng_state(py: Python<'_>, new_state: &Bound<'_, PyTensor>) -> PyResult<()> {
-    restore(py, &Source::Default, new_state)
+    restore(py, &Source::default(), new_state)
 }
 
 fn numel_of(shape: &[usize]) -> usize {
@@ -450,10 +458,11 @@ impl PyTensor {
 /// Adds the class and the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyGenerator>()?;
-    m.add("default_generator", Py::new(m.py(), PyGenerator(Source::Default))?)?;
+    m.add("default_generator", Py::new(m.py(), PyGenerator(None))?)?;
     m.add_function(wrap_pyfunction!(manual_seed, m)?)?;
     m.add_function(wrap_pyfunction!(seed, m)?)?;
     m.add_function(wrap_pyfunction!(initial_seed, m)?)?;
+    m.add_function(wrap_pyfunction!(_use_thread_generator, m)?)?;
     m.add_function(wrap_pyfunction!(get_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(set_rng_state, m)?)?;
     m.add_function(wrap_pyfunction!(rand, m)?)?;

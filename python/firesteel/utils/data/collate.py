@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
 from typing import Any
 
 import firesteel
@@ -14,7 +15,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
     Args:
         batch: samples of one structure. Tensors of one shape are stacked, NumPy arrays likewise; ints and
-            bools become an int64 or bool tensor, floats a float64 tensor; strings stay a list.
+            bools become an int64 or bool tensor, floats a float64 tensor; strings stay as they come.
 
     Returns:
         The same structure with batches in place of the samples (a tuple becomes a list, as in PyTorch).
@@ -30,14 +31,14 @@ def default_collate(batch: Sequence[Any]) -> Any:
     first = batch[0]
     if isinstance(first, Tensor):
         return firesteel.stack(list(batch), 0)
+    if isinstance(first, str | bytes):  # NumPy's strings too
+        return batch
     if type(first).__module__ == "numpy":
         return _collate_numpy(batch)
     if isinstance(first, float):
         return firesteel.tensor(batch, dtype=firesteel.float64)
     if isinstance(first, int):
         return firesteel.tensor(batch)
-    if isinstance(first, str | bytes):
-        return batch
     if isinstance(first, Mapping):
         return _rebuild_mapping(
             first, {key: default_collate([sample[key] for sample in batch]) for key in first}
@@ -86,18 +87,30 @@ def _is_text_array(value: Any) -> bool:
 
 
 def _rebuild_mapping(example: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
-    return _try_same_type(type(example), items)
+    """Keeps the mapping's type, and what it holds beside its items, as a defaultdict's default."""
+    if type(example) is dict:
+        return items
+    try:
+        if isinstance(example, MutableMapping):
+            filled = copy.copy(example)
+            filled.update(items)
+            return filled
+        return type(example)(items)  # type: ignore[call-arg]
+    except TypeError:
+        return items
 
 
 def _rebuild_sequence(example: Sequence[Any], items: list[Any]) -> Any:
+    """Keeps the sequence's type if it can be made from its items (``range`` and the like cannot)."""
     if isinstance(example, tuple):
         return type(example)(*items) if hasattr(example, "_fields") else items
-    return _try_same_type(type(example), items)
-
-
-def _try_same_type(make: Callable[[Any], Any], items: Any) -> Any:
-    """Keeps the container's type if it can be made from its items (``range`` and the like cannot)."""
+    if type(example) is list:
+        return items
     try:
-        return make(items)
+        if isinstance(example, MutableSequence):
+            filled = copy.copy(example)
+            filled[:] = items
+            return filled
+        return type(example)(items)  # type: ignore[call-arg]
     except TypeError:
         return items

@@ -10,16 +10,19 @@ from firesteel._core import Generator
 
 from .collate import default_collate, default_convert
 from .dataset import Dataset, IterableDataset
-from .fetch import batch_reader
+from .fetch import batch_reader, without_stop_iteration
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 
 T_co = TypeVar("T_co", covariant=True)
+
+_FIXED = frozenset({"batch_sampler", "batch_size", "dataset", "drop_last", "persistent_workers", "sampler"})
 
 
 class DataLoader(Generic[T_co]):
     """Iterates over a dataset in batches.
 
-    With the same seed the batches are those of PyTorch, in the same order.
+    With the same seed the batches are those of PyTorch, in the same order. What a dataset itself draws at
+    random in workers depends on the seed, too, but is read by threads with a generator each.
 
     Args:
         dataset: what to read: a :class:`Dataset` or an :class:`IterableDataset`.
@@ -28,8 +31,10 @@ class DataLoader(Generic[T_co]):
         sampler: the order of the indices, instead of ``shuffle``.
         batch_sampler: lists of indices, instead of ``batch_size``, ``shuffle``, ``sampler``, ``drop_last``.
         num_workers: 0 reads in the loop itself; more reads ahead in that many background threads. They keep
-            the order, share this process's memory and its random generator, and overlap wherever a
-            dataset waits or computes without Python's lock. An :class:`IterableDataset` is read by one.
+            the order, share this process's memory, and overlap wherever a dataset waits or computes
+            without Python's lock. Batch i is read by worker i modulo ``num_workers``, whose default
+            generator is seeded with the loader's seed plus its number. An :class:`IterableDataset` is read
+            by one. Python's exit does not wait for them.
         collate_fn: makes a batch of a list of samples (default :func:`default_collate`).
         pin_memory: accepted for compatibility; without effect on CPUs.
         drop_last: leave out the last batch when it is shorter.
@@ -52,6 +57,8 @@ class DataLoader(Generic[T_co]):
         tensor([2, 3])
         tensor([4])
     """
+
+    _initialized = False
 
     def __init__(
         self,
@@ -76,6 +83,9 @@ class DataLoader(Generic[T_co]):
     ) -> None:
         _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
         self.dataset = dataset
+        self.multiprocessing_context = multiprocessing_context
+        self.pin_memory_device = pin_memory_device
+        self.in_order = in_order
         self.num_workers = num_workers
         self.prefetch_factor = 2 if prefetch_factor is None and num_workers > 0 else prefetch_factor
         self.pin_memory = pin_memory
@@ -110,6 +120,16 @@ class DataLoader(Generic[T_co]):
             default_collate if batching else default_convert
         )
         self._kept_iterator: Any = None
+        self._initialized = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A change would reach neither the samplers made from it nor a running iterator.
+        if self._initialized and name in _FIXED:
+            raise ValueError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized; "
+                "make a new DataLoader"
+            )
+        super().__setattr__(name, value)
 
     def _default_sampler(self, shuffle: bool | None) -> Iterable[Any]:
         if self._is_iterable:
@@ -152,8 +172,9 @@ class DataLoader(Generic[T_co]):
             return self._iterable_reader()
         if self.batch_sampler is not None:
             return batch_reader(self.dataset, self.collate_fn)
-        dataset, convert = self.dataset, self.collate_fn
-        return lambda index: convert(dataset[index])
+        convert = self.collate_fn
+        read = without_stop_iteration(self.dataset, self.dataset.__getitem__)
+        return lambda index: convert(read(index))
 
     def _iterable_reader(self) -> Callable[[Any], Any]:
         samples: Iterator[Any] = iter(self.dataset)

@@ -79,6 +79,41 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         return int(self.tensors[0].size(0))
 
 
+class StackDataset(Dataset[Any]):
+    """Datasets of one length side by side; sample ``i`` is the tuple, or the dict, of their samples ``i``.
+
+    Args:
+        args: datasets, for samples that are tuples.
+        kwargs: datasets by name, for samples that are dicts.
+
+    Raises:
+        ValueError: if the lengths differ, there is no dataset, or there are both kinds of arguments.
+
+    Example:
+        >>> StackDataset(x=range(3), y="abc")[1]
+        {'x': 1, 'y': 'b'}
+    """
+
+    datasets: tuple[Any, ...] | dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("StackDataset: give datasets either by position or by name, and at least one")
+        self.datasets = args or kwargs
+        lengths = [len(dataset) for dataset in (args or kwargs.values())]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"StackDataset: Size mismatch between datasets: {lengths}")
+        self._length = lengths[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple(dataset[index] for dataset in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
+
+
 class ConcatDataset(Dataset[T_co]):
     """Several datasets, one after the other.
 
@@ -187,7 +222,8 @@ def random_split(
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
         sizes = _sizes_of_fractions(total, lengths)
     else:
-        sizes = [length for length in lengths if isinstance(length, int)]
+        # NumPy's integers are integers, too.
+        sizes = [int(length) for length in lengths if length == int(length)]
     if sum(sizes) != total or len(sizes) != len(lengths):
         raise ValueError(
             f"random_split: lengths {list(lengths)} must add up to the {total} samples of the dataset or to 1"

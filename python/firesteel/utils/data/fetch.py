@@ -21,9 +21,14 @@ def batch_reader(dataset: Dataset[Any], collate: Callable[[Any], Any]) -> Callab
         collate: makes a batch of a list of samples.
     """
 
-    def read(indices: Indices) -> Any:
+    def samples(indices: Indices) -> Any:
         read_many = getattr(dataset, "__getitems__", None)
-        return collate(read_many(indices) if callable(read_many) else [dataset[i] for i in indices])
+        return read_many(indices) if callable(read_many) else [dataset[i] for i in indices]
+
+    read_samples = without_stop_iteration(dataset, samples)
+
+    def read(indices: Indices) -> Any:
+        return collate(read_samples(indices))
 
     rows = _row_reader(dataset) if collate is default_collate else None
     if rows is None:
@@ -34,6 +39,21 @@ def batch_reader(dataset: Dataset[Any], collate: Callable[[Any], Any]) -> Callab
         return rows(indices) if all(type(i) is int for i in indices) else read(indices)
 
     return read_rows
+
+
+def without_stop_iteration(dataset: Dataset[Any], read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns `read` with StopIteration as an error: it would end the epoch and lose the rest unseen."""
+
+    def checked(key: Any) -> Any:
+        try:
+            return read(key)
+        except StopIteration as error:
+            raise RuntimeError(
+                f"DataLoader: {type(dataset).__name__} raised StopIteration for {key}; "
+                "raise IndexError where there is no such sample"
+            ) from error
+
+    return checked
 
 
 def _row_reader(dataset: Dataset[Any]) -> Callable[[Indices], Any] | None:

@@ -51,7 +51,8 @@ class RandomSampler(Sampler[int]):
             per iteration.
 
     Raises:
-        ValueError: if ``num_samples`` is not positive or ``replacement`` is not a bool.
+        ValueError: if ``num_samples`` is not positive.
+        TypeError: if ``replacement`` is not a bool.
 
     Example:
         >>> import firesteel

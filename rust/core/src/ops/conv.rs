@@ -280,21 +280,24 @@ fn check(
     ensure!(
         x.rank() == spatial + 2 || x.rank() == spatial + 1,
         Shape,
-        "{op}: Expected {}D (unbatched) or {}D (batched) input to {op}, but got input of size: {n:?}",
+        "{op}: Expected {}D (unbatched) or {}D (batched) input to {op}, but got input of size: {n:?}; \
+             unsqueeze or reshape it",
         spatial + 1,
         spatial + 2
     );
     ensure!(
         weight.rank() == spatial + 2,
         Shape,
-        "{op}: expected a {}-dimensional weight (out_channels, in_channels / groups, kernel), got shape {c:?}",
+        "{op}: expected a {}-dimensional weight (out_channels, in_channels / groups, kernel), got shape {c:?}; \
+             reshape it",
         spatial + 2
     );
     check_options(op, options, spatial)?;
     ensure!(
         !n[n.len() - spatial..].contains(&0),
         Shape,
-        "{op}: Only zero batch or zero channel inputs are supported, but got input shape: {n:?}"
+        "{op}: Only zero batch or zero channel inputs are supported, but got input shape: {n:?}; \
+             pad it first"
     );
     check_channels(op, n[n.len() - spatial - 1], n, c, options.groups)?;
     ensure!(!c[2..].contains(&0), Shape, "{op}: kernel size {:?} has a zero; use at least 1", &c[2..]);
@@ -332,14 +335,14 @@ fn check_channels(op: &str, channels: usize, n: &[usize], c: &[usize], groups: u
         c[1].checked_mul(groups) == Some(channels),
         Shape,
         "{op}: Given groups={groups}, weight of size {c:?}, expected input {n:?} to have {} channels, but got \
-         {channels} channels instead",
+         {channels} channels instead; change groups, or the number of channels of one of them",
         c[1].saturating_mul(groups)
     );
     ensure!(
         c[0] > 0 && c[0] % groups == 0,
         Shape,
         "{op}: Given groups={groups}, expected weight to be at least {groups} at dimension 0 and divisible by it, \
-         but got weight of size {c:?} instead"
+         but got weight of size {c:?} instead; use other groups"
     );
     Ok(())
 }
@@ -349,7 +352,7 @@ fn check_bias(op: &str, bias: &Tensor, channels: usize, weight: &[usize]) -> Res
         bias.rank() == 1 && bias.numel() == channels,
         Shape,
         "{op}: Given weight of size {weight:?}, expected bias to be 1-dimensional with {channels} elements, but got \
-         bias of size {:?} instead",
+         bias of size {:?} instead; give one number per output channel",
         bias.shape()
     );
     Ok(())
@@ -379,7 +382,7 @@ fn check_window(op: &str, conv: &Conv) -> Result<()> {
             Shape,
             "{op}: Calculated padded input size per channel: {padded} at dim {dim} of {planes:?} (padding \
              {padding:?}). Kernel size: {kernel:?} (dilation {dilation:?}). Kernel size can't be greater than actual \
-             input size"
+             input size; use a smaller kernel or more padding"
         );
     }
     Ok(())
@@ -408,7 +411,7 @@ fn transposed(
             output_padding[dim] < stride[dim].max(dilation[dim]),
             Value,
             "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
-             {output_padding:?}, stride {stride:?}, dilation {dilation:?}"
+             {output_padding:?}, stride {stride:?}, dilation {dilation:?}; use a smaller one"
         );
         let (near, cut) =
             if output_padding[dim] < stride[dim] { (output_padding[dim], padding[dim]) } else { (0, 0) };
@@ -418,7 +421,7 @@ fn transposed(
         ensure!(
             n[2 + dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
             Shape,
-            "{op}: input {n:?}, weight {weight:?} and padding {padding:?} leave no output"
+            "{op}: input {n:?}, weight {weight:?} and padding {padding:?} leave no output; use less padding"
         );
         x.push(whole + near - 2 * cut);
     }
@@ -491,7 +494,8 @@ impl Tensor {
         ensure!(
             options.stride == [1, 1],
             Value,
-            "{op}: padding='same' is not supported for strided convolutions, stride is {:?}",
+            "{op}: padding='same' is not supported for strided convolutions, stride is {:?}; \
+             use a stride of 1 or give the padding in numbers",
             options.stride
         );
         let kernel = plane(weight.shape());
@@ -527,7 +531,8 @@ impl Tensor {
             n.len() == 4 && c.len() == 4 && n[1] == c[0] && c[0] % groups == 0 && !c[2..].contains(&0),
             Shape,
             "{op}: Given transposed=1, groups={groups}, weight of size {c:?}, expected 4-D input {n:?} with {} \
-             channels, divisible by groups",
+             channels, divisible by groups; \
+             change groups, or the number of channels of one of them",
             c.first().copied().unwrap_or(0)
         );
         check_dtypes(op, self, weight, bias)?;

@@ -14,7 +14,8 @@ fn mask_like(x: &Tensor, p: f64) -> Result<Tensor> {
     }
     let layout = x.array().layout().like();
     let mut mask = Array::empty(&[x.numel()], compute_dtype(x.dtype()))?;
-    let mut generator = default_generator().lock().unwrap_or_else(PoisonError::into_inner);
+    let generator = default_generator();
+    let mut generator = generator.lock().unwrap_or_else(PoisonError::into_inner);
     dispatch_float!(mask.dtype(), "dropout", T => generator.dropout_mask::<T>(mask.slice_mut(), p));
     drop(generator);
     Ok(Tensor::constant(mask.to_dtype(x.dtype())?.with_layout(layout)))
@@ -24,7 +25,7 @@ fn check(x: &Tensor, p: f64, training: bool) -> Result<()> {
     ensure!(
         (0.0..=1.0).contains(&p),
         Value,
-        "dropout: dropout probability has to be between 0 and 1, but got {p}"
+        "dropout: dropout probability has to be between 0 and 1, but got {p}; use a share"
     );
     ensure!(
         x.dtype().is_float() || p == 0.0 || p == 1.0 || !training,

@@ -49,7 +49,7 @@ fn parse(equation: &str) -> Result<(Vec<Subscripts>, Option<Subscripts>)> {
             }
             _ => bail!(
                 Value,
-                "einsum: invalid subscript given at index {at} in the equation string {equation:?}, subscripts \
+                "einsum: invalid subscript given at index {at} in the equation string {equation:?}; subscripts \
                  must be in [a-zA-Z], with ',' between operands, at most one '...' in each, and one '->'"
             ),
         }
@@ -78,7 +78,7 @@ fn ellipsis_spans(sides: &[Subscripts], operands: &[&Tensor]) -> Result<Vec<usiz
             fits,
             Shape,
             "einsum: the number of subscripts in the equation ({named}) {} the number of dimensions ({}) for \
-             operand {i} of shape {:?}{}",
+             operand {i} of shape {:?}{}; give one letter per dim",
             if side.ellipsis.is_some() { "is more than" } else { "does not match" },
             x.rank(),
             x.shape(),
@@ -102,12 +102,13 @@ fn output_labels(output: Option<&Subscripts>, inputs: &[Labels], span: usize) ->
         ensure!(
             !output.labels[..i].contains(&label),
             Value,
-            "einsum: output subscript {name} appears more than once in the output"
+            "einsum: output subscript {name} appears more than once in the output; name it once"
         );
         ensure!(
             count(label) > 0,
             Value,
-            "einsum: output subscript {name} does not appear in the equation for any input operand"
+            "einsum: output subscript {name} does not appear in the equation for any input operand; \
+             leave it out, or name it in an operand"
         );
     }
     Ok(expand(output, span, span))
@@ -125,7 +126,7 @@ fn check_extents(inputs: &[Labels], operands: &[&Tensor], span: usize) -> Result
                     *first == extent,
                     Shape,
                     "einsum: subscript {name} is repeated for operand {i} but the sizes don't match, \
-                     {extent} != {first}"
+                     {extent} != {first}; use two letters"
                 );
             }
             own.push((label, extent));
@@ -133,7 +134,7 @@ fn check_extents(inputs: &[Labels], operands: &[&Tensor], span: usize) -> Result
                 seen[label] == extent || seen[label] == 1 || extent == 1,
                 Shape,
                 "einsum: subscript {name} has size {extent} for operand {i} which does not broadcast with \
-                 previously seen size {}",
+                 previously seen size {}; use two letters, or expand one of the operands",
                 seen[label]
             );
             if extent != 1 {
@@ -249,11 +250,16 @@ impl Tensor {
     /// broadcast; without `->` the labels that appear once are kept, in alphabetic order.
     pub fn einsum(equation: &str, operands: &[&Tensor]) -> Result<Tensor> {
         let (sides, output) = parse(equation)?;
-        ensure!(!operands.is_empty(), Value, "einsum: must provide at least one operand");
+        ensure!(
+            !operands.is_empty(),
+            Value,
+            "einsum: must provide at least one operand; give a tensor for each part of the equation"
+        );
         ensure!(
             sides.len() == operands.len(),
             Value,
-            "einsum: {} subscripts provided ({}) than operands ({}): {equation:?}",
+            "einsum: {} subscripts provided ({}) than operands ({}): {equation:?}; \
+             separate one part per operand by commas",
             if sides.len() > operands.len() { "more" } else { "fewer" },
             sides.len(),
             operands.len()
@@ -283,7 +289,8 @@ impl Tensor {
         ensure!(
             dims[0].len() == dims[1].len(),
             Shape,
-            "tensordot: both dimension lists should have same length, but got {:?} and {:?}",
+            "tensordot: both dimension lists should have same length, but got {:?} and {:?}; \
+             name as many dims of each",
             dims[0],
             dims[1]
         );
@@ -296,14 +303,14 @@ impl Tensor {
             ensure!(
                 !ours[..i].contains(&d) && !theirs[..i].contains(&e),
                 Value,
-                "tensordot: a dim appears multiple times in {:?}",
+                "tensordot: a dim appears multiple times in {:?}; name it once",
                 dims
             );
             ensure!(
                 self.shape()[d] == other.shape()[e],
                 Shape,
                 "tensordot: contracted dimensions need to match, but first has size {} in dim {d} and second \
-                 has size {} in dim {e}",
+                 has size {} in dim {e}; name dims of one size",
                 self.shape()[d],
                 other.shape()[e]
             );

@@ -133,7 +133,7 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
     ensure!(
         matches!(index.dtype(), DType::I64 | DType::I32),
         DType,
-        "{op}(): Expected dtype int64 for index, not {}; convert it with .long()",
+        "{op}: Expected dtype int64 for index, not {}; convert it with .long()",
         index.dtype()
     );
     let dim = normalize_dim(op, dim, x.rank())?;
@@ -144,7 +144,7 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
     ensure!(
         x.rank() == index.rank(),
         Shape,
-        "{op}(): Index tensor must have the same number of dimensions as self tensor, not index {:?} and self {:?}; \
+        "{op}: Index tensor must have the same number of dimensions as self tensor, not index {:?} and self {:?}; \
          use unsqueeze or expand",
         index.shape(),
         x.shape()
@@ -153,7 +153,7 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
         ensure!(
             d == dim || extent <= limit,
             Shape,
-            "{op}(): Size does not match at dimension {d}: expected index {:?} to be no larger than self {:?} \
+            "{op}: Size does not match at dimension {d}: expected index {:?} to be no larger than self {:?} \
              apart from dimension {dim}; narrow the index",
             index.shape(),
             x.shape()
@@ -258,7 +258,7 @@ impl Tensor {
         ensure!(
             self.dtype() == src.dtype(),
             DType,
-            "{op}(): Expected self.dtype to be equal to src.dtype, got {} and {}; convert one of them",
+            "{op}: Expected self.dtype to be equal to src.dtype, got {} and {}; convert one of them",
             self.dtype(),
             src.dtype()
         );
@@ -267,7 +267,7 @@ impl Tensor {
         ensure!(
             fits || index.numel() == 0,
             Shape,
-            "{op}(): Expected index {:?} to be no larger than src {:?}; narrow the index or expand src",
+            "{op}: Expected index {:?} to be no larger than src {:?}; narrow the index or expand src",
             index.shape(),
             src.shape()
         );

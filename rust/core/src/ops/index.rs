@@ -397,7 +397,8 @@ impl Tensor {
         ensure!(
             index.rank() <= 1 && extent == index.numel(),
             Shape,
-            "{op}: Number of indices ({}, of shape {:?}) should be equal to source.size(dim): ({extent}), for dim: {dim}",
+            "{op}: Number of indices ({}, of shape {:?}) should be equal to source.size(dim): ({extent}), for dim: {dim}; \
+             give one index per position of source",
             index.numel(),
             index.shape()
         );
@@ -407,7 +408,7 @@ impl Tensor {
             fits,
             Shape,
             "{op}: source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape \
-             = {:?} source.shape = {:?}",
+             = {:?} source.shape = {:?}; reshape or expand the source",
             self.shape(),
             source.shape()
         );
@@ -440,20 +441,20 @@ impl Tensor {
         ensure!(
             index.rank() <= 1,
             Index,
-            "index_select(): Index is supposed to be a vector, not shape {:?}; flatten it",
+            "index_select: Index is supposed to be a vector, not shape {:?}; flatten it",
             index.shape()
         );
         ensure!(
             matches!(index.dtype(), DType::I32 | DType::I64),
             DType,
-            "index_select(): Expected dtype int32 or int64 for index, not {}; convert it with .long()",
+            "index_select: Expected dtype int32 or int64 for index, not {}; convert it with .long()",
             index.dtype()
         );
         if self.rank() == 0 {
             ensure!(
                 index.numel() == 1,
                 Shape,
-                "index_select(): Index to scalar can have only 1 value, got {} value(s); unsqueeze the tensor first",
+                "index_select: Index to scalar can have only 1 value, got {} value(s); unsqueeze the tensor first",
                 index.numel()
             );
             return self.reshape(&[1])?.index_select(0, index)?.reshape(&[]);
@@ -473,12 +474,17 @@ impl Tensor {
              Long, Int; but got {} instead; convert with .long()",
             index.dtype().scalar_name()
         );
-        ensure!(self.rank() == 2, Shape, "embedding: 'weight' must be 2-D, not of shape {:?}", self.shape());
+        ensure!(
+            self.rank() == 2,
+            Shape,
+            "embedding: 'weight' must be 2-D, not of shape {:?}; give (rows, columns)",
+            self.shape()
+        );
         let rows = self.shape()[0];
         ensure!(
             padding.is_none_or(|padding| padding < rows),
             Index,
-            "embedding: padding_idx {} must be within the table of {rows} rows",
+            "embedding: padding_idx {} must be within the table of {rows} rows; use a smaller one",
             padding.unwrap_or_default()
         );
         let picks = Picks::new("embedding", self.shape(), &[(0, index.array().clone())], false)?;

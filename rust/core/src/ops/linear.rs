@@ -172,7 +172,7 @@ fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()
     ensure!(
         weight.rank() == 2,
         Shape,
-        "linear: weight must be (out_features, in_features), but has shape {}",
+        "linear: weight must be (out_features, in_features), but has shape {}; reshape it",
         Tuple(weight.shape())
     );
     let [out_features, features] = [weight.shape()[0], weight.shape()[1]];
@@ -180,7 +180,7 @@ fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()
         x.shape().last() == Some(&features),
         Shape,
         "linear: input of shape {} and weight of shape {}: the input's last size must equal in_features \
-         {features}",
+         {features}; transpose or reshape one of them",
         Tuple(x.shape()),
         Tuple(weight.shape())
     );
@@ -192,7 +192,7 @@ fn check_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()
     ensure!(
         bias.array().layout().broadcast_to(&shape).is_some(),
         Shape,
-        "linear: bias of shape {} must have shape ({out_features},), one per row of weight {}",
+        "linear: bias of shape {} must have shape ({out_features},), one per row of weight {}; reshape it",
         Tuple(bias.shape()),
         Tuple(weight.shape())
     );
@@ -207,7 +207,7 @@ fn check_added(op: &str, input: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
     ensure!(
         input.array().layout().broadcast_to(&shape).is_some(),
         Shape,
-        "{op}: input of shape {} does not broadcast to the shape {} of {} @ {}",
+        "{op}: input of shape {} does not broadcast to the shape {} of {} @ {}; reshape it",
         Tuple(input.shape()),
         Tuple(&shape),
         Tuple(a.shape()),
@@ -232,7 +232,7 @@ fn added(
     ensure!(
         [a.rank(), b.rank()] == ranks,
         Shape,
-        "{op}: operands must be {}D and {}D, but got shapes {} and {}",
+        "{op}: operands must be {}D and {}D, but got shapes {} and {}; reshape them, or use matmul",
         ranks[0],
         ranks[1],
         Tuple(a.shape()),

@@ -179,7 +179,7 @@ pub(super) fn check(op: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     ensure!(
         k == b.shape()[from],
         Shape,
-        "{op}: {} @ {}: last size {k} must equal {} size {}",
+        "{op}: {} @ {}: last size {k} must equal {} size {}; transpose or reshape one of them",
         Tuple(a.shape()),
         Tuple(b.shape()),
         if b.rank() == 1 { "only" } else { "second-to-last" },
@@ -286,7 +286,7 @@ pub(super) fn check_batches(op: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     ensure!(
         a.shape()[0] == b.shape()[0],
         Shape,
-        "{op}: {} @ {}: batch sizes {} and {} must be equal",
+        "{op}: {} @ {}: batch sizes {} and {} must be equal; expand one of them, or use matmul",
         Tuple(a.shape()),
         Tuple(b.shape()),
         a.shape()[0],

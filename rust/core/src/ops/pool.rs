@@ -36,12 +36,15 @@ impl PoolOptions {
     /// ends in "1d") only the second numbers are spoken of.
     fn geometry(&self, op: &str, shape: &[usize]) -> Result<PoolGeometry> {
         let [.., height, width] = *shape else {
-            bail!(Shape, "{op}: needs (N, C, H, W) or (C, H, W), but got shape {shape:?}")
+            bail!(
+                Shape,
+                "{op}: needs (N, C, H, W) or (C, H, W), but got shape {shape:?}; unsqueeze or reshape it"
+            )
         };
         ensure!(
             (shape.len() == 3 || shape.len() == 4) && !shape[shape.len() - 3..].contains(&0),
             Shape,
-            "{op}: needs (N, C, H, W) or (C, H, W), where only N may be 0, but got shape {shape:?}"
+            "{op}: needs (N, C, H, W) or (C, H, W), where only N may be 0, but got shape {shape:?}; reshape it"
         );
         self.check_options(op)?;
         let Self { kernel, stride, padding, dilation, ceil_mode } = *self;
@@ -54,7 +57,7 @@ impl PoolOptions {
             !out.contains(&0),
             Shape,
             "{op}: Given input size: {shape:?} and kernel size {:?} (padding {:?}, dilation {:?}). Calculated output \
-             size: {:?}. Output size is too small",
+             size: {:?}. Output size is too small; use a smaller kernel or more padding",
             spoken(op, &kernel),
             spoken(op, &padding),
             spoken(op, &dilation),
@@ -280,7 +283,7 @@ impl Tensor {
         ensure!(
             options.dilation == [1, 1],
             Value,
-            "{op}: dilation must be 1, got {:?}",
+            "{op}: dilation must be 1, got {:?}; leave it out",
             spoken(op, &options.dilation)
         );
         ensure!(
@@ -321,7 +324,7 @@ impl Tensor {
         ensure!(
             self.rank() == 2 || self.rank() == 3,
             Shape,
-            "{op}: Expected 2D or 3D input tensor (C, L) or (N, C, L), but got {:?}",
+            "{op}: Expected 2D or 3D input tensor (C, L) or (N, C, L), but got {:?}; unsqueeze or reshape it",
             self.shape()
         );
         self.unsqueeze(-2)
@@ -333,7 +336,8 @@ impl Tensor {
         ensure!(
             (self.rank() == 3 || self.rank() == 4) && !self.shape()[self.rank() - 3..].contains(&0),
             Shape,
-            "adaptive_avg_pool2d: Expected 3D or 4D tensor with non-zero sizes but the batch, but got {:?}",
+            "adaptive_avg_pool2d: Expected 3D or 4D tensor with non-zero sizes but the batch, but got {:?}; \
+             reshape it",
             self.shape()
         );
         ensure!(

@@ -111,7 +111,7 @@ impl Tensor {
             ensure!(
                 shifts.len() == 1,
                 Shape,
-                "roll: without dims there must be one shift, not {}",
+                "roll: without dims there must be one shift, not {}; name a dim for each shift",
                 shifts.len()
             );
             return self.reshape(&[self.numel()])?.roll(shifts, Some(&[0]))?.reshape(self.shape());
@@ -119,7 +119,7 @@ impl Tensor {
         ensure!(
             shifts.len() == dims.len(),
             Shape,
-            "roll: shifts and dimensions must align. shifts: {}, dims: {}",
+            "roll: shifts and dimensions must align. shifts: {}, dims: {}; give a shift for each dim",
             shifts.len(),
             dims.len()
         );
@@ -186,7 +186,7 @@ impl Tensor {
         ensure!(
             self.rank() >= 2,
             Shape,
-            "{op}: input tensor must have at least 2 dimensions, not shape {:?}",
+            "{op}: input tensor must have at least 2 dimensions, not shape {:?}; unsqueeze it first",
             self.shape()
         );
         apply(Triangle { diagonal, lower }, [self])

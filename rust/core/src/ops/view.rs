@@ -235,7 +235,8 @@ impl Tensor {
             dims.len() == self.rank(),
             Shape,
             "permute: number of dimensions in the tensor input does not match the length of the desired \
-             ordering of dimensions: {} dims of shape {:?}, an ordering of {}",
+             ordering of dimensions: {} dims of shape {:?}, an ordering of {}; \
+             name every dim once",
             self.rank(),
             self.shape(),
             dims.len()
@@ -243,7 +244,11 @@ impl Tensor {
         let mut order: SmallVec<[usize; 4]> = SmallVec::new();
         for &dim in dims {
             let dim = normalize_dim("permute", dim, self.rank())?;
-            ensure!(!order.contains(&dim), Value, "permute: duplicate dim {dim} in {dims:?}");
+            ensure!(
+                !order.contains(&dim),
+                Value,
+                "permute: duplicate dim {dim} in {dims:?}; name every dim once"
+            );
             order.push(dim);
         }
         apply(Permute { dims: order, name: "PermuteBackward0" }, [self])
@@ -298,8 +303,8 @@ impl Tensor {
 
     /// Elements `start..end` of `dim`, `step` apart; the range is cut to the extent.
     pub fn slice(&self, dim: isize, start: usize, end: usize, step: usize) -> Result<Tensor> {
-        ensure!(self.rank() > 0, Index, "slice: a 0-dim tensor has no dim to slice");
-        ensure!(step > 0, Value, "slice: step must be greater than zero");
+        ensure!(self.rank() > 0, Index, "slice: a 0-dim tensor has no dim to slice; unsqueeze it first");
+        ensure!(step > 0, Value, "slice: step must be greater than zero; use at least 1");
         let dim = normalize_dim("slice", dim, self.rank())?;
         let end = end.min(self.shape()[dim]);
         let start = start.min(end);
@@ -308,7 +313,7 @@ impl Tensor {
 
     /// `len` elements of `dim` from `start`.
     pub fn narrow(&self, dim: isize, start: isize, len: usize) -> Result<Tensor> {
-        ensure!(self.rank() > 0, Shape, "narrow: cannot be applied to a 0-dim tensor");
+        ensure!(self.rank() > 0, Shape, "narrow: cannot be applied to a 0-dim tensor; unsqueeze it first");
         let dim = normalize_dim("narrow", dim, self.rank())?;
         let extent = self.shape()[dim];
         let from = if start < 0 { start + extent as isize } else { start };
@@ -316,7 +321,7 @@ impl Tensor {
             (0..=extent as isize).contains(&from),
             Index,
             "narrow: Dimension out of range (expected start to be in range of [-{extent}, {extent}], but got \
-             {start})"
+             {start}); use a start in that range"
         );
         ensure!(
             len <= extent - from as usize,

@@ -39,7 +39,9 @@ fn padding_of(op: &str, value: Option<&Bound<'_, PyAny>>, pair: Pair) -> PyResul
 
 fn groups_of(op: &str, groups: isize) -> PyResult<usize> {
     usize::try_from(groups).map_err(|_| {
-        PyRuntimeError::new_err(format!("{op}: non-positive groups is not supported, got groups={groups}"))
+        PyRuntimeError::new_err(format!(
+            "{op}: non-positive groups is not supported, got groups={groups}; use at least 1"
+        ))
     })
 }
 

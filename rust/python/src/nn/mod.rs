@@ -29,13 +29,15 @@ fn pair_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize; 2
         [rows, cols] => [rows, cols],
         _ => {
             return Err(PyRuntimeError::new_err(format!(
-                "{op}: {role} should be a single int or a tuple of two ints, got {} values",
+                "{op}: {role} should be a single int or a tuple of two ints, got {} values; give one or two",
                 ints.len()
             )))
         }
     };
     if pair.iter().any(|&n| n < 0) {
-        return Err(PyRuntimeError::new_err(format!("{op}: negative {role} is not supported, got {pair:?}")));
+        return Err(PyRuntimeError::new_err(format!(
+            "{op}: negative {role} is not supported, got {pair:?}; use at least 0"
+        )));
     }
     Ok(pair.map(|n| n as usize))
 }
@@ -46,7 +48,7 @@ fn single_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize;
     match ints[..] {
         [n] if n >= 0 => Ok([n as usize; 2]),
         _ => Err(PyRuntimeError::new_err(format!(
-            "{op}: {role} should be a single int that is not negative, got {:?}",
+            "{op}: {role} should be a single int that is not negative, got {:?}; use at least 0",
             ints.as_slice()
         ))),
     }

@@ -54,7 +54,9 @@ fn group_norm(
     eps: f64,
 ) -> PyResult<Out> {
     let groups = usize::try_from(num_groups).map_err(|_| {
-        PyRuntimeError::new_err(format!("Expected num groups to be greater than 0, got {num_groups}"))
+        PyRuntimeError::new_err(format!(
+            "group_norm: Expected num groups to be greater than 0, got {num_groups}; use at least 1"
+        ))
     })?;
     let (x, weight, bias) = (&input.get().tensor(), maybe(weight), maybe(bias));
     let (weight, bias) = (weight.as_ref(), bias.as_ref());

@@ -133,7 +133,7 @@ fn embedding(
     let padding = match padding_idx {
         Some(row) if !(-rows..rows).contains(&row) => {
             return Err(PyAssertionError::new_err(format!(
-                "embedding: Padding_idx must be within num_embeddings, got {row} for {rows} rows"
+                "embedding: Padding_idx must be within num_embeddings, got {row} for {rows} rows; use a row of the table"
             )))
         }
         Some(row) => Some((if row < 0 { row + rows } else { row }) as usize),

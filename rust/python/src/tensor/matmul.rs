@@ -178,7 +178,7 @@ fn label_of(label: &Bound<'_, PyAny>) -> PyResult<String> {
         Ok(n @ 0..26) => Ok(char::from(b'A' + n).to_string()),
         Ok(n @ 26..52) => Ok(char::from(b'a' + n - 26).to_string()),
         _ => Err(PyRuntimeError::new_err(format!(
-            "einsum: not within the valid range [0, 52) in a list of subscripts: {label}"
+            "einsum: not within the valid range [0, 52) in a list of subscripts: {label}; use 0 to 51"
         ))),
     }
 }
@@ -188,7 +188,7 @@ fn label_of(label: &Bound<'_, PyAny>) -> PyResult<String> {
 #[pyo3(signature = (*args))]
 fn einsum(py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Out> {
     let first = args.iter_borrowed().next().ok_or_else(|| {
-        PyTypeError::new_err("einsum: expected an equation and operands, but got no arguments")
+        PyTypeError::new_err("einsum: expected an equation and operands, but got no arguments; give both")
     })?;
     let (equation, operands) = match first.cast::<PyString>() {
         Ok(equation) => {
@@ -223,7 +223,7 @@ fn tensordot(
             if count < 0 || count as usize > a.rank().min(b.rank()) {
                 return Err(PyRuntimeError::new_err(format!(
                     "tensordot: expects dims from 0 to the number of dims of both tensors ({} and {}), but got \
-                     dims={count}",
+                     dims={count}; use a number in that range",
                     a.rank(),
                     b.rank()
                 )));

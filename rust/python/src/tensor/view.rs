@@ -59,7 +59,7 @@ fn expand_shape(x: &Tensor, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>>
     let lead = extents.len().checked_sub(x.rank()).ok_or_else(|| {
         PyRuntimeError::new_err(format!(
             "expand: the number of sizes provided ({}) must be greater or equal to the number of dimensions in \
-             the tensor ({})",
+             the tensor ({}); give a size for each dim",
             extents.len(),
             x.rank()
         ))
@@ -231,7 +231,7 @@ impl PyTensor {
         }
         if self.tensor().rank() == 1 {
             return Err(PyRuntimeError::new_err(format!(
-                "tensor.mT is only supported on matrices or batches of matrices. Got {}-D tensor.",
+                "mT: only supported on matrices or batches of matrices. Got {}-D tensor; unsqueeze it first",
                 self.tensor().rank()
             )));
         }
@@ -254,7 +254,7 @@ impl PyTensor {
         if from.len() != to.len() || twice(&from) || twice(&to) {
             return Err(PyRuntimeError::new_err(format!(
                 "movedim: Invalid source or destination dims: source ({from:?} dims) should contain the same \
-                 number of dims as destination ({to:?} dims), each once"
+                 number of dims as destination ({to:?} dims), each once; name them once"
             )));
         }
         let mut rest = (0..x.rank()).filter(|d| !from.contains(d));
@@ -281,7 +281,9 @@ impl PyTensor {
     /// narrow(input, dim, start, length) -> Tensor: `length` elements of a dim from `start`.
     fn narrow(&self, py: Python<'_>, dim: isize, start: isize, length: isize) -> PyResult<Out> {
         let length = usize::try_from(length).map_err(|_| {
-            PyRuntimeError::new_err(format!("narrow: length must be non-negative, not {length}"))
+            PyRuntimeError::new_err(format!(
+                "narrow: length must be non-negative, not {length}; use at least 0"
+            ))
         })?;
         self.tensor().narrow(dim, start, length).py(py).map(Out)
     }

@@ -82,7 +82,11 @@ impl HeldTargets {
 
 /// The dim of the classes.
 pub(super) fn class_dim(op: &str, x: &Tensor) -> Result<usize> {
-    ensure!(x.rank() > 0, Shape, "{op}: input tensor should be 1D or more, not a 0-d tensor");
+    ensure!(
+        x.rank() > 0,
+        Shape,
+        "{op}: input tensor should be 1D or more, not a 0-d tensor; unsqueeze it first"
+    );
     Ok(usize::from(x.rank() > 1))
 }
 
@@ -98,7 +102,7 @@ pub(super) fn class_weight(
         weight.rank() == 1 && weight.numel() == classes,
         Shape,
         "{op}: weight tensor should be defined either for all {classes} classes or no classes but got weight \
-         tensor of shape: {:?}",
+         tensor of shape: {:?}; give one weight per class",
         weight.shape()
     );
     ensure!(
@@ -197,13 +201,14 @@ fn check_target_shape(op: &str, input: &[usize], target: &[usize], expected: &[u
             n == m,
             Shape,
             "{op}: Expected input batch_size ({n}) to match target batch_size ({m}). (input {input:?}, target \
-             {target:?})"
+             {target:?}); give one target per row of the input"
         );
     }
     ensure!(
         target == expected,
         Shape,
-        "{op}: Expected target size {expected:?}, got {target:?} (the input has shape {input:?})"
+        "{op}: Expected target size {expected:?}, got {target:?} (the input has shape {input:?}); \
+             reshape the target"
     );
     Ok(())
 }

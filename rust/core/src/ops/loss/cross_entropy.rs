@@ -160,7 +160,7 @@ impl Tensor {
         ensure!(
             (0.0..=1.0).contains(&smoothing),
             Value,
-            "cross_entropy: label_smoothing must be between 0.0 and 1.0. Got: {smoothing}"
+            "cross_entropy: label_smoothing must be between 0.0 and 1.0. Got: {smoothing}; use a share"
         );
         ensure!(
             self.dtype().is_float(),
@@ -191,13 +191,14 @@ impl Tensor {
         ensure!(
             target.dtype().is_float(),
             DType,
-            "cross_entropy: expected floating point type for target with class probabilities, got {}",
+            "cross_entropy: expected floating point type for target with class probabilities, got {}; \
+             convert it with .float(), or give class indices",
             target.dtype().scalar_name()
         );
         ensure!(
             options.ignore_index < 0,
             Value,
-            "cross_entropy: ignore_index is not supported for floating point target, got {}",
+            "cross_entropy: ignore_index is not supported for floating point target, got {}; leave it out",
             options.ignore_index
         );
         let dim = class_dim("cross_entropy", self)?;

@@ -209,7 +209,11 @@ impl Tensor {
 
     /// `d^2 / (2 beta)` for errors `d` below `beta`, `d - beta / 2` above.
     pub fn smooth_l1_loss(&self, target: &Tensor, beta: f64, reduction: Reduction) -> Result<Tensor> {
-        ensure!(beta >= 0.0, Value, "smooth_l1_loss: does not support negative values for beta, got {beta}.");
+        ensure!(
+            beta >= 0.0,
+            Value,
+            "smooth_l1_loss: does not support negative values for beta, got {beta}; use at least 0"
+        );
         if beta == 0.0 {
             return self.l1_loss(target, reduction);
         }
@@ -222,7 +226,7 @@ impl Tensor {
         ensure!(
             delta > 0.0,
             Value,
-            "huber_loss: does not support non-positive values for delta, got {delta}."
+            "huber_loss: does not support non-positive values for delta, got {delta}; use more than 0"
         );
         let rounded = Rounded { factor: 1.0, reach: delta };
         loss(Formula::Rounded(rounded, "huber_loss"), self, target, None, reduction)
@@ -239,7 +243,7 @@ impl Tensor {
             self.shape() == target.shape(),
             Shape,
             "binary_cross_entropy: Using a target size ({:?}) that is different to the input size ({:?}) is \
-             deprecated. Please ensure they have the same size.",
+             deprecated. Please ensure they have the same size; reshape or expand one of them",
             target.shape(),
             self.shape()
         );
@@ -267,7 +271,8 @@ impl Tensor {
         ensure!(
             self.shape() == target.shape(),
             Shape,
-            "binary_cross_entropy_with_logits: Target size ({:?}) must be the same as input size ({:?})",
+            "binary_cross_entropy_with_logits: Target size ({:?}) must be the same as input size ({:?}); \
+             reshape or expand one of them",
             target.shape(),
             self.shape()
         );

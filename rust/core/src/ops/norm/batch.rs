@@ -160,7 +160,8 @@ fn check(x: &Tensor, per_channel: [(&str, Option<&Tensor>); 4], training: bool) 
     ensure!(
         x.rank() >= 2,
         Shape,
-        "batch_norm: expected input of at least 2 dimensions (N, C, ...), got shape {:?}",
+        "batch_norm: expected input of at least 2 dimensions (N, C, ...), got shape {:?}; \
+             unsqueeze it first",
         x.shape()
     );
     ensure!(
@@ -175,7 +176,8 @@ fn check(x: &Tensor, per_channel: [(&str, Option<&Tensor>); 4], training: bool) 
         ensure!(
             parameter.rank() == 1 && parameter.numel() == channels,
             Shape,
-            "batch_norm: {role} should contain {channels} elements not {} (input {:?}, {role} {:?})",
+            "batch_norm: {role} should contain {channels} elements not {} (input {:?}, {role} {:?}); \
+             give one number per channel",
             parameter.numel(),
             x.shape(),
             parameter.shape()
@@ -193,7 +195,8 @@ fn check(x: &Tensor, per_channel: [(&str, Option<&Tensor>); 4], training: bool) 
         ensure!(
             count != 1,
             Value,
-            "batch_norm: Expected more than 1 value per channel when training, got input size {:?}",
+            "batch_norm: Expected more than 1 value per channel when training, got input size {:?}; \
+             use a larger batch, or training=False",
             x.shape()
         );
     }
@@ -266,7 +269,8 @@ impl Tensor {
             }
             _ => crate::bail!(
                 Value,
-                "batch_norm: Expected running_mean and running_var to be defined when training=False"
+                "batch_norm: Expected running_mean and running_var to be defined when training=False; \
+             give both, or use training=True"
             ),
         };
         let rstd = dispatch_float!(x.dtype(), "batch_norm", T => rstd::<T>(&variance, eps)?);

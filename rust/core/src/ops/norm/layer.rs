@@ -127,12 +127,14 @@ fn check_rows(op: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
     ensure!(
         !shape.is_empty(),
         Shape,
-        "{op}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got []"
+        "{op}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got []; \
+             name the last dims of the input"
     );
     ensure!(
         x.shape().ends_with(shape),
         Shape,
-        "{op}: Given normalized_shape={shape:?}, expected input with shape [*, {}], but got input of size{:?}",
+        "{op}: Given normalized_shape={shape:?}, expected input with shape [*, {}], but got input of size{:?}; \
+             name the last dims of the input",
         shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
         x.shape()
     );
@@ -157,7 +159,7 @@ fn check_parameter(
         parameter.shape() == shape,
         Shape,
         "{op}: Expected {role} to be of same shape as normalized_shape, but got {role} of shape {:?} and \
-         normalized_shape = {shape:?}",
+         normalized_shape = {shape:?}; reshape it",
         parameter.shape()
     );
     ensure!(
@@ -208,7 +210,7 @@ impl Tensor {
         ensure!(
             self.rank() >= 2,
             Shape,
-            "group_norm: Expected at least 2 dimensions for input tensor but received {}",
+            "group_norm: Expected at least 2 dimensions for input tensor but received {}; unsqueeze it first",
             self.rank()
         );
         let channels = self.shape()[1];
@@ -216,7 +218,7 @@ impl Tensor {
             groups > 0 && channels.is_multiple_of(groups),
             Shape,
             "group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape \
-             {:?} and num_groups={groups}",
+             {:?} and num_groups={groups}; use other groups",
             self.shape()
         );
         let cols = channels / groups * self.shape()[2..].iter().product::<usize>();
@@ -230,7 +232,8 @@ impl Tensor {
         ensure!(
             self.shape()[0].saturating_mul(cols) != 1,
             Value,
-            "group_norm: Expected more than 1 value per channel when training, got input size {:?}",
+            "group_norm: Expected more than 1 value per channel when training, got input size {:?}; \
+             use fewer groups",
             self.shape()
         );
         let rows = self.reshape(&[self.shape()[0], groups, cols])?;
@@ -243,7 +246,7 @@ impl Tensor {
                 parameter.rank() == 1 && parameter.numel() == channels,
                 Shape,
                 "group_norm: Expected {role} to be a vector of size equal to the number of channels in input, but got \
-                 {role} of shape {:?} and input of shape {:?}",
+                 {role} of shape {:?} and input of shape {:?}; give one number per channel",
                 parameter.shape(),
                 self.shape()
             );
