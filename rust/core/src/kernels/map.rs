@@ -105,16 +105,36 @@ impl<T: Element, U: Element, F: Unary<T, U>> Kernel for MapRun<T, U, F> {
         // SAFETY: the nest stays inside both layouts; in place the types are equal.
         unsafe {
             if os == 1 && xs == 1 && xp.cast::<U>() == op && T::DTYPE == U::DTYPE {
-                // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
-                for x in std::slice::from_raw_parts_mut(op, len) {
-                    *x = f.call::<I>(*std::ptr::from_mut(x).cast::<T>());
-                }
+                in_place::<I, T, U, F>(std::slice::from_raw_parts_mut(op.cast::<T>(), len), f);
             } else if os == 1 && xs == 1 {
                 (0..len).for_each(|i| *op.add(i) = f.call::<I>(*xp.add(i)));
             } else {
                 (0..len as isize).for_each(|i| *op.offset(i * os) = f.call::<I>(*xp.offset(i * xs)));
             }
         }
+    }
+}
+
+/// Elements that [`in_place`] copies at a time.
+const PIECE: usize = 64;
+
+/// `x[i] = f(x[i])`, where `T` and `U` are one type.
+///
+/// The compiler cannot vectorise a loop over two slices that overlap. Nor does it where a formula may return its
+/// argument, as `relu` does, for then it stores only some elements; so pieces are read from a copy.
+#[inline(always)]
+fn in_place<I: Isa, T: Element, U: Element, F: Unary<T, U>>(x: &mut [T], f: F) {
+    debug_assert_eq!(T::DTYPE, U::DTYPE);
+    // SAFETY: the types are equal.
+    let put = |x: &mut T, value: U| unsafe { *std::ptr::from_mut(x).cast::<U>() = value };
+    if x.len() < PIECE {
+        return x.iter_mut().for_each(|x| put(x, f.call::<I>(*x)));
+    }
+    let mut copy = [T::default(); PIECE];
+    for piece in x.chunks_mut(PIECE) {
+        let copy = &mut copy[..piece.len()];
+        copy.copy_from_slice(piece);
+        piece.iter_mut().zip(copy.iter()).for_each(|(x, &value)| put(x, f.call::<I>(value)));
     }
 }
 

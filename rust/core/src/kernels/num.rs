@@ -126,30 +126,8 @@ signed!(i32);
 signed!(i64);
 integer!(u8, |a| a, |a: u8| a.min(1), u8::wrapping_div, u8::wrapping_rem);
 
-/// Remainder of a float32 division with the dividend's sign, exactly.
-///
-/// Quotients below 2^28 are truncated without error in float64, where their product with the divisor is
-/// exact, too; `%` is a loop over bits in the C library.
-#[inline(always)]
-fn rem32(a: f32, b: f32) -> f32 {
-    let ratio = f64::from(a) / f64::from(b);
-    if !(ratio.abs() < 268_435_456.0) {
-        return a % b; // infinite and nan, too
-    }
-    if ratio.abs() < 1.0 {
-        return a;
-    }
-    let rem = f64::from(a) - f64::from(ratio as i32) * f64::from(b);
-    (rem as f32).copysign(a)
-}
-
-#[inline(always)]
-fn rem64(a: f64, b: f64) -> f64 {
-    a % b
-}
-
 macro_rules! float {
-    ($type:ty, $rem:ident) => {
+    ($type:ty) => {
         impl Num for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -199,7 +177,7 @@ macro_rules! float {
                 if b == 0.0 {
                     return self / b;
                 }
-                let rem = $rem(self, b);
+                let rem = self % b;
                 let mut quotient = (self - rem) / b;
                 if rem != 0.0 && (b < 0.0) != (rem < 0.0) {
                     quotient -= 1.0;
@@ -220,7 +198,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn remainder(self, b: Self) -> Self {
-                let rem = $rem(self, b);
+                let rem = self % b;
                 if rem != 0.0 && (b < 0.0) != (rem < 0.0) {
                     rem + b
                 } else {
@@ -229,7 +207,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn fmod(self, b: Self) -> Self {
-                $rem(self, b)
+                self % b
             }
             #[inline(always)]
             fn is_nan(self) -> bool {
@@ -238,46 +216,5 @@ macro_rules! float {
         }
     };
 }
-float!(f32, rem32);
-float!(f64, rem64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn float32_remainders_are_exact() {
-        let values = [
-            0.0f32,
-            -0.0,
-            1.0,
-            -1.0,
-            0.1,
-            -0.3,
-            3.0,
-            7.5,
-            1e-40,
-            -1e-38,
-            16777215.0,
-            16777216.0,
-            1e9,
-            -3e10,
-            1e38,
-            f32::MIN_POSITIVE,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::NAN,
-            2.9999998,
-            0.99999994,
-        ];
-        for a in values {
-            for b in values {
-                let (got, exact) = (a.fmod(b), a % b);
-                assert!(
-                    got.to_bits() == exact.to_bits() || (got.is_nan() && exact.is_nan()),
-                    "{a} % {b}: {got}"
-                );
-            }
-        }
-    }
-}
+float!(f32);
+float!(f64);
