@@ -244,7 +244,8 @@ impl Array {
         let Some(layout) = source.0.layout.broadcast_to(self.shape()) else {
             bail!(
                 Shape,
-                "copy_: a source of shape {:?} does not broadcast to the target's shape {:?}",
+                "copy_: a source of shape {:?} does not broadcast to the target's shape {:?}; only extents of 1 \
+                 are repeated",
                 source.shape(),
                 self.shape()
             );
@@ -263,7 +264,11 @@ impl Array {
     pub fn broadcast_to(&self, op: &str, shape: &[usize]) -> Result<Self> {
         match self.0.layout.broadcast_to(shape) {
             Some(layout) => Ok(self.with_layout(layout)),
-            None => bail!(Shape, "{op}: shape {:?} does not broadcast to {shape:?}", self.shape()),
+            None => bail!(
+                Shape,
+                "{op}: shape {:?} does not broadcast to {shape:?}; only extents of 1 are repeated",
+                self.shape()
+            ),
         }
     }
 

@@ -189,7 +189,7 @@ pub fn shape_of(op: &str, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
         .map(|&extent| {
             usize::try_from(extent).map_err(|_| {
                 pyo3::exceptions::PyRuntimeError::new_err(format!(
-                    "{op}: Trying to create tensor with negative dimension {extent}: {extents:?}"
+                    "{op}: Trying to create tensor with negative dimension {extent}: {extents:?}; use 0 or more"
                 ))
             })
         })
@@ -241,7 +241,7 @@ impl Nested {
         let len = if is_text { None } else { value.len().ok() };
         let Some(len) = len else {
             return Err(PyTypeError::new_err(format!(
-                "new(): invalid data type '{}'; tensor() takes numbers, bools and nested sequences of them",
+                "tensor: invalid data type '{}'; tensor() takes numbers, bools and nested sequences of them",
                 value.get_type().name()?
             )));
         };
@@ -275,7 +275,7 @@ impl Nested {
 
 fn ragged(depth: usize, expected: usize, found: usize) -> PyErr {
     PyValueError::new_err(format!(
-        "expected sequence of length {expected} at dim {depth} (got {found}); all rows must have one length"
+        "tensor: expected sequence of length {expected} at dim {depth} (got {found}); all rows must have one length"
     ))
 }
 

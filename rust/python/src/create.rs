@@ -259,7 +259,7 @@ fn linspace(
     check_device(py, device)?;
     let steps = usize::try_from(steps).map_err(|_| {
         pyo3::exceptions::PyRuntimeError::new_err(format!(
-            "linspace: number of steps must be non-negative, got {steps}"
+            "linspace: number of steps must be non-negative, got {steps}; use 0 or more"
         ))
     })?;
     let dtype = dtype.map_or(DType::F32, |d| d.0);

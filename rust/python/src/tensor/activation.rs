@@ -46,7 +46,7 @@ fn gelu(input: &Bound<'_, PyTensor>, approximate: &str) -> PyResult<Out> {
         "tanh" => Approximate::Tanh,
         other => {
             return Err(PyRuntimeError::new_err(format!(
-                "gelu: approximate argument must be either none or tanh, not '{other}'."
+                "gelu: approximate argument must be either 'none' or 'tanh', not '{other}'; use one of these"
             )))
         }
     };

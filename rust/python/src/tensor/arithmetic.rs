@@ -266,7 +266,7 @@ impl PyTensor {
 
 fn unknown_rounding(mode: &str) -> PyErr {
     pyo3::exceptions::PyRuntimeError::new_err(format!(
-        "div: expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'"
+        "div: expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'; use one of these"
     ))
 }
 
