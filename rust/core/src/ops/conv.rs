@@ -261,7 +261,7 @@ pub(super) fn check_sizes(op: &str, sizes: &[(&str, &[usize])]) -> Result<()> {
         ensure!(
             sizes.iter().all(|&size| size < TOO_LARGE),
             Value,
-            "{op}: {role} {sizes:?} is too large; use less than 2^31 for each"
+            "{op}: {role} {sizes:?} would overflow the sizes computed from it; use less than 2^31 for each"
         );
     }
     Ok(())

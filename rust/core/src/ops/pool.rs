@@ -334,10 +334,9 @@ impl Tensor {
     /// covers the rows from `floor(i H / out)` up to `ceil((i + 1) H / out)`, columns likewise.
     pub fn adaptive_avg_pool2d(&self, size: [usize; 2]) -> Result<Tensor> {
         ensure!(
-            (self.rank() == 3 || self.rank() == 4) && !self.shape()[self.rank() - 3..].contains(&0),
+            self.rank() == 3 || self.rank() == 4,
             Shape,
-            "adaptive_avg_pool2d: Expected 3D or 4D tensor with non-zero sizes but the batch, but got {:?}; \
-             reshape it",
+            "adaptive_avg_pool2d: Expected 3D or 4D tensor, but got shape {:?}; unsqueeze or reshape it",
             self.shape()
         );
         ensure!(
@@ -346,10 +345,17 @@ impl Tensor {
             "adaptive_avg_pool2d: not implemented for '{}'; convert with .float()",
             self.dtype().scalar_name()
         );
-        let extents = [self.shape()[self.rank() - 2], self.shape()[self.rank() - 1]];
         if size == [1, 1] {
-            return self.mean(&[-2, -1], true);
+            return self.mean(&[-2, -1], true); // also of nothing: nan, as in PyTorch
         }
+        ensure!(
+            !self.shape()[self.rank() - 3..].contains(&0),
+            Shape,
+            "adaptive_avg_pool2d: Expected input to have non-zero size for non-batch dimensions, but got shape {:?}; \
+             use an output size of 1, or pad it",
+            self.shape()
+        );
+        let extents = [self.shape()[self.rank() - 2], self.shape()[self.rank() - 1]];
         if size.iter().all(|&n| n > 0)
             && extents[0].is_multiple_of(size[0])
             && extents[1].is_multiple_of(size[1])
