@@ -92,7 +92,6 @@ def test_a_copy_of_a_leaf_or_parameter_is_one(make):
     assert make(parameter).requires_grad
 
 
-@pytest.mark.xfail(strict=True, reason="copy.copy copies the memory, PyTorch's copy shares it")
 def test_a_shallow_copy_shares_the_memory():
     t = firesteel.ones(3)
     other = copy.copy(t)

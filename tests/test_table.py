@@ -34,7 +34,8 @@ PLACES = {"": firesteel, "Tensor": firesteel.Tensor, "F": nn.functional}
 def found(name):
     """The object of that name, kept alive by its owner."""
     place, _, attribute = name.rpartition(".")
-    return getattr(PLACES[place], attribute, None)
+    value = getattr(PLACES[place], attribute, None)
+    return getattr(value, "__wrapped__", value)  # functions that are methods
 
 
 def covered_names(cases=CASES):

@@ -2,132 +2,22 @@
 
 WORDING_GAPS = frozenset(
     """
-    addmm-bias
-    addmm-inner
-    all-dim
-    amax-dim
-    amin-dim
-    any-dim
-    argmax-dim
-    argmin-dim
-    avg_pool2d-large
-    avg_pool2d-padding
-    batch_norm-one-value
-    batch_norm-stats
-    binary_cross_entropy-shapes
-    binary_cross_entropy_with_logits-shapes
-    bmm-batch
-    cat-dim
     cat-none
-    cat-ranks
-    cat-shapes
-    chunk-none
-    conv1d-channels
-    conv1d-groups
-    conv1d-same-stride
-    conv1d-small
-    conv2d-bias
-    conv2d-channels
-    conv2d-rank
-    conv2d-small
     copy_-shape
-    cross_entropy-batch
-    cross_entropy-smoothing
-    cumsum-dim
     div-mode
-    dot-size
-    einsum-letter
-    einsum-operands
-    einsum-output
-    einsum-rank
-    einsum-size
     einsum-twice
     embedding-dtype
-    embedding-padding
-    embedding-range
     empty-negative
-    expand-fewer
     expand-size
     eye-negative
-    flatten-dim
-    flatten-order
-    flip-dim
-    gather-dim
-    gather-dtype
-    gather-range
-    gather-ranks
-    gather-shape
     gelu-approximate
-    getitem_bad_float-key
-    getitem_bad_int-key
-    getitem_bad_list-key
-    getitem_bad_many-key
-    getitem_bad_mask-key
-    getitem_bad_negative-step-key
-    getitem_bad_shapes-key
-    index_add-range
-    index_add-shape
-    index_select-dim
-    index_select-dtype
-    index_select-range
-    layer_norm-shape
-    layer_norm-weight
-    linear-bias
-    linear-inner
     linspace-steps
-    log_softmax-dim
-    logsumexp-dim
     masked_select-dtype
-    matmul-inner
-    max_dim-dim
-    max_pool2d-large
-    max_pool2d-padding
-    max_pool2d-rank
-    max_pool2d-zero
-    mean-dim
-    min_dim-dim
-    mm-inner
-    movedim-dim
-    mv-size
-    narrow-dim
-    narrow-long
-    nll_loss-batch
-    norm-dim
     ones-negative
-    permute-dim
-    permute-few
-    permute-twice
-    repeat-few
-    reshape-not-divisible
-    reshape-two-unknown
-    scatter-dtype
-    scatter-range
-    scatter-shape
-    scatter_add-dtype
-    scatter_add-range
-    select-dim
-    select-index
     setitem_bad-shapes
-    softmax-dim
-    sort-dim
-    split-negative
-    split-sum
-    squeeze-dim
-    stack-dim
     stack-none
-    stack-shapes
-    std-dim
-    sum-dim
     tensor-ragged
     tensor-text
-    topk-k
-    transpose-dim
-    tril-1-d
-    triu-1-d
-    unbind-dim
-    unflatten-numel
-    unsqueeze-dim
-    var-dim
     zeros-negative
     """.split()
 )

@@ -339,7 +339,7 @@ fn check_channels(op: &str, channels: usize, n: &[usize], c: &[usize], groups: u
         c[1].saturating_mul(groups)
     );
     ensure!(
-        c[0] > 0 && c[0] % groups == 0,
+        c[0] > 0 && c[0].is_multiple_of(groups),
         Shape,
         "{op}: Given groups={groups}, expected weight to be at least {groups} at dimension 0 and divisible by it, \
          but got weight of size {c:?} instead; use other groups"

@@ -91,6 +91,11 @@ impl Function {
     }
 
     #[getter]
+    fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.method.clone_ref(py)
+    }
+
+    #[getter]
     fn __qualname__(&self) -> &'static str {
         self.name
     }

@@ -232,6 +232,11 @@ impl PyTensor {
     /// take_along_dim(input, indices, dim) -> Tensor: alias of `gather`.
     fn take_along_dim(&self, py: Python<'_>, indices: &Bound<'_, PyTensor>, dim: isize) -> PyResult<Out> {
         let (x, index) = (&self.tensor(), &indices.get().tensor());
+        if x.rank() == 0 && index.rank() == 0 {
+            return Err(PyIndexError::new_err(format!(
+                "take_along_dim: Dimension specified as {dim} but tensor has no dimensions; unsqueeze both"
+            )));
+        }
         if x.rank() != index.rank() {
             return Err(PyRuntimeError::new_err(format!(
                 "take_along_dim: input and indices should have the same number of dimensions, but got {} dimensions for \
@@ -409,8 +414,13 @@ fn index_add(
 ) -> PyResult<()> {
     let (index, source) = (&index.get().tensor(), &source.get().tensor());
     enter(py, target.numel(), || match alpha {
-        None => target.index_add_(dim, index, source),
-        Some(alpha) => target.index_add_(dim, index, &source.mul(&source.scalar_beside(alpha.0)?)?),
+        // The factor takes the source's dtype, as in PyTorch; nothing is multiplied where nothing is added.
+        Some(alpha) if source.numel() > 0 => {
+            alpha.0.check_fits("index_add", source.dtype())?;
+            let factor = Tensor::constant(alpha.0.to_array(source.dtype())?);
+            target.index_add_(dim, index, &source.mul(&factor)?)
+        }
+        _ => target.index_add_(dim, index, source),
     })
 }
 

@@ -85,6 +85,15 @@ impl Drop for PyTensor {
         if !self.word.get_mut().is_null() {
             identity::forget(self, &self.tensor());
         }
+        // `a.grad = b; b.grad = c; ...` is freed in a loop.
+        let mut next = self.grad.get_mut().ok().and_then(Option::take);
+        while let Some(grad) = next {
+            next = Python::attach(|py| {
+                let is_last = grad.get_refcnt(py) == 1;
+                grad.get().grad.lock().ok().filter(|_| is_last).and_then(|mut grad| grad.take())
+            });
+            drop(grad);
+        }
     }
 }
 
