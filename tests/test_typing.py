@@ -34,4 +34,8 @@ def test_the_typed_program_runs() -> None:
 def test_functions_that_the_stub_calls_methods_are_those_methods() -> None:
     aliases = re.findall(r"^(\w+) = Tensor\.(\w+)$", STUB.read_text(), re.MULTILINE)
     assert len(aliases) > 100
-    assert not [name for name, method in aliases if getattr(_core, name).__wrapped__ is not getattr(_core.Tensor, method)]
+    assert not [
+        name
+        for name, method in aliases
+        if getattr(_core, name).__wrapped__ is not getattr(_core.Tensor, method)
+    ]
