@@ -41,9 +41,9 @@ impl<T: Power> Binary<T, T> for ToEach {
     }
 }
 
-/// `1 / x`, the root, or its inverse.
+/// Powers that are cheaper than a logarithm: `1 / x`, `1 / x^2`, the root, and its inverse.
 #[derive(Clone, Copy)]
-enum Root {
+enum Cheap {
     Inverse,
     InverseSquare,
     Root,
@@ -52,14 +52,14 @@ enum Root {
 
 macro_rules! roots {
     ($($type:ty),*) => {
-        $(impl Unary<$type, $type> for Root {
+        $(impl Unary<$type, $type> for Cheap {
             #[inline(always)]
             fn call<I: Isa>(self, x: $type) -> $type {
                 match self {
-                    Root::Inverse => 1.0 / x,
-                    Root::InverseSquare => 1.0 / (x * x),
-                    Root::Root => x.sqrt(),
-                    Root::InverseRoot => 1.0 / x.sqrt(),
+                    Cheap::Inverse => 1.0 / x,
+                    Cheap::InverseSquare => 1.0 / (x * x),
+                    Cheap::Root => x.sqrt(),
+                    Cheap::InverseRoot => 1.0 / x.sqrt(),
                 }
             }
         })*
@@ -70,7 +70,7 @@ roots!(f32, f64);
 /// Powers of floats, without `powf` for the common exponents.
 fn float_powers<T: Power>(x: &Array, out: &Array, exponent: f64)
 where
-    Root: Unary<T, T>,
+    Cheap: Unary<T, T>,
 {
     if exponent == 2.0 {
         map::<T, T, _>(x, out, Plain(|x: T| x.mul(x)));
@@ -81,13 +81,13 @@ where
     } else if exponent == 0.0 {
         map::<T, T, _>(x, out, Plain(|_: T| T::ONE));
     } else if exponent == -1.0 {
-        map::<T, T, _>(x, out, Root::Inverse);
+        map::<T, T, _>(x, out, Cheap::Inverse);
     } else if exponent == -2.0 {
-        map::<T, T, _>(x, out, Root::InverseSquare);
+        map::<T, T, _>(x, out, Cheap::InverseSquare);
     } else if exponent == 0.5 {
-        map::<T, T, _>(x, out, Root::Root);
+        map::<T, T, _>(x, out, Cheap::Root);
     } else if exponent == -0.5 {
-        map::<T, T, _>(x, out, Root::InverseRoot);
+        map::<T, T, _>(x, out, Cheap::InverseRoot);
     } else {
         map::<T, T, _>(x, out, To(T::from_f64(exponent)));
     }
