@@ -9,22 +9,15 @@ from op_cases import CASES
 from op_cases.table import draw
 from sweep import Outcome, assert_unchanged, snapshot
 from tensors import build, torch
-from wording_gaps import WORDING_GAPS
-
-# Errors of another class than PyTorch's: a `try` written for PyTorch does not catch them.
-CLASS_GAPS: frozenset[str] = frozenset()
-
 
 # What a fact looks like where the table names none: a number, a dtype, a quoted word, an empty shape.
 ANY_FACT = r"\d|'|\b(float|int|bool|bfloat)\d*\b|\[\]|\(\)"
 
 
-def error_rows(gaps, reason):
+def error_rows():
     for case in CASES:
         for index, error in enumerate(case.errors):
-            name = f"{case.id}-{error.label or index}"
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if name in gaps else []
-            yield pytest.param(case, error, id=name, marks=marks)
+            yield pytest.param(case, error, id=f"{case.id}-{error.label or index}")
 
 
 def fail(lib, case, error):
@@ -39,7 +32,7 @@ def fail(lib, case, error):
     return outcome.error, (args, kwargs), before
 
 
-@pytest.mark.parametrize("case, error", [*error_rows(CLASS_GAPS, "PyTorch raises another class")])
+@pytest.mark.parametrize("case, error", [*error_rows()])
 def test_error_class(case, error):
     """A wrong call raises the class that the table names; a `try` written for PyTorch's error catches it."""
     ours, _, _ = fail(firesteel, case, error)
@@ -56,7 +49,7 @@ def test_error_changes_nothing(case, error):
     assert_unchanged(given, before)
 
 
-@pytest.mark.parametrize("case, error", [*error_rows(WORDING_GAPS, "not in the pattern yet")])
+@pytest.mark.parametrize("case, error", [*error_rows()])
 def test_error_text(case, error):
     """The message names the operation, the facts and, after a semicolon, a way out."""
     message = str(fail(firesteel, case, error)[0])
@@ -69,9 +62,3 @@ def test_error_text(case, error):
     assert len(way_out.split()) >= 2, f"must say after ';' what to do: {message}"
     for fact in facts:
         assert re.search(fact, says.partition(":")[2]), f"must say {fact!r}: {message}"
-
-
-def test_gaps_name_errors_of_the_table():
-    known = {parameters.id for parameters in error_rows((), "")}
-    assert not WORDING_GAPS - known
-    assert not CLASS_GAPS - known

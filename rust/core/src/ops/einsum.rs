@@ -102,7 +102,7 @@ fn output_labels(output: Option<&Subscripts>, inputs: &[Labels], span: usize) ->
         ensure!(
             !output.labels[..i].contains(&label),
             Value,
-            "einsum: output subscript {name} appears more than once in the output; name it once"
+            "einsum: output subscript '{name}' appears more than once in the output; name it once"
         );
         ensure!(
             count(label) > 0,

@@ -471,7 +471,7 @@ impl Tensor {
             matches!(index.dtype(), DType::I32 | DType::I64),
             DType,
             "embedding: Expected tensor for argument #1 'indices' to have one of the following scalar types: \
-             Long, Int; but got {} instead; convert with .long()",
+             Long, Int, but got {} instead; convert with .long()",
             index.dtype().scalar_name()
         );
         ensure!(

@@ -114,7 +114,7 @@ impl Tensor {
     /// Tensors of one shape laid side by side along a new dim.
     pub fn stack(tensors: &[&Tensor], dim: isize) -> Result<Tensor> {
         let Some(first) = tensors.first() else {
-            bail!(Value, "stack: expects a non-empty TensorList; give at least one tensor");
+            bail!(Value, "stack: expects a non-empty TensorList, got 0 tensors; give at least one tensor");
         };
         for (i, tensor) in tensors.iter().enumerate() {
             ensure!(
@@ -142,7 +142,7 @@ impl Tensor {
         // PyTorch ignores 1-d tensors without elements, whatever the others' rank, and the dim if all are such.
         let skipped = |x: &Tensor| x.shape() == [0];
         let Some(first) = tensors.iter().find(|x| !skipped(x)).or(tensors.first()) else {
-            bail!(Value, "{op}: expected a non-empty list of Tensors; give at least one");
+            bail!(Value, "{op}: expected a non-empty list of Tensors, got 0; give at least one");
         };
         ensure!(
             first.rank() > 0,

@@ -353,7 +353,7 @@ impl PyTensor {
             firesteel::ensure!(
                 mask.dtype() == DType::Bool,
                 DType,
-                "masked_select: expected BoolTensor for mask, got {}; compare or convert with .bool() first",
+                "masked_select: expected a mask of dtype bool (BoolTensor), got {}; compare or convert with .bool() first",
                 mask.dtype()
             );
             let shape = firesteel::layout::broadcast_shapes("masked_select", x.shape(), mask.shape())?;

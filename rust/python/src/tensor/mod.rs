@@ -25,7 +25,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::AtomicPtr;
 use std::sync::Mutex;
 
@@ -85,15 +85,34 @@ impl Drop for PyTensor {
         if !self.word.get_mut().is_null() {
             identity::forget(self, &self.tensor());
         }
-        // `a.grad = b; b.grad = c; ...` is freed in a loop.
-        let mut next = self.grad.get_mut().ok().and_then(Option::take);
-        while let Some(grad) = next {
-            next = Python::attach(|py| {
-                let is_last = grad.get_refcnt(py) == 1;
-                grad.get().grad.lock().ok().filter(|_| is_last).and_then(|mut grad| grad.take())
-            });
-            drop(grad);
+        if let Some(grad) = self.grad.get_mut().ok().and_then(Option::take) {
+            drop_in_turn(grad);
         }
+    }
+}
+
+thread_local! {
+    /// Objects to be dropped by the call of `drop_in_turn` that is at work; none is while this is `None`.
+    static TO_DROP: Cell<Option<Vec<Py<PyTensor>>>> = const { Cell::new(None) };
+}
+
+/// Drops `object` when no other drop of this thread is at work: `a.grad = b; b.grad = c; ...` is freed in a
+/// loop and not by recursion.
+fn drop_in_turn(object: Py<PyTensor>) {
+    if TO_DROP.try_with(|_| ()).is_err() {
+        return drop(object); // this thread is ending
+    }
+    if let Some(mut waiting) = TO_DROP.take() {
+        waiting.push(object);
+        TO_DROP.set(Some(waiting));
+        return;
+    }
+    TO_DROP.set(Some(vec![object]));
+    loop {
+        let mut waiting = TO_DROP.take().unwrap_or_default();
+        let Some(next) = waiting.pop() else { return };
+        TO_DROP.set(Some(waiting));
+        drop(next);
     }
 }
 
