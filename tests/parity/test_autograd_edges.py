@@ -300,3 +300,51 @@ def test_shallow_copies_share_memory(lib):
     x = lib.ones(2)
     copy.copy(x).mul_(2)
     assert x.tolist() == [2, 2]
+
+
+def test_data_that_is_replaced_often_keeps_no_old_memory():
+    p = firesteel.ones(1000)
+    view = p.view(-1)
+    before = firesteel.memory_stats()["allocated_bytes"]
+    for _ in range(1000):
+        p.data = p.data * 1.0
+    assert firesteel.memory_stats()["allocated_bytes"] < before + 20_000
+    del view, p
+    x = firesteel.ones(2, requires_grad=True)
+    x.sum().backward()
+    grad = x.grad
+    for _ in range(100_000):
+        grad.data = grad.data + 0
+    assert x.grad is grad
+
+
+@both
+def test_a_retained_gradient_survives_new_data(lib):
+    x = lib.ones(2, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.data = lib.zeros(2)
+    assert y.retains_grad
+    y.sum().backward()
+    assert y.grad.tolist() == [1, 1]
+
+
+def test_writes_see_that_data_shares_memory():
+    x = firesteel.arange(9.0).view(3, 3)
+    expected = (x + x.t()).tolist()
+    x.add_(x.data.t())
+    assert x.tolist() == expected
+    x = firesteel.arange(5.0)
+    x[1:].add_(x.data[:4])
+    assert x.tolist() == [0, 1, 3, 5, 7]
+    x = firesteel.arange(5.0)
+    x[firesteel.tensor([1, 2, 3, 4])] = x.data[:4]
+    assert x.tolist() == [0, 0, 1, 2, 3]
+
+
+def test_a_seed_may_draw_random_numbers():
+    class Seed:
+        def __index__(self):
+            return int(firesteel.randint(10, (1,)))
+
+    firesteel.manual_seed(Seed())

@@ -118,7 +118,7 @@ impl Array {
     pub(crate) fn into_layout(mut self, layout: Layout) -> Self {
         match Arc::get_mut(&mut self.0) {
             Some(view) => {
-                view.layout = layout;
+                (view.layout, view.is_number) = (layout, false);
                 self
             }
             None => self.with_layout(layout),

@@ -171,7 +171,9 @@ pub fn adam_step(
         let step = state.step.array().item_f64()? + 1.0;
         state.step.array().copy_from(&Array::scalar(step as f32)?)?;
         let param = Working::new(param.array())?;
-        let grad = working_grad(grad, &[&param.array, state.exp_avg.array(), state.exp_avg_sq.array()])?;
+        let max = state.max_exp_avg_sq.as_ref().map_or(&param.array, Tensor::array);
+        let averages = [state.exp_avg.array(), state.exp_avg_sq.array(), max];
+        let grad = working_grad(grad, &[&param.array, averages[0], averages[1], averages[2]])?;
         let exp_avg = Working::new(state.exp_avg.array())?;
         let exp_avg_sq = Working::new(state.exp_avg_sq.array())?;
         let max = state.max_exp_avg_sq.as_ref().map(|max| Working::new(max.array())).transpose()?;

@@ -57,9 +57,15 @@ struct Rare {
     accumulator: Option<NodeRef>,
     view: Option<ViewOf>,
     retain: Option<HookHandle>,
-    /// The tensor that this one became when its data was replaced.
-    successor: Option<Tensor>,
+    /// After the data was replaced: the tensor that this one and others became.
+    replaced: Option<Arc<Latest>>,
+    /// The same place, of which this tensor is the content.
+    versions: Weak<Latest>,
 }
+
+/// What a tensor whose data is replaced again and again is at present. Those that it was hold this, and it
+/// does not hold them.
+type Latest = Mutex<Tensor>;
 
 /// The tensor that a view was taken of, and which of its histories the view's edge belongs to.
 struct ViewOf {
@@ -432,21 +438,28 @@ impl Tensor {
             };
             lock(&next.0.meta).rare().accumulator = Some(node);
         }
-        lock(&next.0.meta).rare().slot = Some(slot);
-        lock(&self.0.meta).rare().successor = Some(next.clone());
+        if let Some(handle) = lock(&self.0.meta).rare().retain.take() {
+            handle.remove();
+            let retain = next.grad_fn().map(|edge| edge.register_retain(next.downgrade()));
+            lock(&next.0.meta).rare().retain = retain;
+        }
+        let known = lock(&self.0.meta).rare().versions.upgrade();
+        let latest = known.unwrap_or_else(|| Arc::new(Mutex::new(next.clone())));
+        let mut next_meta = lock(&next.0.meta);
+        next_meta.rare().slot = Some(slot);
+        next_meta.rare().versions = Arc::downgrade(&latest);
+        drop(next_meta);
+        let old = std::mem::replace(&mut *lock(&latest), next.clone());
+        drop(old); // without the lock
+        lock(&self.0.meta).rare().replaced = Some(latest);
         Ok(next)
     }
 
     /// The tensor that this one has become, if its data was replaced.
     pub(crate) fn successor(&self) -> Option<Tensor> {
-        let mut latest = lock(&self.0.meta).rare.as_ref()?.successor.clone()?;
-        loop {
-            let next = lock(&latest.0.meta).rare.as_ref().and_then(|rare| rare.successor.clone());
-            match next {
-                Some(next) => latest = next,
-                None => return Some(latest),
-            }
-        }
+        let latest = lock(&self.0.meta).rare.as_ref()?.replaced.clone()?;
+        let tensor = lock(&latest).clone();
+        Some(tensor)
     }
 }
 

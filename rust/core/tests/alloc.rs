@@ -119,9 +119,9 @@ fn blocks_travel_between_threads() {
             });
         }
     });
-    assert_eq!(alloc::stats().allocated_bytes, before.allocated_bytes);
     alloc::empty_cache();
     wait_for_ended_threads();
+    assert_eq!(alloc::stats().allocated_bytes, before.allocated_bytes);
 }
 
 #[test]

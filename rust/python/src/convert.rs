@@ -51,7 +51,8 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
         }
         match crate::numpy::array_of(&value) {
             Ok(Some(array)) => Ok(Operand::Tensor(Tensor::constant(array))),
-            _ => Err(not_a_number("a Tensor or a number", &value)?),
+            Ok(None) => Err(not_a_number("a Tensor or a number", &value)?),
+            Err(error) => Err(error),
         }
     }
 }

@@ -93,6 +93,12 @@ pub fn array_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Array>> {
         None => firesteel::layout::contiguous_strides(&shape),
         Some(bytes) => {
             let steps = bytes.extract::<Vec<isize>>()?;
+            if steps.len() != shape.len() {
+                return Err(PyValueError::new_err(format!(
+                    "__array_interface__: {} strides for shape {shape:?}; give one per dim",
+                    steps.len()
+                )));
+            }
             if steps.iter().zip(&shape).any(|(step, &n)| step % size != 0 && n > 1) {
                 return Err(PyValueError::new_err(format!(
                     "given numpy array strides {steps:?} not a multiple of the element byte size {size}; use \

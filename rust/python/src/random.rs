@@ -125,7 +125,8 @@ impl PyGenerator {
 /// manual_seed(seed) -> Generator: starts the default generator's sequence of `seed`.
 #[pyfunction]
 fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerator>> {
-    Source::default().lock().manual_seed(seed_of(seed)?);
+    let seed = seed_of(seed)?; // may run Python code: before the lock
+    Source::default().lock().manual_seed(seed);
     Py::new(py, PyGenerator(None))
 }
 

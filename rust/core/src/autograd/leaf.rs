@@ -20,12 +20,10 @@ pub(crate) struct GradSlot {
 impl GradSlot {
     /// The gradient summed up so far.
     pub fn get(&self) -> Option<Tensor> {
-        let mut held = lock(&self.grad);
-        let grad = held.as_mut()?;
-        if let Some(successor) = grad.successor() {
-            *grad = successor;
-        }
-        Some(grad.clone())
+        let grad = lock(&self.grad).clone()?;
+        let Some(successor) = grad.successor() else { return Some(grad) };
+        drop(self.replace(Some(successor.clone())));
+        Some(successor)
     }
 
     /// Replaces the gradient and returns the old one, which may hold a graph: drop it without locks.
@@ -36,9 +34,11 @@ impl GradSlot {
 
     /// Adds `grad`, taking its memory over when nobody else holds it and it lies as a tensor of `layout` would.
     pub fn accumulate(&self, grad: Tensor, layout: &Layout) -> Result<()> {
+        let held; // dropped after the lock
         let adding = lock(&self.adding);
+        held = self.get();
         let recording = mode::is_grad_enabled();
-        let sum = match self.get() {
+        let sum = match &held {
             Some(held) if recording => held.add(&grad)?,
             Some(held) if !held.array().layout().has_overlap() && held.array().storage().is_writable() => {
                 return held.add_(&grad);
@@ -61,11 +61,15 @@ impl GradSlot {
 
     /// Adds the gradient of a tensor that is no leaf: never in place, the user may hold the last one.
     pub fn retain(&self, grad: &Tensor) -> Result<()> {
-        let sum = match self.get() {
+        let adding = lock(&self.adding);
+        let held = self.get();
+        let sum = match &held {
             Some(held) => held.add(grad)?,
             None => grad.copy()?,
         };
-        drop(self.replace(Some(sum)));
+        let old = self.replace(Some(sum));
+        drop(adding);
+        drop((held, old));
         Ok(())
     }
 }
@@ -90,14 +94,20 @@ impl Drop for GradSlot {
 #[derive(Debug)]
 pub(crate) struct AccumulateGrad {
     slot: Arc<GradSlot>,
+    leaf: Mutex<Leaf>,
+}
+
+/// The leaf as it is at present: `.data = ...` exchanges both.
+#[derive(Debug)]
+struct Leaf {
     array: Array,
-    tensor: Mutex<WeakTensor>,
+    tensor: WeakTensor,
 }
 
 impl AccumulateGrad {
     /// The node of the leaf `tensor`, whose data is `array` and whose gradient goes to `slot`.
     pub fn new(slot: Arc<GradSlot>, array: Array, tensor: WeakTensor) -> Self {
-        Self { slot, array, tensor: Mutex::new(tensor) }
+        Self { slot, leaf: Mutex::new(Leaf { array, tensor }) }
     }
 }
 
@@ -108,22 +118,25 @@ impl Backward for AccumulateGrad {
 
     fn backward(&self, _node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
         if let Some(grad) = grads.pop().flatten() {
-            self.slot.accumulate(grad, self.array.layout())?;
+            let array = lock(&self.leaf).array.clone();
+            self.slot.accumulate(grad, array.layout())?;
         }
         Ok(InputGrads::new())
     }
 
     fn leaf(&self, node: &NodeRef) -> Option<Tensor> {
-        let mut tensor = lock(&self.tensor);
-        Some(tensor.upgrade().unwrap_or_else(|| {
+        let mut leaf = lock(&self.leaf);
+        Some(leaf.tensor.upgrade().unwrap_or_else(|| {
             // Nobody holds the leaf any more; its data and its gradient are still here.
-            let leaf = Tensor::leaf_of(self.array.clone(), self.slot.clone(), node.clone());
-            *tensor = leaf.downgrade();
-            leaf
+            let revived = Tensor::leaf_of(leaf.array.clone(), self.slot.clone(), node.clone());
+            leaf.tensor = revived.downgrade();
+            revived
         }))
     }
 
     fn moved_to(&self, leaf: &Tensor) {
-        *lock(&self.tensor) = leaf.downgrade();
+        let now = Leaf { array: leaf.array().clone(), tensor: leaf.downgrade() };
+        let old = std::mem::replace(&mut *lock(&self.leaf), now);
+        drop(old); // without the lock
     }
 }

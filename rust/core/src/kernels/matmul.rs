@@ -5,7 +5,6 @@ use super::nest::Nest;
 use crate::array::Array;
 use crate::par;
 use crate::{dispatch_compute, Result};
-use std::sync::Arc;
 
 /// Multiplications from which one product is worth several threads.
 const LARGE: usize = 1 << 20;
@@ -36,7 +35,7 @@ impl<T: GemmElement> Products<T> {
         // These make the unsafe calls below sound, and cost nothing beside a product.
         assert!(a.shape()[lead..] == [m, k] && b.shape()[lead..] == [k, n], "operands of other sizes");
         assert!(a.shape()[..lead] == out.shape()[..lead] && b.shape()[..lead] == out.shape()[..lead]);
-        assert!(!Arc::ptr_eq(out.storage(), a.storage()) && !Arc::ptr_eq(out.storage(), b.storage()));
+        assert!(!out.shares_memory_with(a) && !out.shares_memory_with(b));
         assert!(!out.layout().has_overlap(), "an output element stands for two");
         let steps = |x: &Array| (x.strides()[lead], x.strides()[lead + 1]);
         let ((a_row, a_col), (b_row, b_col), (c_row, c_col)) = (steps(a), steps(b), steps(out));

@@ -6,7 +6,6 @@ use crate::kernels::{copy, gather};
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, DType, Result};
-use std::sync::Arc;
 
 /// An index that an operation holds until its graph is freed.
 fn held(index: Array) -> Kept {
@@ -96,7 +95,7 @@ impl Op<2> for Scatter {
     }
 
     fn forward_into(&mut self, [_, src]: [&Array; 2], out: &Array) -> Result<()> {
-        let shared = Arc::ptr_eq(src.storage(), out.storage());
+        let shared = src.shares_memory_with(out);
         self.write(out, &if shared { src.copied()? } else { src.clone() })
     }
 
@@ -173,13 +172,13 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
 
 /// Whether two gap-free views share memory. PyTorch does not ask where there are gaps.
 fn overlap(a: &Array, b: &Array) -> bool {
-    let range = |x: &Array| x.layout().offset()..x.layout().offset() + x.layout().span();
+    let range = |x: &Array| {
+        let (layout, size) = (x.layout(), x.dtype().size());
+        let start = x.storage().as_ptr() as usize + layout.offset() * size;
+        start..start + layout.span() * size
+    };
     let (x, y) = (range(a), range(b));
-    Arc::ptr_eq(a.storage(), b.storage())
-        && a.layout().is_dense()
-        && b.layout().is_dense()
-        && x.start < y.end
-        && y.start < x.end
+    a.layout().is_dense() && b.layout().is_dense() && x.start < y.end && y.start < x.end
 }
 
 /// A 0-d tensor as a vector of one element, as PyTorch takes it where indices are vectors.

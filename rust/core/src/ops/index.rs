@@ -7,7 +7,6 @@ use crate::layout::{broadcast_shapes, normalize_dim, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, DType, Result};
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 /// Which items of a tensor are picked: for some of its dims, one index per item.
 #[derive(Debug)]
@@ -225,7 +224,7 @@ impl Op<2> for IndexPut {
     }
 
     fn forward_into(&mut self, [_, values]: [&Array; 2], out: &Array) -> Result<()> {
-        let shared = Arc::ptr_eq(values.storage(), out.storage());
+        let shared = values.shares_memory_with(out);
         let values = if shared { values.copied()? } else { values.clone() };
         self.picks.put(out, &values, self.accumulate)
     }

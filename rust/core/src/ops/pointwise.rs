@@ -122,8 +122,7 @@ impl Op<3> for MaskedFill {
         let shape = broadcast_shapes(Self::NAME, x.shape(), mask.shape())?;
         check_target(Self::NAME, out, &shape, x.dtype())?;
         // A mask in the target's own memory would be overwritten while it is read.
-        let mask =
-            if std::sync::Arc::ptr_eq(mask.storage(), out.storage()) { mask.copied()? } else { mask.clone() };
+        let mask = if mask.shares_memory_with(out) { mask.copied()? } else { mask.clone() };
         if x.is_same_view(out) {
             return Self::fill(x, &mask, &value.copied()?, out);
         }
@@ -333,7 +332,7 @@ impl Op<2> for AddScaled {
         let direct = dtype == out.dtype()
             && compute_dtype(dtype) == dtype
             && a.is_same_view(out)
-            && (b.is_same_view(out) || !std::sync::Arc::ptr_eq(b.storage(), out.storage()));
+            && (b.is_same_view(out) || !b.shares_memory_with(out));
         if direct {
             let (a, b) = operands(Self::NAME, a, b, dtype)?;
             return self.write(&a, &b, out, dtype);

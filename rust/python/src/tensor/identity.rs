@@ -3,7 +3,8 @@
 //! A tensor of the core has a word for us. It names the tensor's object without keeping it alive: an exact
 //! `Tensor` by its address, an object of a subclass by a weak reference, marked by the lowest bit. A
 //! subclass runs Python code while it is freed, with no references left; its address must not be used then,
-//! and the weak reference knows. An exact `Tensor` runs none before our `Drop` clears the word.
+//! and the weak reference knows. An exact `Tensor` is soon at our `Drop`, which clears the word; other objects'
+//! finalizers may run before that, and then its count of references, 0, tells.
 
 use super::PyTensor;
 use firesteel::Tensor;
@@ -47,8 +48,14 @@ fn find<'py>(py: Python<'py>, tensor: &Tensor) -> Option<Bound<'py, PyTensor>> {
 
 fn find_object(py: Python<'_>, word: *mut ()) -> Option<Bound<'_, PyTensor>> {
     let address = word.map_addr(|address| address & !WEAK).cast::<ffi::PyObject>();
-    // SAFETY: we are attached, and `forget` clears the word before the object (or the weak reference, which
-    // the word owns) goes; so what it names is alive.
+    // SAFETY: we are attached, and `forget` clears the word before the memory of the object (or of the weak
+    // reference, which the word owns) is given back.
+    let count = unsafe { ffi::Py_REFCNT(address) };
+    // The lower half alone: later Pythons keep flags in the upper one.
+    if count as u32 == 0 {
+        return None;
+    }
+    // SAFETY: as above, and the object is not being freed: it has references, and we are attached.
     let object = unsafe { Bound::from_borrowed_ptr(py, address) };
     if word.addr() & WEAK == 0 {
         return object.cast_into_exact().ok();
