@@ -121,7 +121,9 @@ LOOPS = {
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_ctrl_c_ends_a_long_computation(loop):
-    head = "import firesteel as f\nx = f.ones(1)\nprint('ready', flush=True)\nif True:\n"
+    # A shell's background jobs ignore the signal, and so would the program.
+    head = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    head += "import firesteel as f\nx = f.ones(1)\nprint('ready', flush=True)\nif True:\n"
     command = [sys.executable, "-c", head + LOOPS[loop]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

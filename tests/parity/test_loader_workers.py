@@ -61,6 +61,8 @@ def test_exit_while_workers_compute() -> None:
 
 def test_an_interrupt_ends_the_program_at_once() -> None:
     program = _program("""
+    import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     SECONDS = 5
     loader = DataLoader(Blocking(), 1, num_workers=2, prefetch_factor=4, persistent_workers=True)
     for batch in loader: print("batch", flush=True)
