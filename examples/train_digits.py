@@ -44,7 +44,7 @@ def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Opt
     """Goes through the digits once, changing the model after every batch; returns the mean loss."""
     model.train()
     total, seen, correct = 0.0, 0, 0
-    progress = tqdm(loader, desc=title, leave=False)
+    progress = tqdm(loader, desc=title, leave=False, mininterval=0.02)
     for images, labels in progress:
         scores = model(images)
         loss = nn.functional.cross_entropy(scores, labels)
@@ -55,7 +55,7 @@ def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Opt
         total += loss.item() * len(labels)
         seen += len(labels)
         correct += (scores.argmax(1) == labels).sum().item()
-        progress.set_postfix(loss=f"{total / seen:.3f}", accuracy=f"{correct / seen:.1%}")
+        progress.set_postfix(loss=f"{total / seen:.3f}", accuracy=f"{correct / seen:.1%}", refresh=False)
     return total / seen
 
 
