@@ -44,7 +44,7 @@ def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Opt
     """Goes through the digits once, changing the model after every batch; returns the mean loss."""
     model.train()
     total, seen, correct = 0.0, 0, 0
-    progress = tqdm(loader, desc=title, leave=False, mininterval=0.02)
+    progress = tqdm(loader, desc=title, leave=False, mininterval=0, miniters=1)
     for images, labels in progress:
         scores = model(images)
         loss = nn.functional.cross_entropy(scores, labels)
