@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
@@ -20,7 +19,11 @@ from firesteel.autograd.grad_mode import (
     set_grad_enabled as set_grad_enabled,
 )
 
+# Type checkers take it as true; importing typing would be half of the time that `import firesteel` takes.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from firesteel import (
         autograd as autograd,
         backends as backends,

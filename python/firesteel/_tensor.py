@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import copyreg
 import functools
-from typing import TYPE_CHECKING, Any
 
 from firesteel import _core
 from firesteel._core import Generator, Tensor
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 def _rebuild(

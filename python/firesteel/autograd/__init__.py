@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from firesteel import _core
 from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

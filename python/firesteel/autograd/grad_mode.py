@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, cast
 
 from firesteel import _core
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import Any, Self, TypeVar, overload
+    from typing import Any, Self, TypeVar, cast, overload
 
     _F = TypeVar("_F", bound=Callable[..., Any])
+else:
+
+    def cast(_type, value):
+        """What `typing.cast` does."""
+        return value
+
 
 # What `inspect.CO_GENERATOR` is: importing inspect would slow down every start.
 _GENERATOR = 0x20
