@@ -45,6 +45,7 @@ const SILENT_VIEW: u8 = 2;
 #[derive(Default)]
 struct Meta {
     edge: Option<Edge>,
+    view: Option<ViewOf>,
     rare: Option<Box<Rare>>,
 }
 
@@ -55,7 +56,6 @@ struct Rare {
     slot: Option<Arc<GradSlot>>,
     /// A leaf's node, which fills the slot.
     accumulator: Option<NodeRef>,
-    view: Option<ViewOf>,
     retain: Option<HookHandle>,
     /// After the data was replaced: the tensor that this one and others became.
     replaced: Option<Arc<Latest>>,
@@ -101,7 +101,7 @@ impl Tensor {
             view: AtomicU8::new(NO_VIEW),
             generation: AtomicU32::new(0),
             object: AtomicPtr::new(std::ptr::null_mut()),
-            meta: Mutex::new(Meta { edge, rare: None }),
+            meta: Mutex::new(Meta { edge, view: None, rare: None }),
         }))
     }
 
@@ -344,7 +344,7 @@ impl Tensor {
         if self.0.view.load(Ordering::Relaxed) != VIEW {
             return None;
         }
-        lock(&self.0.meta).rare.as_ref().and_then(|rare| rare.view.as_ref()).map(|view| view.base.clone())
+        lock(&self.0.meta).view.as_ref().map(|view| view.base.clone())
     }
 
     /// Notes that this new tensor shares `source`'s memory.
@@ -355,7 +355,7 @@ impl Tensor {
         }
         let base = source.view_base().unwrap_or_else(|| source.clone());
         let generation = base.0.generation.load(Ordering::Relaxed);
-        lock(&self.0.meta).rare().view = Some(ViewOf { base, generation });
+        lock(&self.0.meta).view = Some(ViewOf { base, generation });
         self.0.view.store(VIEW, Ordering::Relaxed);
     }
 
@@ -379,8 +379,9 @@ impl Tensor {
 
     fn is_stale(&self) -> bool {
         let meta = lock(&self.0.meta);
-        let view = meta.rare.as_ref().and_then(|rare| rare.view.as_ref());
-        view.is_some_and(|view| view.generation != view.base.0.generation.load(Ordering::Relaxed))
+        meta.view
+            .as_ref()
+            .is_some_and(|view| view.generation != view.base.0.generation.load(Ordering::Relaxed))
     }
 
     /// Brings a view's history up to date when its base was written in place since.
@@ -394,7 +395,7 @@ impl Tensor {
         let mut meta = lock(&self.0.meta);
         let requires_grad = edge.is_some();
         let old = self.replace_edge(&mut meta, edge);
-        if let Some(view) = &mut meta.rare().view {
+        if let Some(view) = &mut meta.view {
             view.generation = generation;
         }
         self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
