@@ -1,10 +1,11 @@
 //! The backward pass: newest node first, because creation order is a topological order.
 
 use super::mode::GradMode;
-use super::node::{next_id, Edge, NodeRef};
+use super::node::{next_id, Edge, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
+use smallvec::SmallVec;
 use std::collections::{BinaryHeap, HashMap};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
@@ -164,7 +165,8 @@ impl Run {
                 }
             }
             work += 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
-            let results = call_rule(&node, grads)?;
+            let wanted = self.wanted_inputs(&node);
+            let results = call_rule(&node, Needs::new(&node, wanted.as_deref()), grads)?;
             if !self.options.retain_graph {
                 node.op().free();
             }
@@ -185,7 +187,7 @@ impl Run {
 
     /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.
     fn deliver(&mut self, edge: &Edge, grad: Tensor) -> Result<()> {
-        if self.wanted.as_ref().is_some_and(|w| !w.contains_key(&edge.node.id())) {
+        if !self.wants(edge) {
             return Ok(());
         }
         let grad = fit(edge, grad)?;
@@ -193,6 +195,25 @@ impl Run {
             self.ready.push(Ready(edge.node.clone()));
         }
         Ok(())
+    }
+
+    /// Whether a gradient sent along `edge` leads to one that is looked for, or is one.
+    fn wants(&self, edge: &Edge) -> bool {
+        let Some(nodes) = &self.wanted else { return true };
+        let id = edge.node.id();
+        nodes.get(&id).is_some_and(|node| {
+            // Of a node with one output it is that one; the others are few, and so are the targets among them.
+            node.leads
+                || edge.node.outputs().len() == 1
+                || self.targets.iter().any(|target| target.node.id() == id && target.output == edge.output)
+        })
+    }
+
+    /// For which edges of `node` the rule is to be asked; `None`, all of them, where every leaf is reached.
+    fn wanted_inputs(&self, node: &NodeRef) -> Option<SmallVec<[bool; 4]>> {
+        self.wanted.as_ref()?;
+        let is_wanted = |edge: &Option<Edge>| edge.as_ref().is_some_and(|edge| self.wants(edge));
+        Some(node.edges().iter().map(is_wanted).collect())
     }
 
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
@@ -282,8 +303,8 @@ fn nodes_towards<'a>(
 
 /// Calls a node's gradient rule. The operators used in rules unwind with an [`Error`]: here it
 /// becomes an ordinary error again.
-fn call_rule(node: &NodeRef, grads: super::node::OutputGrads) -> Result<super::node::InputGrads> {
-    match catch_unwind(AssertUnwindSafe(|| node.op().backward(node, grads))) {
+fn call_rule(node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads> {
+    match catch_unwind(AssertUnwindSafe(|| node.op().backward(node, needs, grads))) {
         Ok(result) => result,
         Err(panic) => match panic.downcast::<Error>() {
             Ok(error) => Err(*error),
