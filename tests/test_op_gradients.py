@@ -72,35 +72,6 @@ def test_gradient(case, kind):
     failures.report()
 
 
-def joint_calls(case, kind):
-    """Calls in float64 of several inputs that have gradients."""
-    if kind == "contiguous" and case.grad is True:
-        for sample, dtype, layout in case.calls(kind):
-            drawn = draw(sample, "float64", layout, case.name)
-            count = sum(
-                tensor.requires_grad for tensor in leaves(build(firesteel, drawn, requires_grad=True))
-            )
-            if sample.grad is True and dtype == (sample.dtypes or case.dtypes)[0] and count > 1:
-                yield sample, "float64", layout
-
-
-def check_each_alone(case, sample, dtype, layout):
-    drawn = draw(sample, dtype, layout, case.name)
-    for index, expected in enumerate(gradients(firesteel, case, drawn) or ()):
-        (alone,) = gradients(firesteel, case, drawn, asked=slice(index, index + 1))
-        assert (alone is None) == (expected is None), f"gradient of input {index}"
-        assert alone is None or firesteel.equal(alone, expected), f"gradient of input {index}"
-
-
-@pytest.mark.parametrize("case, kind", items(joint_calls))
-def test_each_gradient_alone(case, kind):
-    """A rule that is asked for the gradient of one input gives what it gives among all."""
-    failures = Failures(case, kind, known_bugs.GRADIENT)
-    for call in joint_calls(case, kind):
-        failures.check(*call, check_each_alone)
-    failures.report()
-
-
 # --- numeric gradients ------------------------------------------------------------------------------------
 
 
@@ -168,6 +139,34 @@ def test_gradgradcheck(case, kind):
     failures = Failures(case, kind, known_bugs.GRADCHECK)
     for call in second_calls(case, kind):
         failures.check(*call, check_numeric_twice)
+    failures.report()
+
+
+# --- one gradient alone -----------------------------------------------------------------------------------
+
+
+def joint_calls(case, kind):
+    """Calls in float64 of several inputs that have gradients."""
+    for call in numeric_calls(case, kind) if kind == "contiguous" else ():
+        tensors = leaves(build(firesteel, draw(*call, case.name), requires_grad=True))
+        if sum(tensor.requires_grad for tensor in tensors) > 1:
+            yield call
+
+
+def check_each_alone(case, sample, dtype, layout):
+    drawn = draw(sample, dtype, layout, case.name)
+    for index, expected in enumerate(gradients(firesteel, case, drawn) or ()):
+        (alone,) = gradients(firesteel, case, drawn, asked=slice(index, index + 1))
+        assert (alone is None) == (expected is None), f"gradient of input {index}"
+        assert alone is None or firesteel.equal(alone, expected), f"gradient of input {index}"
+
+
+@pytest.mark.parametrize("case, kind", items(joint_calls))
+def test_each_gradient_alone(case, kind):
+    """A rule that is asked for the gradient of one input gives what it gives among all."""
+    failures = Failures(case, kind, known_bugs.GRADIENT)
+    for call in joint_calls(case, kind):
+        failures.check(*call, check_each_alone)
     failures.report()
 
 

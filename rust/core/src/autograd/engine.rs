@@ -217,7 +217,9 @@ impl Run {
     }
 
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
-        self.targets.iter().map(|edge| self.captured.get(&(edge.node.id(), edge.output)).cloned()).collect()
+        // What is returned is held by nobody else then, unless it was asked for twice.
+        let captured = std::mem::take(&mut self.captured);
+        self.targets.iter().map(|edge| captured.get(&(edge.node.id(), edge.output)).cloned()).collect()
     }
 }
 
@@ -332,4 +334,75 @@ pub(crate) fn add(held: Tensor, grad: Tensor) -> Result<Tensor> {
         return Ok(held);
     }
     held.add(&grad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::{apply::apply, Grads, Op, Saved};
+    use std::sync::{Arc, Mutex};
+
+    /// A sum that notes which gradients its rule was asked for.
+    #[derive(Debug)]
+    struct Probe(Arc<Mutex<Vec<[bool; 2]>>>);
+
+    impl Op<2> for Probe {
+        const NAME: &'static str = "probe";
+
+        fn forward(&mut self, inputs: [&Array; 2]) -> Result<Array> {
+            let [a, b] = inputs.map(|x| Tensor::constant(x.clone()));
+            Ok(a.add(&b)?.array().clone())
+        }
+
+        fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+            self.0.lock().unwrap().push([saved.needs(0), saved.needs(1)]);
+            Ok([Some(grad.clone()), Some(grad.clone())])
+        }
+    }
+
+    fn leaf() -> Tensor {
+        let x = Tensor::from_slice(&[1.0, 2.0], &[2]).unwrap();
+        x.set_requires_grad(true).unwrap();
+        x
+    }
+
+    /// What the probe of `a` and `b` is asked for in the run that `ask` makes from its result.
+    fn asked(a: &Tensor, b: &Tensor, ask: impl FnOnce(&[Tensor])) -> [bool; 2] {
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let out = apply(Probe(notes.clone()), [a, b]).unwrap().sum(&[], false).unwrap();
+        ask(&[out]);
+        let notes = notes.lock().unwrap();
+        assert_eq!(notes.len(), 1);
+        notes[0]
+    }
+
+    fn grad_of(x: &Tensor) -> impl FnOnce(&[Tensor]) + '_ {
+        move |out| {
+            let grads = grad(out, &[None], std::slice::from_ref(x), Options::default()).unwrap();
+            assert!(grads[0].is_some());
+        }
+    }
+
+    #[test]
+    fn rules_are_asked_for_what_a_run_looks_for() {
+        let all = |out: &[Tensor]| backward(out, &[None], None, Options::default()).unwrap();
+        let (x, y) = (leaf(), leaf());
+        assert_eq!(asked(&x, &y, all), [true, true]);
+        assert_eq!(asked(&x, &y.detach(), all), [true, false]);
+        assert_eq!(asked(&x, &y, grad_of(&x)), [true, false]);
+        assert_eq!(asked(&x, &y, grad_of(&y)), [false, true]);
+        assert_eq!(asked(&x, &(&x * &y), grad_of(&y)), [false, true]);
+        assert_eq!(asked(&x, &(&x * &y), grad_of(&x)), [true, true]);
+        let inputs = |out: &[Tensor]| backward(out, &[None], Some(&[y.clone()]), Options::default()).unwrap();
+        assert_eq!(asked(&x, &y, inputs), [false, true]);
+        assert!(y.grad().is_some());
+    }
+
+    #[test]
+    fn of_several_outputs_of_a_node_the_wanted_one_is_asked_for() {
+        let x = leaf();
+        let pieces = (&x * 2.0).unbind(0).unwrap();
+        assert_eq!(asked(&pieces[0], &pieces[1], grad_of(&pieces[1])), [false, true]);
+        assert_eq!(asked(&pieces[0], &pieces[1], grad_of(&x)), [true, true]);
+    }
 }
