@@ -6,7 +6,7 @@ use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
 use smallvec::SmallVec;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
 
@@ -77,6 +77,13 @@ pub fn set_interrupt_check(check: InterruptCheck) {
     let _ = INTERRUPT_CHECK.set(check);
 }
 
+/// Names an output of a node: the node's number, and which of its outputs.
+type Place = (u64, usize);
+
+fn place(edge: &Edge) -> Place {
+    (edge.node.id(), edge.output)
+}
+
 /// One walk through the graph.
 struct Run {
     id: u64,
@@ -84,9 +91,11 @@ struct Run {
     ready: BinaryHeap<Ready>,
     /// With inputs given: the nodes that matter.
     wanted: Option<HashMap<u64, Wanted>>,
-    captured: HashMap<(u64, usize), Tensor>,
+    captured: HashMap<Place, Tensor>,
     /// Edges of the inputs: they keep the inputs' nodes, and with them the ids, alive.
     targets: Vec<Edge>,
+    /// The same as names.
+    places: HashSet<Place>,
 }
 
 /// Why a node matters to a walk that looks for the gradients of some inputs.
@@ -140,6 +149,7 @@ impl Run {
             ready: BinaryHeap::new(),
             wanted,
             captured: HashMap::new(),
+            places: targets.iter().map(place).collect(),
             targets,
         };
         for (edge, grad) in starts {
@@ -200,12 +210,9 @@ impl Run {
     /// Whether a gradient sent along `edge` leads to one that is looked for, or is one.
     fn wants(&self, edge: &Edge) -> bool {
         let Some(nodes) = &self.wanted else { return true };
-        let id = edge.node.id();
-        nodes.get(&id).is_some_and(|node| {
-            // Of a node with one output it is that one; the others are few, and so are the targets among them.
-            node.leads
-                || edge.node.outputs().len() == 1
-                || self.targets.iter().any(|target| target.node.id() == id && target.output == edge.output)
+        nodes.get(&edge.node.id()).is_some_and(|node| {
+            // A target's node has perhaps other outputs than the target.
+            node.leads || edge.node.outputs().len() == 1 || self.places.contains(&place(edge))
         })
     }
 
@@ -219,7 +226,7 @@ impl Run {
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
         // What is returned is held by nobody else then, unless it was asked for twice.
         let captured = std::mem::take(&mut self.captured);
-        self.targets.iter().map(|edge| captured.get(&(edge.node.id(), edge.output)).cloned()).collect()
+        self.targets.iter().map(|edge| captured.get(&place(edge)).cloned()).collect()
     }
 }
 
@@ -393,7 +400,9 @@ mod tests {
         assert_eq!(asked(&x, &y, grad_of(&y)), [false, true]);
         assert_eq!(asked(&x, &(&x * &y), grad_of(&y)), [false, true]);
         assert_eq!(asked(&x, &(&x * &y), grad_of(&x)), [true, true]);
-        let inputs = |out: &[Tensor]| backward(out, &[None], Some(&[y.clone()]), Options::default()).unwrap();
+        let inputs = |out: &[Tensor]| {
+            backward(out, &[None], Some(std::slice::from_ref(&y)), Options::default()).unwrap()
+        };
         assert_eq!(asked(&x, &y, inputs), [false, true]);
         assert!(y.grad().is_some());
     }
