@@ -11,7 +11,13 @@ import importlib
 from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
 from firesteel._core import *  # noqa: F403
 from firesteel._tensor import allclose as allclose, equal as equal, isclose as isclose, round as round
-from firesteel._types import Size as Size, device as device, finfo as finfo, iinfo as iinfo
+from firesteel._types import (
+    DeviceError as DeviceError,
+    Size as Size,
+    device as device,
+    finfo as finfo,
+    iinfo as iinfo,
+)
 from firesteel.autograd.grad_mode import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
@@ -133,21 +139,33 @@ def get_default_dtype() -> _core.dtype:
 
 def numel(input: _core.Tensor) -> builtins.int:
     """Number of elements."""
+    if not isinstance(input, _core.Tensor):
+        raise TypeError(f"numel(): argument 'input' must be Tensor, not {type(input).__name__}")
     return input.numel()
 
 
 def is_floating_point(input: _core.Tensor) -> builtins.bool:
     """Whether elements are floating-point numbers."""
+    if not isinstance(input, _core.Tensor):
+        raise TypeError(f"is_floating_point(): argument 'input' must be Tensor, not {type(input).__name__}")
     return input.is_floating_point()
+
+
+def _expect_dtypes(op: str, *given: object) -> None:
+    for dtype in given:
+        if not isinstance(dtype, _core.dtype):
+            raise TypeError(f"{op}(): expected a dtype such as firesteel.float32, not {type(dtype).__name__}")
 
 
 def promote_types(type1: _core.dtype, type2: _core.dtype) -> _core.dtype:
     """The smallest dtype that both convert to."""
+    _expect_dtypes("promote_types", type1, type2)
     return (_core.empty(1, dtype=type1) + _core.empty(1, dtype=type2)).dtype
 
 
 def can_cast(from_: _core.dtype, to: _core.dtype) -> builtins.bool:
     """Whether a conversion keeps the kind of number: not from float to int, or from number to bool."""
+    _expect_dtypes("can_cast", from_, to)
 
     def kind(dtype: _core.dtype) -> builtins.int:
         return 2 if dtype.is_floating_point else builtins.int(dtype is not _core.bool)

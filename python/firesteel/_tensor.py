@@ -6,7 +6,7 @@ import copy
 import copyreg
 import functools
 
-from firesteel import _core
+from firesteel import _core, _types
 from firesteel._core import Generator, Tensor
 
 TYPE_CHECKING = False
@@ -49,8 +49,12 @@ def _copy(self: Tensor) -> Tensor:
     return copied
 
 
+# Where `deepcopy`'s memo holds the copies of memories; its other keys are ids, which are ints.
+_MEMORIES = "firesteel memories"
+
+
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    """A copy with memory of its own; only leaves can be copied."""
+    """A copy whose memory no original shares; only leaves can be copied."""
     known: Tensor | None = memo.get(id(self))
     if known is not None:
         return known
@@ -59,27 +63,54 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
             "moment; use .detach().clone()"
         )
-    data = self.detach().clone()
+    # Views of one memory become views of one copy of it, all of it; the original stays alive with the copy, as
+    # another tensor could take its address.
+    memories = memo.setdefault(_MEMORIES, {})  # type: ignore[call-overload]
+    key = self._memory_key()
+    if key not in memories:
+        memories[key] = (self._memory_copy(), self)
+    data = self._in_memory_of(memories[key][0])
     if type(self) is Tensor:
         copied = data.requires_grad_(self.requires_grad)
     else:
         copied = Tensor._make_subclass(type(self), data, self.requires_grad)
     memo[id(self)] = copied
     if self.grad is not None:
-        copied.grad = self.grad.detach().clone()
+        copied.grad = _deepcopy(self.grad, memo) if self.grad.is_leaf else self.grad.detach().clone()
     copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
     return copied
 
 
-def _type(self: Tensor, dtype: _core.dtype | None = None, non_blocking: bool = False) -> str | Tensor:
+def _type(self: Tensor, dtype: _core.dtype | str | None = None, non_blocking: bool = False) -> str | Tensor:
     """The type's name, or this tensor as another dtype."""
     if dtype is None:
-        names = {
-            "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
-            "int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool",
-        }  # fmt: skip
-        return f"torch.{names[str(self.dtype).removeprefix('torch.')]}Tensor"
+        return f"torch.{_TYPE_NAMES[str(self.dtype).removeprefix('torch.')]}Tensor"
+    if isinstance(dtype, str):
+        for name, kind in _TYPE_NAMES.items():
+            if dtype == f"torch.{kind}Tensor":
+                return self.to(getattr(_core, name))
+        raise ValueError(f"type: invalid type: {dtype!r}; use a dtype such as firesteel.float32")
+    if not isinstance(dtype, _core.dtype):
+        raise TypeError(f"type: dtype must be a dtype or its name as a str, not {dtype!r}")
     return self.to(dtype)
+
+
+_TYPE_NAMES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
+    "int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool",
+}  # fmt: skip
+
+
+def _cuda(
+    self: Tensor, device: object = None, non_blocking: bool = False, memory_format: object = None
+) -> Tensor:
+    """Raises: tensors are on the CPU.
+
+    Raises:
+        DeviceError: always.
+    """
+    _types.device("cuda")  # type: ignore[unreachable]
+    return self
 
 
 def _setstate(self: Tensor, state: Mapping[str, Any]) -> None:
@@ -121,10 +152,17 @@ for _alias, _name in ALIASES.items():
         setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 
 
+def _expect_tensors(op: str, input: object, other: object) -> None:
+    for name, given in (("input", input), ("other", other)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{op}(): argument '{name}' must be Tensor, not {type(given).__name__}")
+
+
 def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
     """As `allclose`, for each element."""
+    _expect_tensors("isclose", input, other)
     if input.dtype != other.dtype:
         raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}; convert one with .to(dtype)")
     for name, value in (("rtol", rtol), ("atol", atol)):
@@ -165,6 +203,7 @@ def allclose(
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements."""
+    _expect_tensors("equal", input, other)
     return input.shape == other.shape and bool((input == other).all())
 
 
@@ -214,6 +253,7 @@ for _name, _method in {
     "__reduce_ex__": _reduce_ex,
     "__setstate__": _setstate,
     "allclose": allclose,
+    "cuda": _cuda,
     "equal": equal,
     "isclose": isclose,
     "round": _round_to,

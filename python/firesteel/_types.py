@@ -56,6 +56,10 @@ class Size(tuple[int, ...]):
     __rmul__ = __mul__
 
 
+class DeviceError(RuntimeError, AssertionError):
+    """A device that is not here. PyTorch raises an AssertionError or a RuntimeError, as it was compiled."""
+
+
 class device:
     """Where tensors live. There is one place: the CPU.
 
@@ -63,7 +67,7 @@ class device:
         type: `"cpu"`, `"cpu:0"` or another `device`.
 
     Raises:
-        RuntimeError: for any other device.
+        DeviceError: for any other device; it is a RuntimeError and an AssertionError.
     """
 
     __slots__ = ("index", "type")
@@ -73,13 +77,15 @@ class device:
     def __new__(cls, type: str | device = "cpu", index: int | None = None) -> device:
         if isinstance(type, device):
             return type
+        if isinstance(type, int) and not isinstance(type, bool):
+            raise DeviceError(f"device: index {type} names no device here, Firesteel computes on the CPU; pass 'cpu'")
         if not isinstance(type, str):
             raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
         name, colon, number = type.partition(":")
         if name != "cpu" or (colon and not number.isdecimal()):
-            raise RuntimeError(f"device: {type!r} is not available; Firesteel computes on 'cpu'")
+            raise DeviceError(f"device: {type!r} is not available, Firesteel computes on the CPU; pass 'cpu'")
         if index is not None and (number or index < 0):
-            raise RuntimeError(f"device: {type!r} with index {index} is no device; pass 'cpu'")
+            raise DeviceError(f"device: {type!r} with index {index} is no device; pass 'cpu'")
         self = object.__new__(cls)
         self.type = name
         self.index = int(number) if number else index

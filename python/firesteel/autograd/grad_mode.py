@@ -165,7 +165,9 @@ class set_grad_enabled(_Mode):
     """
 
     def __init__(self, mode: bool) -> None:
-        self.enabled = bool(mode)
+        if not isinstance(mode, bool):
+            raise TypeError(f"set_grad_enabled(): argument 'mode' must be bool, not {type(mode).__name__}")
+        self.enabled = mode
         self._previous = _core._swap_grad_enabled(self.enabled)
 
     def __enter__(self) -> None:

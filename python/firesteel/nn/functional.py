@@ -132,6 +132,12 @@ def _result(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
     return input.copy_(output) if inplace else output
 
 
+def _expect_tensors(op: str, **given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}(): argument '{name}' must be Tensor, not {type(value).__name__}")
+
+
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """Returns max(0, x)."""
     return input.relu_() if inplace else _relu(input)
@@ -191,6 +197,7 @@ def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Ten
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """Returns x where it is above `threshold`, `value` elsewhere."""
+    _expect_tensors("threshold", input=input)
     return _result(input, where(input <= threshold, input.new_full((), value), input), inplace)
 
 
@@ -201,6 +208,7 @@ def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """Returns x where positive and weight * x elsewhere, with one weight or one per channel (dim 1)."""
+    _expect_tensors("prelu", input=input, weight=weight)
     if input.dtype != weight.dtype:
         raise RuntimeError(
             f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}; "
@@ -237,11 +245,13 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """Returns x, and 0 where abs(x) is at most `lambd`."""
+    _expect_tensors("hardshrink", input=input)
     return where(input.abs() <= lambd, input.new_zeros(()), input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """Returns x moved by `lambd` towards 0, and 0 where abs(x) is at most `lambd`."""
+    _expect_tensors("softshrink", input=input)
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}.")
     return where(input.abs() <= lambd, input * 0, input - lambd * input.sign())
@@ -365,6 +375,7 @@ def _limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns sum over i, j of x1[..., i] * weight[k, i, j] * x2[..., j], plus bias[k], for every k."""
+    _expect_tensors("bilinear", input1=input1, input2=input2, weight=weight)
     if input1.shape[:-1] != input2.shape[:-1]:
         raise RuntimeError(
             f"bilinear(): input batch dimensions do not match: got {tuple(input1.shape)} and "
@@ -384,6 +395,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Returns vectors that are 1 at the given int64 index and 0 elsewhere, along a new last dimension."""
+    _expect_tensors("one_hot", tensor=tensor)
     if tensor.dtype != int64:
         raise RuntimeError(
             f"one_hot is only applicable to index tensor of type LongTensor, not {tensor.dtype}; "
@@ -415,6 +427,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         >>> torch.nn.functional.pad(torch.ones(2), (1, 2))
         tensor([0., 1., 1., 0., 0.])
     """
+    _expect_tensors("pad", input=input)
+    if not isinstance(pad, list | tuple):
+        raise TypeError(f"pad(): argument 'pad' must be tuple of ints, not {type(pad).__name__}")
     if len(pad) % 2:
         raise RuntimeError(f"pad: Padding length must be divisible by 2, but {tuple(pad)} has {len(pad)}")
     if len(pad) > 2 * input.ndim:
@@ -422,6 +437,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             f"pad: {tuple(pad)} names {len(pad) // 2} dimensions, the input has {input.ndim}; "
             "give at most a pair for each"
         )
+    if not isinstance(mode, str):
+        raise TypeError(f"pad(): argument 'mode' must be str, not {type(mode).__name__}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(
             f"pad: mode '{mode}' is unknown; use constant, reflect, replicate or circular"
@@ -437,7 +454,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             before, after = max(before, 0), max(after, 0)
         if before or after:
             if mode == "constant":
-                input = _pad_constant(input, dim, before, after, value or 0)
+                input = _pad_constant(input, dim, before, after, float(value or 0))
             else:
                 input = input.index_select(dim, _padded_index(input.shape[dim], before, after, mode))
             joined = True
@@ -495,6 +512,7 @@ def _broadcast(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Returns the cosine of the angle between the vectors along `dim` of the common, broadcast shape."""
+    _expect_tensors("cosine_similarity", x1=x1, x2=x2)
     x1, x2 = _broadcast(x1, x2)
     norm1 = x1.norm(2, dim, keepdim=True).clamp(min=eps)
     norm2 = x2.norm(2, dim, keepdim=True).clamp(min=eps)
@@ -541,6 +559,7 @@ def kl_div(
             divergence by its definition.
         log_target: see `target`.
     """
+    _expect_tensors("kl_div", input=input, target=target)
     if size_average is None and reduce is None and reduction == "mean":
         warnings.warn(
             "reduction: 'mean' divides the total loss by both the batch size and the support size."

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from firesteel._core import Tensor, empty_like, float32
 from firesteel._hooks import RemovableHandle, register
+from firesteel._types import device as _device
 from firesteel.autograd.grad_mode import no_grad
 
 from .parameter import Buffer, Parameter
@@ -36,10 +37,8 @@ def _indented(text: str) -> str:
 
 
 def _check_device(device: Any) -> None:
-    if device is not None and str(device).partition(":")[0] != "cpu":
-        raise RuntimeError(
-            f"Module.to: device '{device}' does not exist, Firesteel computes on 'cpu'; pass 'cpu'"
-        )
+    if device is not None:
+        _device(device)
 
 
 def _convert(parameter: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
@@ -554,7 +553,7 @@ class Module(StateDict):
 
     def type(self, dst_type: Any) -> Self:
         """Converts all parameters and buffers to the dtype, whatever theirs is."""
-        return self._apply(lambda tensor: tensor.to(dst_type))
+        return self._apply(lambda tensor: tensor.type(dst_type))
 
     def float(self) -> Self:
         """Converts floating-point parameters and buffers to float32."""
@@ -575,6 +574,10 @@ class Module(StateDict):
     def cpu(self) -> Self:
         """Returns the module; its tensors are always in main memory."""
         return self
+
+    def cuda(self, device: Any = None) -> Self:
+        """Raises a `DeviceError`: tensors are always in main memory."""
+        return self.to("cuda" if device is None else f"cuda:{device}")
 
     # -- printing ----------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def clip_grad_norm_(
         >>> torch.nn.utils.clip_grad_norm_([p], max_norm=10.0)
         tensor(5.)
     """
-    gradients = _gradients(parameters)
+    max_norm, gradients = float(max_norm), _gradients(parameters)
     if not gradients:
         return tensor(0.0)
     with no_grad():
@@ -60,6 +60,7 @@ def clip_grad_value_(
     parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
 ) -> None:
     """Limits every element of the gradients, in place, to [-clip_value, clip_value]."""
+    clip_value = float(clip_value)
     with no_grad():
         for gradient in _gradients(parameters):
             gradient.clamp_(-clip_value, clip_value)

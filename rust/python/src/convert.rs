@@ -1,13 +1,13 @@
 //! Arguments from Python: operands, shapes, dims, and nested data.
 
 use crate::dtype::PyDType;
-use crate::error::IntoPy;
+use crate::error::{integer_range, IntoPy};
 use crate::tensor::PyTensor;
 use firesteel::{DType, Scalar, Tensor};
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 use smallvec::SmallVec;
 
 /// Extents or dims as users write them.
@@ -52,6 +52,23 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
         match crate::numpy::array_of(&value) {
             Ok(Some(array)) => Ok(Operand::Tensor(Tensor::constant(array))),
             Ok(None) => Err(not_a_number("a Tensor or a number", &value)?),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The right side of an operator. Python takes an argument that does not extract for "ask the other operand",
+/// which is wrong for a number that is too large: that error waits in here.
+#[derive(Debug)]
+pub struct Right(pub PyResult<Operand>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Right {
+    type Error = PyErr;
+    #[inline]
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match Operand::extract(value) {
+            Ok(operand) => Ok(Self(Ok(operand))),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Ok(Self(Err(error))),
             Err(error) => Err(error),
         }
     }
@@ -123,11 +140,10 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Number {
 
 /// What to say of a value that [`scalar_of`] takes for no number.
 #[cold]
-fn not_a_number(expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+pub fn not_a_number(expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     if value.cast::<PyInt>().is_ok() {
-        return Ok(PyOverflowError::new_err(format!(
-            "int too big to convert: {value} does not fit into 64 bits; use a float"
-        )));
+        let text = format!("int too big to convert: {value} does not fit into 64 bits; use a float");
+        return Ok(integer_range(value.py(), text));
     }
     Ok(PyTypeError::new_err(format!("expected {expected}, not {}", value.get_type().name()?)))
 }
@@ -150,12 +166,73 @@ fn int_otherwise(value: &Bound<'_, PyAny>) -> PyResult<isize> {
         _ => {
             let name = value.get_type().name()?;
             if value.cast::<PyInt>().is_ok() {
-                return Err(PyValueError::new_err(format!(
-                    "{value} does not fit into 64 bits; use a smaller size"
-                )));
+                let text = format!("Overflow when unpacking long long: {value} does not fit into 64 bits");
+                return Err(integer_range(value.py(), text + "; use a smaller number"));
             }
             Err(PyTypeError::new_err(format!("expected an int or a tuple of ints, not {name}")))
         }
+    }
+}
+
+/// An argument that is one integer; a bool is none, as where `keepdim` took the place of `dim`.
+#[inline]
+pub fn dim_of(value: &Bound<'_, PyAny>) -> PyResult<isize> {
+    refuse_bool(value)?;
+    int_of(value)
+}
+
+/// The same, or None.
+pub fn optional_dim_of(value: &Bound<'_, PyAny>) -> PyResult<Option<isize>> {
+    if value.is_none() {
+        return Ok(None);
+    }
+    dim_of(value).map(Some)
+}
+
+#[inline]
+fn refuse_bool(value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.cast::<PyBool>().is_ok() {
+        return Err(PyTypeError::new_err(format!(
+            "expected an int, not bool ({value}); name keepdim, or use an int"
+        )));
+    }
+    Ok(())
+}
+
+/// A float argument: any number, or a tensor with one element.
+#[inline]
+pub fn float_of(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if let Ok(float) = value.cast_exact::<PyFloat>() {
+        return float.extract();
+    }
+    if let Ok(tensor) = value.cast::<PyTensor>() {
+        let tensor = &tensor.get().tensor();
+        if tensor.numel() != 1 {
+            return Err(PyTypeError::new_err(format!(
+                "expected a float, not a Tensor of shape {:?}; use a number",
+                tensor.shape()
+            )));
+        }
+    }
+    value.extract()
+}
+
+/// A flag that may also be None, which is False.
+pub fn flag_of(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if value.is_none() {
+        return Ok(false);
+    }
+    value.extract()
+}
+
+/// Raises unless the device is the CPU.
+pub fn check_device(py: Python<'_>, device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    match device {
+        None => Ok(()),
+        Some(device) => py
+            .import(intern!(py, "firesteel._types"))?
+            .call_method1(intern!(py, "device"), (device,))
+            .map(|_| ()),
     }
 }
 
@@ -172,6 +249,9 @@ pub fn ints_of_args(args: &Bound<'_, PyTuple>) -> PyResult<Ints> {
 #[inline]
 fn ints_in(tuple: &Bound<'_, PyTuple>) -> PyResult<Ints> {
     let mut ints = Ints::new();
+    if let Ok(first) = tuple.get_borrowed_item(0) {
+        refuse_bool(&first)?;
+    }
     for item in tuple.iter_borrowed() {
         ints.push(int_of(&item)?);
     }
@@ -221,6 +301,17 @@ fn keyword<'py>(
     }
 }
 
+/// The shape of a call such as `zeros(2, 3)`, `zeros((2, 3))` or `zeros(size=(2, 3))`.
+pub fn size_of(op: &str, args: &Bound<'_, PyTuple>, size: Option<&Bound<'_, PyAny>>) -> PyResult<Ints> {
+    match size {
+        Some(size) => ints_of(size),
+        None if args.is_empty() => Err(PyTypeError::new_err(format!(
+            "{op}: missing 1 required positional argument: 'size'; use () for a tensor without dims"
+        ))),
+        None => ints_of_args(args),
+    }
+}
+
 /// One integer or a sequence of them.
 #[inline]
 pub fn ints_of(value: &Bound<'_, PyAny>) -> PyResult<Ints> {
@@ -228,9 +319,12 @@ pub fn ints_of(value: &Bound<'_, PyAny>) -> PyResult<Ints> {
         return ints_in(tuple);
     }
     if let Ok(list) = value.cast::<PyList>() {
+        if let Ok(first) = list.get_item(0) {
+            refuse_bool(&first)?;
+        }
         return list.iter().map(|item| int_of(&item)).collect();
     }
-    Ok(Ints::from_elem(int_of(value)?, 1))
+    Ok(Ints::from_elem(dim_of(value)?, 1))
 }
 
 /// A `dim=` argument: nothing, one dim or several.
@@ -265,6 +359,8 @@ pub fn shape_of(op: &str, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
 struct Nested {
     shape: Vec<usize>,
     values: Vec<Scalar>,
+    /// The dtype that was asked for.
+    wanted: Option<DType>,
 }
 
 /// Nesting deeper than this is a sequence that contains itself.
@@ -298,17 +394,17 @@ impl Nested {
             )));
         }
         if value.cast::<PyInt>().is_ok() {
-            return Err(PyValueError::new_err(format!(
-                "tensor: Overflow when unpacking long long: {value} does not fit into 64 bits; use a float"
-            )));
+            if self.wanted.is_some_and(|dtype| dtype.is_float() || dtype == DType::Bool) {
+                self.values.push(Scalar::Float(value.extract()?));
+                return Ok(());
+            }
+            return Err(integer_range(
+                value.py(),
+                format!("tensor: Overflow when unpacking long long: {value} does not fit into 64 bits; use a float"),
+            ));
         }
-        let is_text = value.cast::<pyo3::types::PyString>().is_ok();
-        let len = if is_text { None } else { value.len().ok() };
-        let Some(len) = len else {
-            return Err(PyTypeError::new_err(format!(
-                "tensor: invalid data type '{}'; tensor() takes numbers, bools and nested sequences of them",
-                value.get_type().name()?
-            )));
+        let Some(len) = len_of_sequence(value) else {
+            return Err(self.no_number(value, first && depth > 0)?);
         };
         if depth >= MAX_DEPTH {
             return Err(PyValueError::new_err(format!(
@@ -328,6 +424,23 @@ impl Nested {
         Ok(())
     }
 
+    /// What PyTorch raises for data that is neither a number nor a sequence.
+    #[cold]
+    fn no_number(&self, value: &Bound<'_, PyAny>, is_first_inside: bool) -> PyResult<PyErr> {
+        let name = value.get_type().name()?;
+        let takes = "tensor() takes numbers, bools and nested sequences of them";
+        let is_str = value.cast::<PyString>().is_ok();
+        Ok(if is_str && is_first_inside {
+            PyValueError::new_err(format!("tensor: too many dimensions '{name}'; {takes}"))
+        } else if is_str || value.cast::<PyBytes>().is_ok() {
+            PyTypeError::new_err(format!("tensor: invalid data type '{name}'; {takes}"))
+        } else if let Some(dtype) = self.wanted {
+            PyTypeError::new_err(format!("tensor: must be a number for {dtype}, not {name}; {takes}"))
+        } else {
+            PyRuntimeError::new_err(format!("tensor: Could not infer dtype of {name}; {takes}"))
+        })
+    }
+
     fn dtype(&self) -> DType {
         let category = self.values.iter().map(|v| v.category()).max();
         match category {
@@ -336,6 +449,18 @@ impl Nested {
             _ => DType::F32,
         }
     }
+}
+
+/// Number of items, unless it is no sequence: text, or items without an order.
+fn len_of_sequence(value: &Bound<'_, PyAny>) -> Option<usize> {
+    if value.cast::<PyList>().is_err() && value.cast::<PyTuple>().is_err() {
+        let is_text = value.cast::<PyString>().is_ok() || value.cast::<PyBytes>().is_ok();
+        let is_set = value.cast::<PySet>().is_ok() || value.cast::<PyFrozenSet>().is_ok();
+        if is_text || is_set || value.cast::<PyDict>().is_ok() {
+            return None;
+        }
+    }
+    value.len().ok()
 }
 
 fn ragged(depth: usize, expected: usize, found: usize) -> PyErr {
@@ -359,7 +484,7 @@ pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
         let array = array.copied().and_then(|array| array.to_dtype(dtype.unwrap_or(array.dtype())));
         return Ok(Tensor::constant(array.py(py)?));
     }
-    let mut nested = Nested { shape: Vec::new(), values: Vec::new() };
+    let mut nested = Nested { shape: Vec::new(), values: Vec::new(), wanted: dtype };
     let is_scalar = scalar_of(data).is_some();
     nested.read(data, 0, !is_scalar)?;
     let dtype = dtype.unwrap_or_else(|| nested.dtype());

@@ -1,6 +1,8 @@
 //! New tensors from data, shapes and numbers.
 
-use crate::convert::{ints_of, ints_of_args, shape_of, tensor_of, DTypeArg, Number};
+use crate::convert::{
+    check_device, dim_of, flag_of, ints_of, ints_of_args, shape_of, size_of, tensor_of, DTypeArg, Number,
+};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
@@ -70,7 +72,7 @@ fn tensor(
     data: &Bound<'_, PyAny>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
     pin_memory: bool,
 ) -> PyResult<Out> {
     let _ = pin_memory;
@@ -88,8 +90,8 @@ fn as_tensor<'py>(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let _ = device;
     let py = data.py();
+    check_device(py, device)?;
     let wanted = dtype.map(|d| d.0);
     if let Ok(tensor) = data.cast::<PyTensor>() {
         let tensor = &tensor.get().tensor();
@@ -120,17 +122,14 @@ macro_rules! of_shape {
                 size: Option<&Bound<'_, PyAny>>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
-                requires_grad: bool,
+                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 layout: Option<&Bound<'_, PyAny>>,
                 pin_memory: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
                 let _ = (layout, pin_memory, memory_format);
                 check_device(py, device)?;
-                let extents = match size {
-                    Some(size) => ints_of(size)?,
-                    None => ints_of_args(args)?,
-                };
+                let extents = size_of(stringify!($name), args, size)?;
                 let $shape = shape_of(stringify!($name), &extents)?;
                 let $dtype = dtype.map_or(DType::F32, |d| d.0);
                 finish(py, enter(py, numel_of(&$shape), || $make)?, requires_grad)
@@ -164,7 +163,7 @@ macro_rules! like {
                 input: &Bound<'_, PyTensor>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
-                requires_grad: bool,
+                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 layout: Option<&Bound<'_, PyAny>>,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
@@ -201,7 +200,7 @@ fn full_like(
     fill_value: Number,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
     memory_format: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Out> {
     let _ = memory_format;
@@ -222,7 +221,7 @@ fn arange(
     step: Option<Number>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
     check_device(py, device)?;
     let given = args.iter().map(|item| item.extract::<Number>()).collect::<PyResult<Vec<_>>>()?;
@@ -251,10 +250,10 @@ fn linspace(
     py: Python<'_>,
     start: Number,
     end: Number,
-    steps: isize,
+    #[pyo3(from_py_with = dim_of)] steps: isize,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
     check_device(py, device)?;
     let steps = usize::try_from(steps).map_err(|_| {
@@ -271,11 +270,11 @@ fn linspace(
 #[pyo3(signature = (n, m=None, *, dtype=None, device=None, requires_grad=false))]
 fn eye(
     py: Python<'_>,
-    n: isize,
+    #[pyo3(from_py_with = dim_of)] n: isize,
     m: Option<isize>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
     check_device(py, device)?;
     let shape = shape_of("eye", &[n, m.unwrap_or(n)])?;
@@ -292,7 +291,7 @@ impl PyTensor {
         data: &Bound<'_, PyAny>,
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'_, PyAny>>,
-        requires_grad: bool,
+        #[pyo3(from_py_with = flag_of)] requires_grad: bool,
     ) -> PyResult<Out> {
         check_device(py, device)?;
         finish(py, tensor_of(data, Some(dtype.map_or(self.tensor().dtype(), |d| d.0)))?, requires_grad)
@@ -307,7 +306,7 @@ impl PyTensor {
         fill_value: Number,
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'_, PyAny>>,
-        requires_grad: bool,
+        #[pyo3(from_py_with = flag_of)] requires_grad: bool,
     ) -> PyResult<Out> {
         check_device(py, device)?;
         let shape = shape_of("new_full", &ints_of(size)?)?;
@@ -331,13 +330,10 @@ macro_rules! new_of_shape {
                     size: Option<&Bound<'_, PyAny>>,
                     dtype: Option<DTypeArg>,
                     device: Option<&Bound<'_, PyAny>>,
-                    requires_grad: bool,
+                    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 ) -> PyResult<Out> {
                     check_device(py, device)?;
-                    let extents = match size {
-                        Some(size) => ints_of(size)?,
-                        None => ints_of_args(args)?,
-                    };
+                    let extents = size_of(stringify!($name), args, size)?;
                     let shape = shape_of(stringify!($name), &extents)?;
                     let dtype = dtype.map_or(self.tensor().dtype(), |d| d.0);
                     finish(py, enter(py, numel_of(&shape), || $make(&shape, dtype))?, requires_grad)
@@ -360,17 +356,6 @@ fn numel_of(shape: &[usize]) -> usize {
     shape.iter().fold(1usize, |n, &extent| n.saturating_mul(extent))
 }
 
-/// Raises unless the device is the CPU.
-fn check_device(py: Python<'_>, device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    match device {
-        None => Ok(()),
-        Some(device) => py
-            .import(intern!(py, "firesteel._types"))?
-            .call_method1(intern!(py, "device"), (device,))
-            .map(|_| ()),
-    }
-}
-
 /// full(size, fill_value, *, dtype=None, requires_grad=False) -> Tensor: every element `fill_value`.
 #[pyfunction]
 #[pyo3(signature = (size, fill_value, *, dtype=None, device=None, requires_grad=false))]
@@ -380,7 +365,7 @@ fn full(
     fill_value: Number,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
     check_device(py, device)?;
     let shape = shape_of("full", &ints_of(size)?)?;

@@ -2,7 +2,8 @@
 
 use firesteel::{Error, Kind};
 use pyo3::exceptions::{
-    PyIndexError, PyMemoryError, PyNotImplementedError, PyOSError, PyRuntimeError, PyTypeError, PyValueError,
+    PyIndexError, PyMemoryError, PyNotImplementedError, PyOSError, PyOverflowError, PyRuntimeError,
+    PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,6 +16,7 @@ struct Classes {
     index: Py<PyType>,
     value: Py<PyType>,
     autograd: Py<PyType>,
+    integer: Py<PyType>,
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
@@ -41,7 +43,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
             py,
             "DTypeError",
             "An operation is not defined for these dtypes.",
-            &[not_implemented, type_],
+            &[not_implemented, type_.clone()],
         )?,
         index: class(
             py,
@@ -49,7 +51,19 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
             "A dim or an index lies outside its range.",
             &[py.get_type::<PyIndexError>(), runtime.clone()],
         )?,
-        value: class(py, "ArgumentError", "An argument has an impossible value.", &[runtime.clone(), value])?,
+        value: class(
+            py,
+            "ArgumentError",
+            "An argument has an impossible value.",
+            &[runtime.clone(), value.clone()],
+        )?,
+        // PyTorch raises each of the four, by where the integer stands.
+        integer: class(
+            py,
+            "IntegerRangeError",
+            "An integer does not fit into 64 bits.",
+            &[py.get_type::<PyOverflowError>(), runtime.clone(), value, type_],
+        )?,
         autograd: class(py, "AutogradError", "The graph cannot be recorded or walked as asked.", &[runtime])?,
     };
     m.add("ShapeError", &classes.shape)?;
@@ -57,6 +71,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("IndexRangeError", &classes.index)?;
     m.add("ArgumentError", &classes.value)?;
     m.add("AutogradError", &classes.autograd)?;
+    m.add("IntegerRangeError", &classes.integer)?;
     let _ = CLASSES.set(py, classes);
     Ok(())
 }
@@ -83,6 +98,15 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
             None => PyRuntimeError::new_err(text),
         },
         _ => PyRuntimeError::new_err(text),
+    }
+}
+
+/// The exception for a Python integer that does not fit into 64 bits.
+#[cold]
+pub fn integer_range(py: Python<'_>, text: String) -> PyErr {
+    match CLASSES.get(py) {
+        Some(classes) => PyErr::from_type(classes.integer.bind(py).clone(), (text,)),
+        None => PyOverflowError::new_err(text),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Threads and memory of the core.
 
+use crate::convert::int_of;
 use crate::error::IntoPy;
 use firesteel::{alloc, par};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyDict, PyInt};
 
 /// get_num_threads() -> int: threads that operations may use.
 #[pyfunction]
@@ -14,11 +15,19 @@ fn get_num_threads() -> usize {
 
 /// set_num_threads(num_threads): sets how many threads operations may use.
 #[pyfunction]
-fn set_num_threads(py: Python<'_>, num_threads: isize) -> PyResult<()> {
-    let count = usize::try_from(num_threads).map_err(|_| {
-        PyValueError::new_err(format!("set_num_threads expects a positive integer, got {num_threads}"))
-    })?;
-    par::set_num_threads(count).py(py)
+fn set_num_threads(py: Python<'_>, num_threads: &Bound<'_, PyAny>) -> PyResult<()> {
+    if num_threads.cast::<PyInt>().is_err() || num_threads.cast::<PyBool>().is_ok() {
+        return Err(PyRuntimeError::new_err(format!(
+            "set_num_threads expects an int, but got {}; use 1 or more",
+            num_threads.get_type().name()?
+        )));
+    }
+    match usize::try_from(int_of(num_threads)?) {
+        Ok(count) if count > 0 => par::set_num_threads(count).py(py),
+        _ => Err(PyRuntimeError::new_err(format!(
+            "set_num_threads expects a positive integer, got {num_threads}; use 1 or more"
+        ))),
+    }
 }
 
 /// empty_cache(): gives memory that no tensor uses back to the system.

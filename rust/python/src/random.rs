@@ -1,15 +1,17 @@
 //! Generators, seeds, and random tensors.
 
-use crate::convert::{int_of, ints_of, ints_of_args, shape_of, DTypeArg, Operand};
+use crate::convert::{
+    check_device, dim_of, flag_of, float_of, ints_of, shape_of, size_of, DTypeArg, Operand,
+};
 use crate::enter::enter;
-use crate::error::IntoPy;
+use crate::error::{integer_range, IntoPy};
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator};
 use firesteel::{Array, DType, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Generator(device="cpu")
@@ -53,10 +55,14 @@ fn seed_of(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
     match seed.extract::<i64>() {
         Ok(seed) => Ok(seed as u64),
-        Err(_) if seed.cast::<pyo3::types::PyInt>().is_ok() => {
-            Err(PyRuntimeError::new_err("Overflow when unpacking long: a seed has 64 bits"))
-        }
-        Err(_) => Ok(int_of(seed)? as u64),
+        Err(_) if seed.cast::<PyInt>().is_ok() => Err(integer_range(
+            seed.py(),
+            format!("manual_seed: Overflow when unpacking long long: {seed} does not fit into 64 bits; use a smaller seed"),
+        )),
+        Err(_) => Err(PyRuntimeError::new_err(format!(
+            "manual_seed expected a long, but got {}; convert it with int()",
+            seed.get_type().name()?
+        ))),
     }
 }
 
@@ -81,9 +87,9 @@ fn restore(py: Python<'_>, source: &Source, state: &Bound<'_, PyTensor>) -> PyRe
 impl PyGenerator {
     #[new]
     #[pyo3(signature = (device=None))]
-    fn new(device: Option<&Bound<'_, PyAny>>) -> Self {
-        let _ = device;
-        Self(Some(Source(Arc::default())))
+    fn new(py: Python<'_>, device: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        check_device(py, device)?;
+        Ok(Self(Some(Source(Arc::default()))))
     }
 
     /// Starts the sequence of `seed`.
@@ -125,7 +131,11 @@ impl PyGenerator {
 /// manual_seed(seed) -> Generator: starts the default generator's sequence of `seed`.
 #[pyfunction]
 fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerator>> {
-    let seed = seed_of(seed)?; // may run Python code: before the lock
+    // May run Python code: before the lock. What is no int becomes one, as in PyTorch.
+    let seed = match seed.cast::<PyInt>() {
+        Ok(seed) => seed_of(seed)?,
+        Err(_) => seed_of(&py.get_type::<PyInt>().call1((seed,))?)?,
+    };
     Source::default().lock().manual_seed(seed);
     Py::new(py, PyGenerator(None))
 }
@@ -187,14 +197,12 @@ macro_rules! random_of_shape {
                 generator: GeneratorArg<'_, '_>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
-                requires_grad: bool,
+                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 pin_memory: bool,
             ) -> PyResult<Out> {
-                let _ = (device, pin_memory);
-                let extents = match size {
-                    Some(size) => ints_of(size)?,
-                    None => ints_of_args(args)?,
-                };
+                let _ = pin_memory;
+                check_device(py, device)?;
+                let extents = size_of(stringify!($name), args, size)?;
                 let shape = shape_of(stringify!($name), &extents)?;
                 let dtype = dtype.map_or(DType::F32, |d| d.0);
                 let source = source(generator);
@@ -224,9 +232,9 @@ fn randint(
     generator: GeneratorArg<'_, '_>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
-    let _ = device;
+    check_device(py, device)?;
     let mut items: Vec<Bound<'_, PyAny>> = args.iter().collect();
     let size = match size {
         Some(size) => size.clone(),
@@ -234,7 +242,8 @@ fn randint(
             items.pop().ok_or_else(|| PyTypeError::new_err("randint() missing required argument: size"))?
         }
     };
-    let mut numbers = items.iter().map(|item| item.extract::<i64>()).collect::<PyResult<Vec<_>>>()?;
+    let mut numbers =
+        items.iter().map(|item| dim_of(item).map(|n| n as i64)).collect::<PyResult<Vec<_>>>()?;
     let high = match high.or_else(|| numbers.pop()) {
         Some(high) => high,
         None => return Err(PyTypeError::new_err("randint() missing required argument: high")),
@@ -253,13 +262,13 @@ fn randint(
 #[pyo3(signature = (n, *, generator=None, dtype=None, device=None, requires_grad=false))]
 fn randperm(
     py: Python<'_>,
-    n: isize,
+    #[pyo3(from_py_with = dim_of)] n: isize,
     generator: GeneratorArg<'_, '_>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
-    let _ = device;
+    check_device(py, device)?;
     let n = usize::try_from(n)
         .map_err(|_| PyRuntimeError::new_err(format!("randperm: n must be non-negative, got {n}")))?;
     let source = source(generator);
@@ -280,10 +289,11 @@ macro_rules! random_like {
                 generator: GeneratorArg<'_, '_>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
-                requires_grad: bool,
+                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
-                let _ = (device, memory_format);
+                let _ = memory_format;
+                check_device(py, device)?;
                 let x = &input.get().tensor();
                 let dtype = dtype.map_or(x.dtype(), |d| d.0);
                 let source = source(generator);
@@ -312,7 +322,7 @@ fn randint_like(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Out> {
-    let _ = device;
+    check_device(py, device)?;
     let x = &input.get().tensor();
     let (low, high) = high.map_or((0, low), |high| (low, high));
     let dtype = dtype.map_or(x.dtype(), |d| d.0);
@@ -353,9 +363,9 @@ fn normal(
     generator: GeneratorArg<'_, '_>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    requires_grad: bool,
+    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
-    let _ = device;
+    check_device(py, device)?;
     let source = source(generator);
     let draw = |shape: &[usize], dtype: DType, mean: f64, std: f64| -> firesteel::Result<Tensor> {
         let out = Tensor::constant(Array::empty(shape, dtype)?);
@@ -388,8 +398,8 @@ impl PyTensor {
     #[pyo3(signature = (r#from=0.0, to=1.0, *, generator=None))]
     fn uniform_<'py>(
         slf: Bound<'py, Self>,
-        r#from: f64,
-        to: f64,
+        #[pyo3(from_py_with = float_of)] r#from: f64,
+        #[pyo3(from_py_with = float_of)] to: f64,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
         let (x, source) = (&slf.get().tensor(), source(generator));
@@ -401,8 +411,8 @@ impl PyTensor {
     #[pyo3(signature = (mean=0.0, std=1.0, *, generator=None))]
     fn normal_<'py>(
         slf: Bound<'py, Self>,
-        mean: f64,
-        std: f64,
+        #[pyo3(from_py_with = float_of)] mean: f64,
+        #[pyo3(from_py_with = float_of)] std: f64,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
         let (x, source) = (&slf.get().tensor(), source(generator));
@@ -447,7 +457,7 @@ impl PyTensor {
     #[pyo3(signature = (lambd=1.0, *, generator=None))]
     fn exponential_<'py>(
         slf: Bound<'py, Self>,
-        lambd: f64,
+        #[pyo3(from_py_with = float_of)] lambd: f64,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
         let (x, source) = (&slf.get().tensor(), source(generator));

@@ -116,8 +116,8 @@ class DataLoader(Generic[T_co]):
             batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
         self.batch_sampler = batch_sampler
         batching = batch_sampler is not None or batch_size is not None
-        self.collate_fn: Callable[[Any], Any] = collate_fn or (
-            default_collate if batching else default_convert
+        self.collate_fn: Callable[[Any], Any] = (
+            (default_collate if batching else default_convert) if collate_fn is None else collate_fn
         )
         self._kept_iterator: Any = None
         self._initialized = True
@@ -170,6 +170,11 @@ class DataLoader(Generic[T_co]):
         """Returns the function that makes one batch of one task; it may raise StopIteration."""
         if self._is_iterable:
             return self._iterable_reader()
+        if not hasattr(type(self.dataset), "__getitem__"):
+            raise TypeError(
+                f"DataLoader: a dataset of type '{type(self.dataset).__name__}' cannot be indexed; define "
+                "__getitem__ and __len__, or use an IterableDataset"
+            )
         if self.batch_sampler is not None:
             return batch_reader(self.dataset, self.collate_fn)
         convert = self.collate_fn
@@ -196,6 +201,8 @@ class _LoopIterator:
     """Reads each batch when it is asked for."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
+        if loader.timeout != 0:
+            raise AssertionError(f"DataLoader: timeout is {loader.timeout}, which needs num_workers > 0; use 0")
         self._tasks = loader._tasks()
         # PyTorch draws a seed for its workers here even if there are none: drawing it keeps the order equal.
         draw_seed(loader.generator)

@@ -54,7 +54,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         tensors: tensors whose size in dimension 0 is the number of samples.
 
     Raises:
-        ValueError: if the first sizes differ.
+        AssertionError: if the first sizes differ.
 
     Example:
         >>> import firesteel
@@ -66,9 +66,9 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
     def __init__(self, *tensors: Tensor) -> None:
         sizes = [tensor.size(0) for tensor in tensors]
-        if len(set(sizes)) != 1:
-            raise ValueError(
-                f"TensorDataset: the first sizes are {sizes}; they must agree, as each row is one sample"
+        if len(set(sizes)) > 1:
+            raise AssertionError(
+                f"TensorDataset: Size mismatch between tensors: the first sizes are {sizes}; they must agree, as each row is one sample"
             )
         self.tensors = tensors
 
@@ -121,7 +121,7 @@ class ConcatDataset(Dataset[T_co]):
         datasets: at least one dataset with a length.
 
     Raises:
-        ValueError: if there is no dataset.
+        AssertionError: if there is no dataset.
         TypeError: if one is an :class:`IterableDataset`; use :class:`ChainDataset` for those.
     """
 
@@ -131,7 +131,7 @@ class ConcatDataset(Dataset[T_co]):
     def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ValueError("ConcatDataset: got no dataset; give at least one")
+            raise AssertionError("ConcatDataset: datasets should not be empty; give at least one")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
             raise TypeError("ConcatDataset: an IterableDataset cannot be indexed; use ChainDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))  # type: ignore[arg-type]
@@ -141,7 +141,11 @@ class ConcatDataset(Dataset[T_co]):
 
     def __getitem__(self, index: int) -> T_co:
         position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
+        if position < 0:
+            raise ValueError(
+                f"ConcatDataset: absolute value of index {index} should not exceed the length, {len(self)}"
+            )
+        if position >= len(self):
             raise IndexError(f"ConcatDataset: index {index} is out of range for {len(self)} samples")
         which = bisect.bisect_right(self.cumulative_sizes, position)
         start = self.cumulative_sizes[which - 1] if which else 0

@@ -51,7 +51,7 @@ class RandomSampler(Sampler[int]):
             per iteration.
 
     Raises:
-        ValueError: if ``num_samples`` is not positive.
+        ValueError: if ``num_samples`` is not positive, or is left out and the dataset is empty.
         TypeError: if ``replacement`` is not a bool.
 
     Example:
@@ -75,6 +75,11 @@ class RandomSampler(Sampler[int]):
         self.replacement = replacement
         self._num_samples = num_samples
         self.generator = generator
+        if self.num_samples == 0:
+            raise ValueError(
+                "RandomSampler: num_samples should be a positive integer value, but got num_samples=0: "
+                "the dataset is empty; leave out shuffle, or give num_samples"
+            )
 
     @property
     def num_samples(self) -> int:

@@ -92,7 +92,7 @@ impl Tensor {
     pub fn fill_(&self, value: impl Into<Scalar>) -> Result<()> {
         let value = value.into();
         if !self.dtype().is_half() {
-            value.check_fits("fill_", self.dtype())?; // 16-bit floats become infinite, as in PyTorch
+            value.check_fits("fill_", self.dtype())?; // 16-bit floats become infinite: `x[i] = 1e10` may
         }
         apply_inplace(Fill(value, Overwritten::of(self)), [self])
     }

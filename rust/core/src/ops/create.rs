@@ -16,8 +16,9 @@ impl Tensor {
     /// Every element `value`.
     pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Result<Tensor> {
         let value = value.into();
-        if !dtype.is_half() {
-            value.check_fits("full", dtype)?; // 16-bit floats become infinite, as in PyTorch
+        // As in PyTorch a single 16-bit float becomes infinite, several are refused.
+        if !dtype.is_half() || shape.iter().any(|&extent| extent != 1) {
+            value.check_fits("full", dtype)?;
         }
         let out = Array::empty(shape, dtype)?;
         match value {
@@ -40,14 +41,22 @@ impl Tensor {
     /// `start, start + step, ...` up to, not including, `end`.
     pub fn arange(start: Scalar, end: Scalar, step: Scalar, dtype: DType) -> Result<Tensor> {
         check_numeric("arange", dtype)?;
-        let whole = |x: Scalar| match x {
-            // Integers are counted in integers: 2.5 is a step of 2.
-            Scalar::Float(f) if !dtype.is_float() && f.is_finite() => Scalar::Int(f as i64),
-            Scalar::Bool(b) => Scalar::Int(i64::from(b)),
-            x => x,
+        let whole = |x: Scalar| -> Result<Scalar> {
+            Ok(match x {
+                Scalar::Float(f) if !dtype.is_float() && f.is_finite() => {
+                    x.check_fits("arange", DType::I64)?;
+                    Scalar::Int(f as i64)
+                }
+                Scalar::Bool(b) => Scalar::Int(i64::from(b)),
+                x => x,
+            })
         };
-        let (start, end, step) = (whole(start), whole(end), whole(step));
-        let (from, to, by) = (start.to_f64(), end.to_f64(), step.to_f64());
+        let given = [start, end, step];
+        let (start, end, step) = (whole(start)?, whole(end)?, whole(step)?);
+        // As in PyTorch int64 is counted in integers, 2.5 being a step of 2; of smaller integers there are as many
+        // as of floats.
+        let in_floats = dtype != DType::I64 && given.iter().any(|x| matches!(x, Scalar::Float(_)));
+        let [from, to, by] = if in_floats { given } else { [start, end, step] }.map(Scalar::to_f64);
         ensure!(
             by != 0.0 && !by.is_nan(),
             Value,
@@ -64,18 +73,22 @@ impl Tensor {
             "arange: upper bound and lower bound inconsistent with step sign: {from} to {to} by {by}; change the \
              step's sign, or exchange the bounds"
         );
+        let counted = ((to - from) / by).ceil();
         if let (Scalar::Int(from), Scalar::Int(to), Scalar::Int(by), false) =
             (start, end, step, dtype.is_float())
         {
-            let numel =
-                (i128::from(to) - i128::from(from)).unsigned_abs().div_ceil(i128::from(by).unsigned_abs());
+            let numel = if in_floats {
+                counted as u128
+            } else {
+                (i128::from(to) - i128::from(from)).unsigned_abs().div_ceil(i128::from(by).unsigned_abs())
+            };
             let values: Vec<i64> = (0..checked("arange", numel)?)
                 .map(|i| from.wrapping_add(by.wrapping_mul(i as i64)))
                 .collect();
             return Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?));
         }
-        let numel = ((to - from) / by).ceil();
-        let values: Vec<f64> = (0..checked("arange", numel as u128)?).map(|i| from + by * i as f64).collect();
+        let values: Vec<f64> =
+            (0..checked("arange", counted as u128)?).map(|i| from + by * i as f64).collect();
         Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?))
     }
 

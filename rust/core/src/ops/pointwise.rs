@@ -296,6 +296,9 @@ impl AddScaled {
             "{}: Boolean alpha only supported for Boolean results, not {dtype}; use a number",
             self.op()
         );
+        if !(self.exact && dtype.is_half()) {
+            self.alpha.check_fits(self.op(), dtype)?;
+        }
         Ok(dtype)
     }
 

@@ -117,7 +117,7 @@ impl Op<1> for PowScalar {
             "pow: Integers to negative integer powers are not allowed. Exponent {exponent} of a tensor of \
              {dtype}; convert with .float() first"
         );
-        if !dtype.is_float() {
+        if !dtype.is_float() || dtype.is_half() {
             self.0.check_fits(Self::NAME, dtype)?;
         }
         let exponent = if dtype.is_half() {

@@ -6,6 +6,9 @@ use crate::tensor::Tensor;
 use crate::{bail, DType, Result};
 use std::fmt;
 
+/// The largest finite bfloat16.
+const LARGEST_BF16: f64 = 3.389_531_389_251_535_5e38;
+
 /// A Python number as an operand: it promotes less than any tensor of its category.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scalar {
@@ -95,7 +98,9 @@ impl Scalar {
             (Scalar::Float(f), DType::I64) => {
                 (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f)
             }
+            (Scalar::Int(i), DType::F16) => (-65504..=65504).contains(&i),
             (Scalar::Float(f), DType::F16) => !f.is_finite() || f.abs() <= 65504.0,
+            (Scalar::Float(f), DType::BF16) => !f.is_finite() || f.abs() <= LARGEST_BF16,
             (Scalar::Float(f), DType::F32) => !f.is_finite() || f.abs() <= f64::from(f32::MAX),
             _ => true,
         };

@@ -1,6 +1,7 @@
 //! Convolutions.
 
 use super::{maybe, pair_of, single_of, Maybe};
+use crate::convert::dim_of;
 use crate::enter::enter;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
@@ -63,7 +64,7 @@ fn conv2d(
     stride: Option<&Bound<'_, PyAny>>,
     padding: Option<&Bound<'_, PyAny>>,
     dilation: Option<&Bound<'_, PyAny>>,
-    groups: isize,
+    #[pyo3(from_py_with = dim_of)] groups: isize,
 ) -> PyResult<Out> {
     let options = ConvOptions {
         stride: or_default("conv2d", "stride", stride, 1, pair_of)?,
@@ -90,7 +91,7 @@ fn conv1d(
     stride: Option<&Bound<'_, PyAny>>,
     padding: Option<&Bound<'_, PyAny>>,
     dilation: Option<&Bound<'_, PyAny>>,
-    groups: isize,
+    #[pyo3(from_py_with = dim_of)] groups: isize,
 ) -> PyResult<Out> {
     let options = ConvOptions {
         stride: or_default("conv1d", "stride", stride, 1, single_of)?,
@@ -117,7 +118,7 @@ fn conv_transpose2d(
     stride: Option<&Bound<'_, PyAny>>,
     padding: Option<&Bound<'_, PyAny>>,
     output_padding: Option<&Bound<'_, PyAny>>,
-    groups: isize,
+    #[pyo3(from_py_with = dim_of)] groups: isize,
     dilation: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Out> {
     let op = "conv_transpose2d";

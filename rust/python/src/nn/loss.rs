@@ -1,13 +1,26 @@
 //! Losses.
 
 use super::{maybe, warn, Maybe};
+use crate::convert::float_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::loss::{ClassLoss, Reduction};
 use firesteel::Tensor;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+/// A `reduction=` argument; what is no str is no valid value either.
+fn reduction_name<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    match value.cast::<PyString>() {
+        Ok(name) => name.to_str(),
+        Err(_) => Err(PyValueError::new_err(format!(
+            "{value} is not a valid value for reduction; use 'none', 'mean' or 'sum'"
+        ))),
+    }
+}
 
 /// `reduction=`, or what the older `size_average=` and `reduce=` say.
 fn reduction_of(
@@ -62,8 +75,8 @@ fn cross_entropy(
     size_average: Option<bool>,
     ignore_index: i64,
     reduce: Option<bool>,
-    reduction: &str,
-    label_smoothing: f64,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
+    #[pyo3(from_py_with = float_of)] label_smoothing: f64,
 ) -> PyResult<Out> {
     let reduction = reduction_of(py, "cross_entropy", size_average, reduce, reduction)?;
     let options = ClassLoss { weight: maybe(weight), ignore_index, reduction, label_smoothing };
@@ -84,7 +97,7 @@ fn nll_loss(
     size_average: Option<bool>,
     ignore_index: i64,
     reduce: Option<bool>,
-    reduction: &str,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
 ) -> PyResult<Out> {
     let reduction = reduction_of(py, "nll_loss", size_average, reduce, reduction)?;
     let options = ClassLoss { weight: maybe(weight), ignore_index, reduction, label_smoothing: 0.0 };
@@ -128,7 +141,7 @@ fn mse_loss(
     target: &Bound<'_, PyTensor>,
     size_average: Option<bool>,
     reduce: Option<bool>,
-    reduction: &str,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
     weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "mse_loss", size_average, reduce, reduction)?;
@@ -143,7 +156,7 @@ fn l1_loss(
     target: &Bound<'_, PyTensor>,
     size_average: Option<bool>,
     reduce: Option<bool>,
-    reduction: &str,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
     weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "l1_loss", size_average, reduce, reduction)?;
@@ -158,8 +171,8 @@ fn smooth_l1_loss(
     target: &Bound<'_, PyTensor>,
     size_average: Option<bool>,
     reduce: Option<bool>,
-    reduction: &str,
-    beta: f64,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
+    #[pyo3(from_py_with = float_of)] beta: f64,
 ) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "smooth_l1_loss", size_average, reduce, reduction)?;
     of_pair(input, target, None, reduction, move |x, target, reduction| {
@@ -173,8 +186,8 @@ fn smooth_l1_loss(
 fn huber_loss(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
-    reduction: &str,
-    delta: f64,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
+    #[pyo3(from_py_with = float_of)] delta: f64,
     weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {
     let reduction = reduction_of(input.py(), "huber_loss", None, None, reduction)?;
@@ -194,7 +207,7 @@ fn binary_cross_entropy(
     weight: Maybe<'_, '_>,
     size_average: Option<bool>,
     reduce: Option<bool>,
-    reduction: &str,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
 ) -> PyResult<Out> {
     let reduction = reduction_of(py, "binary_cross_entropy", size_average, reduce, reduction)?;
     let (x, target, weight) = (&input.get().tensor(), &target.get().tensor(), maybe(weight));
@@ -214,7 +227,7 @@ fn binary_cross_entropy_with_logits(
     weight: Maybe<'_, '_>,
     size_average: Option<bool>,
     reduce: Option<bool>,
-    reduction: &str,
+    #[pyo3(from_py_with = reduction_name)] reduction: &str,
     pos_weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {
     let reduction = reduction_of(py, "binary_cross_entropy_with_logits", size_average, reduce, reduction)?;

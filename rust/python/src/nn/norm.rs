@@ -1,12 +1,12 @@
 //! Normalisation.
 
 use super::{maybe, Maybe};
-use crate::convert::{ints_of, shape_of};
+use crate::convert::{dim_of, float_of, ints_of, shape_of};
 use crate::enter::enter;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::norm::BatchNormOptions;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 /// layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-05) -> Tensor: the last dims shifted and scaled
@@ -18,7 +18,7 @@ fn layer_norm(
     normalized_shape: &Bound<'_, PyAny>,
     weight: Maybe<'_, '_>,
     bias: Maybe<'_, '_>,
-    eps: f64,
+    #[pyo3(from_py_with = float_of)] eps: f64,
 ) -> PyResult<Out> {
     let shape = shape_of("layer_norm", &ints_of(normalized_shape)?)?;
     let (x, weight, bias) = (&input.get().tensor(), maybe(weight), maybe(bias));
@@ -48,10 +48,10 @@ fn rms_norm(
 #[pyo3(signature = (input, num_groups, weight=None, bias=None, eps=1e-5))]
 fn group_norm(
     input: &Bound<'_, PyTensor>,
-    num_groups: isize,
+    #[pyo3(from_py_with = dim_of)] num_groups: isize,
     weight: Maybe<'_, '_>,
     bias: Maybe<'_, '_>,
-    eps: f64,
+    #[pyo3(from_py_with = float_of)] eps: f64,
 ) -> PyResult<Out> {
     let groups = usize::try_from(num_groups).map_err(|_| {
         PyRuntimeError::new_err(format!(
@@ -76,9 +76,21 @@ fn batch_norm(
     weight: Maybe<'_, '_>,
     bias: Maybe<'_, '_>,
     training: bool,
-    momentum: f64,
-    eps: f64,
+    #[pyo3(from_py_with = float_of)] momentum: f64,
+    #[pyo3(from_py_with = float_of)] eps: f64,
 ) -> PyResult<Out> {
+    let is_good = if training { eps > 0.0 } else { eps >= 0.0 };
+    if !is_good {
+        return Err(PyValueError::new_err(format!(
+            "batch_norm: eps must be {} with training={training}, but got {eps}; use a small number such as 1e-5",
+            if training { "positive" } else { "non-negative" }
+        )));
+    }
+    if training && running_mean.is_some() != running_var.is_some() {
+        return Err(PyValueError::new_err(
+            "batch_norm: running_mean and running_var must either both be None or neither be None; give the other one",
+        ));
+    }
     let options = BatchNormOptions { training, momentum, eps };
     let (x, running) = (&input.get().tensor(), [maybe(running_mean), maybe(running_var)]);
     let running = running.each_ref().map(Option::as_ref);

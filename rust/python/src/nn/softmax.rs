@@ -1,7 +1,7 @@
 //! Softmax, dropout, embedding.
 
 use super::warn;
-use crate::convert::DTypeArg;
+use crate::convert::{dim_of, float_of, optional_dim_of, DTypeArg};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
@@ -42,7 +42,7 @@ fn third(value: Option<&Bound<'_, PyAny>>) -> Option<DTypeArg> {
 fn softmax(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
-    dim: Option<isize>,
+    #[pyo3(from_py_with = optional_dim_of)] dim: Option<isize>,
     _stacklevel: Option<&Bound<'_, PyAny>>,
     dtype: Option<DTypeArg>,
 ) -> PyResult<Out> {
@@ -58,7 +58,7 @@ fn softmax(
 fn log_softmax(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
-    dim: Option<isize>,
+    #[pyo3(from_py_with = optional_dim_of)] dim: Option<isize>,
     _stacklevel: Option<&Bound<'_, PyAny>>,
     dtype: Option<DTypeArg>,
 ) -> PyResult<Out> {
@@ -72,13 +72,23 @@ fn log_softmax(
 impl PyTensor {
     /// softmax(dim, dtype=None) -> Tensor: exp(self) over its sum along a dim.
     #[pyo3(signature = (dim, dtype=None))]
-    fn softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<Out> {
+    fn softmax(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = dim_of)] dim: isize,
+        dtype: Option<DTypeArg>,
+    ) -> PyResult<Out> {
         along(py, &self.tensor(), dim, dtype, Tensor::softmax)
     }
 
     /// log_softmax(dim, dtype=None) -> Tensor: the logarithm of softmax, without loss of digits.
     #[pyo3(signature = (dim, dtype=None))]
-    fn log_softmax(&self, py: Python<'_>, dim: isize, dtype: Option<DTypeArg>) -> PyResult<Out> {
+    fn log_softmax(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = dim_of)] dim: isize,
+        dtype: Option<DTypeArg>,
+    ) -> PyResult<Out> {
         along(py, &self.tensor(), dim, dtype, Tensor::log_softmax)
     }
 }
@@ -89,7 +99,7 @@ impl PyTensor {
 #[pyo3(signature = (input, p=0.5, training=true, inplace=false))]
 fn dropout<'py>(
     input: Bound<'py, PyTensor>,
-    p: f64,
+    #[pyo3(from_py_with = float_of)] p: f64,
     training: bool,
     inplace: bool,
 ) -> PyResult<Bound<'py, PyTensor>> {
@@ -117,7 +127,7 @@ fn embedding(
     weight: &Bound<'_, PyTensor>,
     padding_idx: Option<isize>,
     max_norm: Option<f64>,
-    norm_type: f64,
+    #[pyo3(from_py_with = float_of)] norm_type: f64,
     scale_grad_by_freq: bool,
     sparse: bool,
 ) -> PyResult<Out> {

@@ -7,9 +7,9 @@ use crate::error::IntoPy;
 use crate::tensor::Out;
 use firesteel::autograd::Options;
 use firesteel::Tensor;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyBool, PyList, PyTuple};
 
 /// A tensor or a sequence of tensors.
 pub fn tensors_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
@@ -28,15 +28,20 @@ impl PyTensor {
     }
 
     #[setter]
-    fn set_requires_grad(slf: &Bound<'_, Self>, requires_grad: bool) -> PyResult<()> {
-        slf.get().tensor().set_requires_grad(requires_grad).py(slf.py())?;
-        super::register_object(slf)
+    fn set_requires_grad(slf: &Bound<'_, Self>, requires_grad: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(requires_grad) = requires_grad.cast::<PyBool>() else {
+            return Err(PyRuntimeError::new_err(format!(
+                "requires_grad must be a bool, not {}; use True or False",
+                requires_grad.get_type().name()?
+            )));
+        };
+        Self::ask_for_grad(slf, requires_grad.is_true())
     }
 
     /// requires_grad_(requires_grad=True) -> Tensor: asks for a gradient, or no longer does.
     #[pyo3(signature = (requires_grad=true))]
     fn requires_grad_(slf: Bound<'_, Self>, requires_grad: bool) -> PyResult<Bound<'_, Self>> {
-        Self::set_requires_grad(&slf, requires_grad)?;
+        Self::ask_for_grad(&slf, requires_grad)?;
         Ok(slf)
     }
 
@@ -154,6 +159,11 @@ impl PyTensor {
 }
 
 impl PyTensor {
+    fn ask_for_grad(slf: &Bound<'_, Self>, requires_grad: bool) -> PyResult<()> {
+        slf.get().tensor().set_requires_grad(requires_grad).py(slf.py())?;
+        super::register_object(slf)
+    }
+
     /// Keeps the object of the gradient, so that `x.grad` is one object while there is one gradient.
     fn keep_grad(&self, grad: Option<&Bound<'_, PyTensor>>) {
         let grad = grad.map(|grad| grad.clone().unbind());

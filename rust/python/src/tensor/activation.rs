@@ -1,6 +1,7 @@
 //! Activation functions with arguments, as functions of the module: `nn.functional` names them.
 
 use super::PyTensor;
+use crate::convert::float_of;
 use crate::enter::enter;
 use crate::tensor::Out;
 use firesteel::ops::activation::Approximate;
@@ -56,7 +57,11 @@ fn gelu(input: &Bound<'_, PyTensor>, approximate: &str) -> PyResult<Out> {
 /// softplus(input, beta=1, threshold=20) -> Tensor: log(1 + exp(beta * input)) / beta.
 #[pyfunction]
 #[pyo3(signature = (input, beta=1.0, threshold=20.0))]
-fn softplus(input: &Bound<'_, PyTensor>, beta: f64, threshold: f64) -> PyResult<Out> {
+fn softplus(
+    input: &Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = float_of)] beta: f64,
+    #[pyo3(from_py_with = float_of)] threshold: f64,
+) -> PyResult<Out> {
     forward(input, |x| x.softplus(beta, threshold))
 }
 
@@ -89,7 +94,7 @@ fn mish(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
 #[pyo3(signature = (input, negative_slope=0.01, inplace=false))]
 fn leaky_relu(
     input: Bound<'_, PyTensor>,
-    negative_slope: f64,
+    #[pyo3(from_py_with = float_of)] negative_slope: f64,
     inplace: bool,
 ) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.leaky_relu(negative_slope), |x| x.leaky_relu_(negative_slope))
@@ -98,7 +103,11 @@ fn leaky_relu(
 /// elu(input, alpha=1, inplace=False) -> Tensor: alpha * (exp(input) - 1) where negative.
 #[pyfunction]
 #[pyo3(signature = (input, alpha=1.0, inplace=false))]
-fn elu(input: Bound<'_, PyTensor>, alpha: f64, inplace: bool) -> PyResult<Bound<'_, PyTensor>> {
+fn elu(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = float_of)] alpha: f64,
+    inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.elu(alpha, 1.0, 1.0), |x| x.elu_(alpha, 1.0, 1.0))
 }
 
@@ -113,7 +122,11 @@ fn selu(input: Bound<'_, PyTensor>, inplace: bool) -> PyResult<Bound<'_, PyTenso
 /// celu(input, alpha=1, inplace=False) -> Tensor: alpha * (exp(input / alpha) - 1) where negative.
 #[pyfunction]
 #[pyo3(signature = (input, alpha=1.0, inplace=false))]
-fn celu(input: Bound<'_, PyTensor>, alpha: f64, inplace: bool) -> PyResult<Bound<'_, PyTensor>> {
+fn celu(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = float_of)] alpha: f64,
+    inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.elu(alpha, 1.0, 1.0 / alpha), |x| x.elu_(alpha, 1.0, 1.0 / alpha))
 }
 
@@ -122,8 +135,8 @@ fn celu(input: Bound<'_, PyTensor>, alpha: f64, inplace: bool) -> PyResult<Bound
 #[pyo3(signature = (input, min_val=-1.0, max_val=1.0, inplace=false))]
 fn hardtanh(
     input: Bound<'_, PyTensor>,
-    min_val: f64,
-    max_val: f64,
+    #[pyo3(from_py_with = float_of)] min_val: f64,
+    #[pyo3(from_py_with = float_of)] max_val: f64,
     inplace: bool,
 ) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.hardtanh(min_val, max_val), |x| x.hardtanh_(min_val, max_val))

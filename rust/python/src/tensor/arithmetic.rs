@@ -1,7 +1,7 @@
 //! Binary operations: operators, methods, in-place twins.
 
 use super::PyTensor;
-use crate::convert::Operand;
+use crate::convert::{Operand, Right};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
@@ -60,8 +60,8 @@ macro_rules! methods_only {
         impl PyTensor {
             $(
                 $(#[doc = $doc])*
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-                    forward(py, self, other, Tensor::$call)
+                fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                    forward(py, self, other.0?, Tensor::$call)
                 }
             )*
         }
@@ -73,14 +73,14 @@ macro_rules! operators {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-                    forward(py, self, other, Tensor::$call)
+                fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                    forward(py, self, other.0?, Tensor::$call)
                 }
-                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-                    reflected(py, self, other, Tensor::$call)
+                fn $reflected(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                    reflected(py, self, other.0?, Tensor::$call)
                 }
-                fn $inplace(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
-                    in_place(slf, other, Tensor::$call_inplace).map(|_| ())
+                fn $inplace(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+                    in_place(slf, other.0?, Tensor::$call_inplace).map(|_| ())
                 }
             )*
         }
@@ -219,12 +219,13 @@ impl PyTensor {
 
 #[pymethods]
 impl PyTensor {
-    fn __truediv__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-        forward(py, self, other, Tensor::div)
+    fn __truediv__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+        forward(py, self, other.0?, Tensor::div)
     }
 
     // PyTorch's two steps, and so its digits.
-    fn __rtruediv__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+    fn __rtruediv__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+        let other = other.0?;
         let x = &self.tensor();
         enter(py, x.numel(), || {
             let inverse = x.reciprocal()?;
@@ -233,8 +234,8 @@ impl PyTensor {
         .map(Out)
     }
 
-    fn __itruediv__(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
-        in_place(slf, other, Tensor::div_).map(|_| ())
+    fn __itruediv__(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+        in_place(slf, other.0?, Tensor::div_).map(|_| ())
     }
 }
 
@@ -250,16 +251,16 @@ fn not_bool(other: Operand) -> firesteel::Result<Operand> {
 
 #[pymethods]
 impl PyTensor {
-    fn __sub__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-        forward(py, self, not_bool(other).py(py)?, Tensor::sub)
+    fn __sub__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+        forward(py, self, not_bool(other.0?).py(py)?, Tensor::sub)
     }
 
-    fn __rsub__(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-        reflected(py, self, not_bool(other).py(py)?, Tensor::sub)
+    fn __rsub__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+        reflected(py, self, not_bool(other.0?).py(py)?, Tensor::sub)
     }
 
-    fn __isub__(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
-        let other = not_bool(other).py(slf.py())?;
+    fn __isub__(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+        let other = not_bool(other.0?).py(slf.py())?;
         in_place(slf, other, Tensor::sub_).map(|_| ())
     }
 }

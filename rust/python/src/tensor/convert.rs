@@ -1,12 +1,12 @@
 //! Dtypes, copies, Python numbers and lists, NumPy, pickle.
 
 use super::PyTensor;
-use crate::convert::{DTypeArg, Operand};
+use crate::convert::{check_device, DTypeArg, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
 use firesteel::dtype::{Bool, Element};
-use firesteel::{dispatch_all, Array, DType};
+use firesteel::{dispatch_all, Array, DType, Layout, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -86,11 +86,6 @@ impl PyTensor {
         let _ = (non_blocking, memory_format);
         let py = slf.py();
         let mut target = dtype.map(|d| d.0);
-        let check_device = |device: &Bound<'py, PyAny>| -> PyResult<()> {
-            py.import(intern!(py, "firesteel._types"))?
-                .call_method1(intern!(py, "device"), (device,))
-                .map(|_| ())
-        };
         // Behind what it becomes stand `non_blocking` and `copy`.
         let (mut copy, mut flags) = (copy, 0);
         for arg in args.iter() {
@@ -102,12 +97,10 @@ impl PyTensor {
                 flags += 1;
                 copy |= flags == 2 && flag.is_true();
             } else if !arg.is_none() {
-                check_device(&arg)?;
+                check_device(py, Some(&arg))?;
             }
         }
-        if let Some(device) = device {
-            check_device(device)?;
-        }
+        check_device(py, device)?;
         let target = target.unwrap_or(slf.get().tensor().dtype());
         if copy && target == slf.get().tensor().dtype() {
             return Self::copied(&slf);
@@ -121,12 +114,9 @@ impl PyTensor {
     }
 
     /// This tensor: the data is always in the CPU's memory.
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn cpu<'py>(
-        slf: Bound<'py, Self>,
-        _args: &Bound<'py, PyTuple>,
-        _kwargs: Option<&Bound<'py, pyo3::types::PyDict>>,
-    ) -> Bound<'py, Self> {
+    #[pyo3(signature = (*, memory_format=None))]
+    fn cpu<'py>(slf: Bound<'py, Self>, memory_format: Option<&Bound<'py, PyAny>>) -> Bound<'py, Self> {
+        let _ = memory_format;
         slf
     }
 
@@ -155,16 +145,12 @@ impl PyTensor {
         Out(out).into_pyobject(slf.py())
     }
 
-    /// copy_(src) -> Tensor: overwrites this tensor with `src`, broadcast and converted.
+    /// copy_(src) -> Tensor: overwrites this tensor with `src`, a tensor or a number, broadcast and converted.
     #[pyo3(signature = (src, non_blocking=false))]
-    fn copy_<'py>(
-        slf: Bound<'py, Self>,
-        src: &Bound<'py, PyTensor>,
-        non_blocking: bool,
-    ) -> PyResult<Bound<'py, Self>> {
+    fn copy_<'py>(slf: Bound<'py, Self>, src: Operand, non_blocking: bool) -> PyResult<Bound<'py, Self>> {
         let _ = non_blocking;
-        let (x, source) = (&slf.get().tensor(), &src.get().tensor());
-        enter(slf.py(), x.numel(), || x.copy_(source))?;
+        let x = &slf.get().tensor();
+        enter(slf.py(), x.numel(), || x.copy_(&src.beside(x)?))?;
         Ok(slf)
     }
 
@@ -172,7 +158,12 @@ impl PyTensor {
     fn fill_(slf: Bound<'_, Self>, value: Operand) -> PyResult<Bound<'_, Self>> {
         let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || match value {
-            Operand::Scalar(scalar) => x.fill_(scalar),
+            Operand::Scalar(scalar) => {
+                if x.dtype().is_half() && x.numel() != 1 {
+                    scalar.check_fits("fill_", x.dtype())?;
+                }
+                x.fill_(scalar)
+            }
             Operand::Tensor(tensor) => {
                 firesteel::ensure!(
                     tensor.rank() == 0,
@@ -212,6 +203,36 @@ impl PyTensor {
             }
             dtype => dispatch_all!(dtype, T => nested_list(py, shape, array.slice::<T>(), T::to_i64)),
         }
+    }
+
+    /// What tells this tensor's memory from others: its address, 0 if there is none.
+    fn _memory_key(&self) -> usize {
+        let tensor = self.tensor();
+        let storage = tensor.array().storage();
+        if storage.len_bytes() == 0 {
+            0
+        } else {
+            storage.as_ptr() as usize
+        }
+    }
+
+    /// A copy of all memory that this tensor may be a view of, as bytes.
+    fn _memory_copy(&self, py: Python<'_>) -> PyResult<Out> {
+        let tensor = self.tensor();
+        let storage = tensor.array().storage();
+        let layout = Layout::contiguous(&[storage.len_bytes()]);
+        let bytes = Array::from_storage(storage.clone(), layout, DType::U8).py(py)?;
+        enter(py, bytes.numel(), || bytes.copied()).map(Tensor::constant).map(Out)
+    }
+
+    /// A tensor that lies in the memory of `bytes` as this one lies in its own.
+    fn _in_memory_of(&self, py: Python<'_>, bytes: &Bound<'_, PyTensor>) -> PyResult<Out> {
+        let (tensor, bytes) = (self.tensor(), bytes.get().tensor());
+        let array = tensor.array();
+        let placed =
+            Array::from_storage(bytes.array().storage().clone(), array.layout().clone(), array.dtype())
+                .py(py)?;
+        Ok(Out(Tensor::constant(placed.with_own_versions())))
     }
 
     /// The bytes of a contiguous tensor.

@@ -1,12 +1,12 @@
 //! Functions of the module that are methods of `Tensor`: `exp(x)` and `exp(input=x)` are `x.exp()`.
 
 use super::PyTensor;
-use crate::convert::scalar_of;
+use crate::convert::{not_a_number, scalar_of};
 use crate::error::IntoPy;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 
 /// A method of `Tensor` as a function.
 #[pyclass(frozen, name = "builtin_function", module = "firesteel")]
@@ -18,6 +18,23 @@ pub struct Function {
 
 /// What PyTorch calls the first argument of functions.
 const FIRST: [&str; 3] = ["input", "self", "tensor"];
+
+/// The functions whose first argument may be a number, as in PyTorch.
+const NUMBER_FIRST: [&str; 13] = [
+    "add",
+    "sub",
+    "mul",
+    "multiply",
+    "div",
+    "true_divide",
+    "floor_divide",
+    "remainder",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+];
 
 impl Function {
     /// The function of `method`, an unbound method of `Tensor`.
@@ -35,9 +52,14 @@ impl Function {
         let (py, method) = (args.py(), self.method.bind(args.py()));
         if let Ok(first) = args.get_item(0) {
             let other = args.get_item(1).ok().or_else(|| kwargs?.get_item(intern!(py, "other")).ok()?);
-            if let (Some(scalar), Some(Ok(other))) =
-                (scalar_of(&first), other.as_ref().map(|x| x.cast::<PyTensor>()))
-            {
+            if first.is_instance_of::<PyInt>() && scalar_of(&first).is_none() {
+                return Err(not_a_number("a Tensor or a number", &first)?);
+            }
+            if let (Some(scalar), Some(Ok(other)), true) = (
+                scalar_of(&first),
+                other.as_ref().map(|x| x.cast::<PyTensor>()),
+                NUMBER_FIRST.contains(&self.name),
+            ) {
                 let number = other.get().tensor().scalar_beside(scalar).py(py)?;
                 let rest = args.get_slice(1, args.len());
                 let all =

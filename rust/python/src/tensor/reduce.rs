@@ -1,7 +1,7 @@
 //! Reductions over dims, scans along them, and sorting.
 
 use super::PyTensor;
-use crate::convert::{int_of, DTypeArg, DimArg, Ints, Number, Operand};
+use crate::convert::{dim_of, DTypeArg, DimArg, Ints, Number, Operand};
 use crate::enter::enter;
 use crate::tensor::Out;
 use firesteel::Tensor;
@@ -205,7 +205,7 @@ macro_rules! extrema {
                         let out = enter(py, x.numel(), || x.$pair(other))?;
                         return Ok(Out(out).into_pyobject(py)?.into_any());
                     }
-                    let (dim, keepdim) = (int_of(&dim)?, keepdims.unwrap_or(keepdim));
+                    let (dim, keepdim) = (dim_of(&dim)?, keepdims.unwrap_or(keepdim));
                     let (values, indices) = enter(py, x.numel(), || x.$along(dim, keepdim))?;
                     named(py, stringify!($name), [values, indices])
                 }
@@ -330,8 +330,23 @@ macro_rules! scans {
                     enter(py, x.numel(), || cast(x, dtype)?.$name(dim)).map(Out)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
-                fn $inplace<'py>(slf: Bound<'py, Self>, dim: isize) -> PyResult<Bound<'py, Self>> {
+                #[pyo3(signature = (dim=DimArg(None), *, dtype=None, axis=DimArg(None)))]
+                fn $inplace<'py>(
+                    slf: Bound<'py, Self>,
+                    dim: DimArg,
+                    dtype: Option<DTypeArg>,
+                    axis: DimArg,
+                ) -> PyResult<Bound<'py, Self>> {
                     let x = &slf.get().tensor();
+                    let dim = required(stringify!($inplace), one_dim(stringify!($inplace), dim, axis)?)?;
+                    if let Some(dtype) = dtype.filter(|dtype| dtype.0 != x.dtype()) {
+                        return Err(PyRuntimeError::new_err(format!(
+                            "{}: dtype {} must be that of the tensor, {}; use the method without _",
+                            stringify!($inplace),
+                            dtype.0,
+                            x.dtype()
+                        )));
+                    }
                     enter(slf.py(), x.numel(), || x.$inplace(dim))?;
                     Ok(slf)
                 }
@@ -408,7 +423,7 @@ impl PyTensor {
     fn sort<'py>(
         &self,
         py: Python<'py>,
-        dim: isize,
+        #[pyo3(from_py_with = dim_of)] dim: isize,
         descending: bool,
         stable: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -420,7 +435,13 @@ impl PyTensor {
 
     /// argsort(input, dim=-1, descending=False, stable=False) -> Tensor: the indices that sort along dim.
     #[pyo3(signature = (dim=-1, descending=false, stable=None))]
-    fn argsort(&self, py: Python<'_>, dim: isize, descending: bool, stable: Option<bool>) -> PyResult<Out> {
+    fn argsort(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = dim_of)] dim: isize,
+        descending: bool,
+        stable: Option<bool>,
+    ) -> PyResult<Out> {
         let _ = stable;
         let x = &self.tensor();
         enter(py, x.numel(), || x.argsort(dim, descending)).map(Out)
@@ -431,13 +452,16 @@ impl PyTensor {
     fn topk<'py>(
         &self,
         py: Python<'py>,
-        k: usize,
-        dim: isize,
+        #[pyo3(from_py_with = dim_of)] k: isize,
+        #[pyo3(from_py_with = dim_of)] dim: isize,
         largest: bool,
         sorted: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _ = sorted; // always sorted
         let x = &self.tensor();
+        let k = usize::try_from(k).map_err(|_| {
+            PyRuntimeError::new_err(format!("topk: selected index k out of range: k is {k}; use 0 or more"))
+        })?;
         let (values, indices) = enter(py, x.numel(), || x.topk(k, dim, largest))?;
         named(py, "topk", [values, indices])
     }

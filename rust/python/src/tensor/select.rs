@@ -1,7 +1,7 @@
 //! Powers, limits, choices, logic and tests of values.
 
 use super::PyTensor;
-use crate::convert::{Number, Operand};
+use crate::convert::{Number, Operand, Right};
 use crate::enter::enter;
 use crate::tensor::Out;
 use firesteel::{Scalar, Tensor};
@@ -61,15 +61,16 @@ macro_rules! bit_operators {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
-                    pair(py, self, other, Tensor::$call)
+                fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                    pair(py, self, other.0?, Tensor::$call)
                 }
-                fn $reflected(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+                fn $reflected(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                    let other = other.0?;
                     let x = &self.tensor();
                     enter(py, x.numel(), || other.beside(x)?.$call(x)).map(Out)
                 }
-                fn $inplace(slf: Bound<'_, Self>, other: Operand) -> PyResult<()> {
-                    pair_in_place(slf, other, Tensor::$call_inplace).map(|_| ())
+                fn $inplace(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+                    pair_in_place(slf, other.0?, Tensor::$call_inplace).map(|_| ())
                 }
             )*
         }
@@ -186,18 +187,18 @@ impl PyTensor {
         power_in_place(slf, exponent)
     }
 
-    fn __pow__(&self, py: Python<'_>, exponent: Operand, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
+    fn __pow__(&self, py: Python<'_>, exponent: Right, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        self.pow(py, exponent)
+        self.pow(py, exponent.0?)
     }
 
-    fn __rpow__(&self, py: Python<'_>, base: Operand, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
+    fn __rpow__(&self, py: Python<'_>, base: Right, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        let x = &self.tensor();
+        let (x, base) = (&self.tensor(), base.0?);
         enter(py, x.numel(), || match base {
             Operand::Tensor(base) => base.pow(x),
             Operand::Scalar(base) => Tensor::scalar_pow(base, x),
@@ -205,8 +206,8 @@ impl PyTensor {
         .map(Out)
     }
 
-    fn __ipow__(slf: Bound<'_, Self>, exponent: Operand, _modulo: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        power_in_place(slf, exponent).map(|_| ())
+    fn __ipow__(slf: Bound<'_, Self>, exponent: Right, _modulo: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        power_in_place(slf, exponent.0?).map(|_| ())
     }
 
     fn __invert__(&self, py: Python<'_>) -> PyResult<Out> {

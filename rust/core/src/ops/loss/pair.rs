@@ -277,6 +277,13 @@ impl Tensor {
             self.shape()
         );
         let op = "binary_cross_entropy_with_logits";
+        ensure!(
+            target.dtype().is_float(),
+            DType,
+            "{op}: result type {} can't be cast to the target's type {}; convert the target with .float()",
+            self.dtype().scalar_name(),
+            target.dtype().scalar_name()
+        );
         check_factor(op, "weight", weight, self.shape())?;
         check_factor(op, "pos_weight", pos_weight, self.shape())?;
         let formula = Formula::LogitsCrossEntropy(LogitsCrossEntropy);
