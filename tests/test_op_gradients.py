@@ -18,8 +18,9 @@ pytestmark = PYTORCH_WARNS
 beside_pytorch = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
 
 
-def gradients(lib, case, drawn, run=None):
-    """Gradients of every float input (None: unused), for fixed random gradients of the outputs."""
+def gradients(lib, case, drawn, run=None, asked=slice(None)):
+    """Gradients of every float input (None: unused), or of those asked for, for fixed random gradients of the
+    outputs."""
     args, kwargs = build(lib, drawn, requires_grad=True)
     inputs = [tensor for tensor in leaves((args, kwargs)) if tensor.requires_grad]
     before = snapshot((args, kwargs))
@@ -29,7 +30,7 @@ def gradients(lib, case, drawn, run=None):
     cotangents = [
         from_numpy(lib, rng.uniform(-1, 1, tuple(out.shape)), dtype_name(out.dtype)) for out in outputs
     ]
-    grads = lib.autograd.grad(outputs, inputs, cotangents, allow_unused=True) if outputs else None
+    grads = lib.autograd.grad(outputs, inputs[asked], cotangents, allow_unused=True) if outputs else None
     assert_unchanged((args, kwargs), before)
     return grads
 
@@ -138,6 +139,34 @@ def test_gradgradcheck(case, kind):
     failures = Failures(case, kind, known_bugs.GRADCHECK)
     for call in second_calls(case, kind):
         failures.check(*call, check_numeric_twice)
+    failures.report()
+
+
+# --- one gradient alone -----------------------------------------------------------------------------------
+
+
+def joint_calls(case, kind):
+    """Calls in float64 of several inputs that have gradients."""
+    for call in numeric_calls(case, kind) if kind == "contiguous" else ():
+        tensors = leaves(build(firesteel, draw(*call, case.name), requires_grad=True))
+        if sum(tensor.requires_grad for tensor in tensors) > 1:
+            yield call
+
+
+def check_each_alone(case, sample, dtype, layout):
+    drawn = draw(sample, dtype, layout, case.name)
+    for index, expected in enumerate(gradients(firesteel, case, drawn) or ()):
+        (alone,) = gradients(firesteel, case, drawn, asked=slice(index, index + 1))
+        assert (alone is None) == (expected is None), f"gradient of input {index}"
+        assert alone is None or firesteel.equal(alone, expected), f"gradient of input {index}"
+
+
+@pytest.mark.parametrize("case, kind", items(joint_calls))
+def test_each_gradient_alone(case, kind):
+    """A rule that is asked for the gradient of one input gives what it gives among all."""
+    failures = Failures(case, kind, known_bugs.GRADIENT)
+    for call in joint_calls(case, kind):
+        failures.check(*call, check_each_alone)
     failures.report()
 
 

@@ -138,6 +138,36 @@ def test_indices_that_were_changed_are_noticed(lib):
 
 
 @both
+def test_indices_that_were_changed_after_the_first_derivative_are_noticed(lib):
+    x = lib.arange(16.0).reshape(1, 1, 4, 4).requires_grad_()
+    out, indices = lib.nn.functional.max_pool2d(x, 2, return_indices=True)
+    (grad,) = lib.autograd.grad((out * out).sum(), x, create_graph=True)
+    indices.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (grad * grad).sum().backward()
+
+
+@both
+def test_second_derivatives_of_max_pool(lib):
+    x = lib.arange(36.0, dtype=lib.float64).sin().reshape(1, 1, 6, 6).requires_grad_()
+    v = lib.arange(36.0, dtype=lib.float64).cos().reshape(1, 1, 6, 6)
+    out = lib.nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+    (first,) = lib.autograd.grad((out**3).sum(), x, create_graph=True)
+    (second,) = lib.autograd.grad((first * v).sum(), x, create_graph=True)
+    (third,) = lib.autograd.grad((second * v).sum(), x)
+    # Each window's largest element, where it stands, as often as it is that.
+    best, places = lib.nn.functional.max_pool2d(x.detach(), 3, stride=2, padding=1, return_indices=True)
+    factor = v.flatten()[places.flatten()]
+    for grad, values in [
+        (first, 3 * best.flatten() ** 2),
+        (second, 6 * best.flatten() * factor),
+        (third, 6 * factor**2),
+    ]:
+        expected = lib.zeros(36, dtype=lib.float64).scatter_add(0, places.flatten(), values)
+        assert lib.allclose(grad.detach().flatten(), expected)
+
+
+@both
 def test_inputs_of_backward(lib):
     a, b = lib.ones(2, requires_grad=True), lib.ones(2, requires_grad=True)
     (a + b).sum().backward(inputs=[a, b])
@@ -278,6 +308,11 @@ def test_one_object_per_tensor(lib):
     x.grad = given
     assert x.grad is given
     assert x.view(2)._base is x
+    old = lib.Tensor([1.0, 2.0])
+    assert old[0]._base is old
+    view = given[0]
+    given.data = lib.ones(3)
+    assert view._base is given and given[0]._base is given
     assert x.contiguous() is x and x.to(lib.float32) is x and x.float() is x
     layer = lib.nn.Linear(2, 2)
     out = layer(lib.ones(1, 2))

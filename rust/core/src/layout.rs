@@ -283,7 +283,8 @@ impl Layout {
 /// Row-major strides, in elements.
 #[inline]
 pub fn contiguous_strides(shape: &[usize]) -> Strides {
-    let mut strides = Strides::from_elem(1, shape.len());
+    let mut strides = small(&[1; 4][..shape.len().min(4)]);
+    strides.resize(shape.len(), 1);
     let mut step = 1isize;
     for (stride, &extent) in strides.iter_mut().zip(shape).rev() {
         *stride = step;

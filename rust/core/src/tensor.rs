@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
-use crate::autograd::node::{lock, Edges, Meta as NodeMeta, Node, NodeRef};
+use crate::autograd::node::{self, lock, Edges, GradHook, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
 use crate::ops::region;
@@ -10,7 +10,7 @@ use crate::{ensure, DType, Result};
 use smallvec::smallvec;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// An n-dimensional array that can take part in a graph. Cloning gives another handle to the same
 /// tensor, as in Python.
@@ -45,6 +45,7 @@ const SILENT_VIEW: u8 = 2;
 #[derive(Default)]
 struct Meta {
     edge: Option<Edge>,
+    view: Option<ViewOf>,
     rare: Option<Box<Rare>>,
 }
 
@@ -55,7 +56,6 @@ struct Rare {
     slot: Option<Arc<GradSlot>>,
     /// A leaf's node, which fills the slot.
     accumulator: Option<NodeRef>,
-    view: Option<ViewOf>,
     retain: Option<HookHandle>,
     /// After the data was replaced: the tensor that this one and others became.
     replaced: Option<Arc<Latest>>,
@@ -76,6 +76,12 @@ struct ViewOf {
 impl Meta {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// The node that made the tensor, and the one that fills its gradient.
+    fn nodes(&self) -> impl Iterator<Item = &NodeRef> {
+        let accumulator = self.rare.as_ref().and_then(|rare| rare.accumulator.as_ref());
+        self.edge.iter().map(|edge| &edge.node).chain(accumulator)
     }
 }
 
@@ -101,7 +107,7 @@ impl Tensor {
             view: AtomicU8::new(NO_VIEW),
             generation: AtomicU32::new(0),
             object: AtomicPtr::new(std::ptr::null_mut()),
-            meta: Mutex::new(Meta { edge, rare: None }),
+            meta: Mutex::new(Meta { edge, view: None, rare: None }),
         }))
     }
 
@@ -301,6 +307,24 @@ impl Tensor {
         Ok(edge.register_hook(hook))
     }
 
+    /// Shows the hooks that live only as long as this handle: nobody else holds the tensor, nor its node
+    /// ([`node::visit_own_hooks`]).
+    pub fn visit_own_hooks(&self, visit: &mut dyn FnMut(&dyn GradHook)) {
+        let Some(meta) = self.own_meta() else { return };
+        meta.nodes().for_each(|node| node::visit_own_hooks(node, visit));
+    }
+
+    /// Removes these hooks, which may hold anything: drop them without locks.
+    #[must_use]
+    pub fn take_own_hooks(&self) -> impl Sized {
+        self.own_meta().map(|meta| meta.nodes().map(node::take_own_hooks).collect::<Vec<_>>())
+    }
+
+    /// Its place in the graph, if this is the only handle to the tensor.
+    fn own_meta(&self) -> Option<MutexGuard<'_, Meta>> {
+        (Arc::strong_count(&self.0) == 1).then(|| node::try_lock(&self.0.meta)).flatten()
+    }
+
     /// Keeps the gradient of a tensor that is not a leaf in `.grad`.
     pub fn retain_grad(&self) -> Result<()> {
         ensure!(
@@ -344,7 +368,7 @@ impl Tensor {
         if self.0.view.load(Ordering::Relaxed) != VIEW {
             return None;
         }
-        lock(&self.0.meta).rare.as_ref().and_then(|rare| rare.view.as_ref()).map(|view| view.base.clone())
+        lock(&self.0.meta).view.as_ref().map(|view| view.base.clone())
     }
 
     /// Notes that this new tensor shares `source`'s memory.
@@ -355,7 +379,7 @@ impl Tensor {
         }
         let base = source.view_base().unwrap_or_else(|| source.clone());
         let generation = base.0.generation.load(Ordering::Relaxed);
-        lock(&self.0.meta).rare().view = Some(ViewOf { base, generation });
+        lock(&self.0.meta).view = Some(ViewOf { base, generation });
         self.0.view.store(VIEW, Ordering::Relaxed);
     }
 
@@ -379,8 +403,9 @@ impl Tensor {
 
     fn is_stale(&self) -> bool {
         let meta = lock(&self.0.meta);
-        let view = meta.rare.as_ref().and_then(|rare| rare.view.as_ref());
-        view.is_some_and(|view| view.generation != view.base.0.generation.load(Ordering::Relaxed))
+        meta.view
+            .as_ref()
+            .is_some_and(|view| view.generation != view.base.0.generation.load(Ordering::Relaxed))
     }
 
     /// Brings a view's history up to date when its base was written in place since.
@@ -394,7 +419,7 @@ impl Tensor {
         let mut meta = lock(&self.0.meta);
         let requires_grad = edge.is_some();
         let old = self.replace_edge(&mut meta, edge);
-        if let Some(view) = &mut meta.rare().view {
+        if let Some(view) = &mut meta.view {
             view.generation = generation;
         }
         self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
@@ -456,7 +481,7 @@ impl Tensor {
     }
 
     /// The tensor that this one has become, if its data was replaced.
-    pub(crate) fn successor(&self) -> Option<Tensor> {
+    pub fn successor(&self) -> Option<Tensor> {
         let latest = lock(&self.0.meta).rare.as_ref()?.replaced.clone()?;
         let tensor = lock(&latest).clone();
         Some(tensor)

@@ -13,7 +13,8 @@ fn results(threads: usize) -> Vec<Vec<f32>> {
     let (mut y, mut mean, mut rstd) = (zeros(x.len()), zeros(rows), zeros(rows));
     layer_norm(&x, cols, None, None, 1e-5, &mut y, &mut mean, &mut rstd);
     let (mut gx, mut gw, mut gb) = (zeros(x.len()), zeros(cols), zeros(cols));
-    layer_norm_backward(&y, &x, &mean, &rstd, None, cols, &mut gx, Some(&mut gw), Some(&mut gb)).unwrap();
+    layer_norm_backward(&y, &x, &mean, &rstd, None, cols, Some(&mut gx), Some(&mut gw), Some(&mut gb))
+        .unwrap();
     let (mut log, mut soft) = (zeros(x.len()), zeros(x.len()));
     log_softmax(&x, cols, &mut log);
     softmax_backward(&y, &x, cols, &mut soft);

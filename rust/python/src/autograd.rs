@@ -1,14 +1,48 @@
 //! Nodes of the graph, grad mode, and `autograd.grad`.
 
-use crate::enter::enter_long;
+use crate::enter::{enter_long, from_py};
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
-use firesteel::autograd::{mode, HookHandle, NodeRef, Options};
+use firesteel::autograd::{mode, node, GradHook, HookHandle, NodeRef, Options};
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::any::Any;
 use std::sync::Arc;
+
+/// A Python function as a hook. The garbage collector sees the function where it sees that nothing else keeps
+/// the hook: then a function that names its own tensor does not keep that alive for good.
+pub struct PyHook(pub Py<PyAny>);
+
+impl GradHook for PyHook {
+    fn call(&self, grad: &Tensor) -> firesteel::Result<Option<Tensor>> {
+        Python::attach(|py| {
+            let result = self.0.call1(py, (Out(grad.clone()),))?;
+            if result.is_none(py) {
+                return Ok(None);
+            }
+            Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor()))
+        })
+        .map_err(from_py)
+    }
+}
+
+/// What `__traverse__` calls with an object's own hooks; the first error ends it.
+pub fn visit_hooks(
+    visit: &PyVisit<'_>,
+    hooks: impl FnOnce(&mut dyn FnMut(&dyn GradHook)),
+) -> Result<(), PyTraverseError> {
+    let mut result = Ok(());
+    hooks(&mut |hook| {
+        let hook: &dyn Any = hook;
+        if let (Ok(()), Some(PyHook(function))) = (&result, hook.downcast_ref()) {
+            result = visit.call(function);
+        }
+    });
+    result
+}
 
 /// A recorded operation.
 #[pyclass(frozen, name = "Node", module = "firesteel.autograd.graph")]
@@ -23,6 +57,14 @@ impl PyNode {
 
 #[pymethods]
 impl PyNode {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit_hooks(&visit, |see| node::visit_own_hooks(&self.0, see))
+    }
+
+    fn __clear__(&self) {
+        drop(node::take_own_hooks(&self.0));
+    }
+
     /// PyTorch's name of the operation: `MulBackward0`.
     fn name(&self) -> String {
         self.0.name()

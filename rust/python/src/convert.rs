@@ -149,7 +149,18 @@ pub fn not_a_number(expected: &str, value: &Bound<'_, PyAny>) -> PyResult<PyErr>
 }
 
 /// One integer: Python's, NumPy's, or a tensor with one element.
+#[inline]
 pub fn int_of(value: &Bound<'_, PyAny>) -> PyResult<isize> {
+    if let Ok(int) = value.cast_exact::<PyInt>() {
+        if let Ok(int) = int.extract() {
+            return Ok(int);
+        }
+    }
+    int_otherwise(value)
+}
+
+#[cold]
+fn int_otherwise(value: &Bound<'_, PyAny>) -> PyResult<isize> {
     match value.extract::<isize>() {
         Ok(int) if value.cast::<PyFloat>().is_err() => Ok(int),
         _ => {
@@ -231,10 +242,63 @@ pub fn ints_of_args(args: &Bound<'_, PyTuple>) -> PyResult<Ints> {
     if args.len() == 1 {
         return ints_of(&args.get_item(0)?);
     }
-    if let Ok(first) = args.get_borrowed_item(0) {
+    ints_in(args)
+}
+
+// A loop: collecting `Result`s into a SmallVec costs as much as making a tensor.
+#[inline]
+fn ints_in(tuple: &Bound<'_, PyTuple>) -> PyResult<Ints> {
+    let mut ints = Ints::new();
+    if let Ok(first) = tuple.get_borrowed_item(0) {
         refuse_bool(&first)?;
     }
-    args.iter_borrowed().map(|item| int_of(&item)).collect()
+    for item in tuple.iter_borrowed() {
+        ints.push(int_of(&item)?);
+    }
+    Ok(ints)
+}
+
+/// The integers of a method that is called as `f(2, 3)`, as `f((2, 3))` or, by its keyword, as `f(name=(2, 3))`.
+#[inline]
+pub fn ints_called(
+    method: &str,
+    name: &str,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Ints> {
+    if args.is_empty() || kwargs.is_some() {
+        return ints_of(&keyword(method, name, args, kwargs)?);
+    }
+    ints_of_args(args)
+}
+
+/// The value of the one argument of `method` that may be named, where it must be.
+#[cold]
+fn keyword<'py>(
+    method: &str,
+    name: &str,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut found = None;
+    for (key, value) in kwargs.into_iter().flatten() {
+        let key: String = key.extract()?;
+        if key != name {
+            let problem =
+                format!("{method}() got an unexpected keyword argument '{key}'; its argument is '{name}'");
+            return Err(PyTypeError::new_err(problem));
+        }
+        found = Some(value);
+    }
+    match found {
+        Some(_) if !args.is_empty() => Err(PyTypeError::new_err(format!(
+            "{method}() got multiple values for argument '{name}'; give it once"
+        ))),
+        Some(value) => Ok(value),
+        None => Err(PyTypeError::new_err(format!(
+            "{method}() missing 1 required positional argument: '{name}'; give ints or a tuple of them"
+        ))),
+    }
 }
 
 /// The shape of a call such as `zeros(2, 3)`, `zeros((2, 3))` or `zeros(size=(2, 3))`.
@@ -252,10 +316,7 @@ pub fn size_of(op: &str, args: &Bound<'_, PyTuple>, size: Option<&Bound<'_, PyAn
 #[inline]
 pub fn ints_of(value: &Bound<'_, PyAny>) -> PyResult<Ints> {
     if let Ok(tuple) = value.cast::<PyTuple>() {
-        if let Ok(first) = tuple.get_borrowed_item(0) {
-            refuse_bool(&first)?;
-        }
-        return tuple.iter_borrowed().map(|item| int_of(&item)).collect();
+        return ints_in(tuple);
     }
     if let Ok(list) = value.cast::<PyList>() {
         if let Ok(first) = list.get_item(0) {

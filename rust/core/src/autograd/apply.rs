@@ -9,8 +9,20 @@ use crate::Result;
 use smallvec::smallvec;
 
 /// Runs `op` on `inputs` and records it when grad mode is on and an input requires a gradient.
-pub fn apply<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) -> Result<Tensor> {
+#[inline]
+pub fn apply<O: Op<N>, const N: usize>(op: O, inputs: [&Tensor; N]) -> Result<Tensor> {
+    Ok(apply_and(op, inputs, |_| Ok(()))?.0)
+}
+
+/// The same for an operation whose forward leaves a second result in its fields, one without a gradient
+/// (indices): `beside` takes it from there before the operation goes into the graph.
+pub fn apply_and<O: Op<N>, B, const N: usize>(
+    mut op: O,
+    inputs: [&Tensor; N],
+    beside: impl FnOnce(&O) -> Result<B>,
+) -> Result<(Tensor, B)> {
     let output = op.forward(inputs.map(Tensor::array))?;
+    let beside = beside(&op)?;
     let needs = inputs.map(Tensor::requires_grad);
     let recording = mode::is_grad_enabled();
     let out = if recording && needs.contains(&true) && output.dtype().is_float() {
@@ -23,7 +35,7 @@ pub fn apply<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) -> Resul
     if O::IS_VIEW {
         out.set_view_of(inputs[0], recording);
     }
-    Ok(out)
+    Ok((out, beside))
 }
 
 /// The node of an operation that has run: its edges and what it saved.

@@ -1,11 +1,12 @@
 //! The backward pass: newest node first, because creation order is a topological order.
 
 use super::mode::GradMode;
-use super::node::{next_id, Edge, NodeRef};
+use super::node::{next_id, Edge, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
-use std::collections::{BinaryHeap, HashMap};
+use smallvec::SmallVec;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
 
@@ -76,6 +77,13 @@ pub fn set_interrupt_check(check: InterruptCheck) {
     let _ = INTERRUPT_CHECK.set(check);
 }
 
+/// Names an output of a node: the node's number, and which of its outputs.
+type Place = (u64, usize);
+
+fn place(edge: &Edge) -> Place {
+    (edge.node.id(), edge.output)
+}
+
 /// One walk through the graph.
 struct Run {
     id: u64,
@@ -83,9 +91,11 @@ struct Run {
     ready: BinaryHeap<Ready>,
     /// With inputs given: the nodes that matter.
     wanted: Option<HashMap<u64, Wanted>>,
-    captured: HashMap<(u64, usize), Tensor>,
+    captured: HashMap<Place, Tensor>,
     /// Edges of the inputs: they keep the inputs' nodes, and with them the ids, alive.
     targets: Vec<Edge>,
+    /// The same as names.
+    places: HashSet<Place>,
 }
 
 /// Why a node matters to a walk that looks for the gradients of some inputs.
@@ -139,6 +149,7 @@ impl Run {
             ready: BinaryHeap::new(),
             wanted,
             captured: HashMap::new(),
+            places: targets.iter().map(place).collect(),
             targets,
         };
         for (edge, grad) in starts {
@@ -164,7 +175,8 @@ impl Run {
                 }
             }
             work += 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
-            let results = call_rule(&node, grads)?;
+            let wanted = self.wanted_inputs(&node);
+            let results = call_rule(&node, Needs::new(&node, wanted.as_deref()), grads)?;
             if !self.options.retain_graph {
                 node.op().free();
             }
@@ -185,7 +197,7 @@ impl Run {
 
     /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.
     fn deliver(&mut self, edge: &Edge, grad: Tensor) -> Result<()> {
-        if self.wanted.as_ref().is_some_and(|w| !w.contains_key(&edge.node.id())) {
+        if !self.wants(edge) {
             return Ok(());
         }
         let grad = fit(edge, grad)?;
@@ -195,8 +207,26 @@ impl Run {
         Ok(())
     }
 
+    /// Whether a gradient sent along `edge` leads to one that is looked for, or is one.
+    fn wants(&self, edge: &Edge) -> bool {
+        let Some(nodes) = &self.wanted else { return true };
+        nodes.get(&edge.node.id()).is_some_and(|node| {
+            // A target's node has perhaps other outputs than the target.
+            node.leads || edge.node.outputs().len() == 1 || self.places.contains(&place(edge))
+        })
+    }
+
+    /// For which edges of `node` the rule is to be asked; `None`, all of them, where every leaf is reached.
+    fn wanted_inputs(&self, node: &NodeRef) -> Option<SmallVec<[bool; 4]>> {
+        self.wanted.as_ref()?;
+        let is_wanted = |edge: &Option<Edge>| edge.as_ref().is_some_and(|edge| self.wants(edge));
+        Some(node.edges().iter().map(is_wanted).collect())
+    }
+
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
-        self.targets.iter().map(|edge| self.captured.get(&(edge.node.id(), edge.output)).cloned()).collect()
+        // What is returned is held by nobody else then, unless it was asked for twice.
+        let captured = std::mem::take(&mut self.captured);
+        self.targets.iter().map(|edge| captured.get(&place(edge)).cloned()).collect()
     }
 }
 
@@ -282,8 +312,8 @@ fn nodes_towards<'a>(
 
 /// Calls a node's gradient rule. The operators used in rules unwind with an [`Error`]: here it
 /// becomes an ordinary error again.
-fn call_rule(node: &NodeRef, grads: super::node::OutputGrads) -> Result<super::node::InputGrads> {
-    match catch_unwind(AssertUnwindSafe(|| node.op().backward(node, grads))) {
+fn call_rule(node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads> {
+    match catch_unwind(AssertUnwindSafe(|| node.op().backward(node, needs, grads))) {
         Ok(result) => result,
         Err(panic) => match panic.downcast::<Error>() {
             Ok(error) => Err(*error),
@@ -311,4 +341,77 @@ pub(crate) fn add(held: Tensor, grad: Tensor) -> Result<Tensor> {
         return Ok(held);
     }
     held.add(&grad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::{apply::apply, Grads, Op, Saved};
+    use std::sync::{Arc, Mutex};
+
+    /// A sum that notes which gradients its rule was asked for.
+    #[derive(Debug)]
+    struct Probe(Arc<Mutex<Vec<[bool; 2]>>>);
+
+    impl Op<2> for Probe {
+        const NAME: &'static str = "probe";
+
+        fn forward(&mut self, inputs: [&Array; 2]) -> Result<Array> {
+            let [a, b] = inputs.map(|x| Tensor::constant(x.clone()));
+            Ok(a.add(&b)?.array().clone())
+        }
+
+        fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+            self.0.lock().unwrap().push([saved.needs(0), saved.needs(1)]);
+            Ok([Some(grad.clone()), Some(grad.clone())])
+        }
+    }
+
+    fn leaf() -> Tensor {
+        let x = Tensor::from_slice(&[1.0, 2.0], &[2]).unwrap();
+        x.set_requires_grad(true).unwrap();
+        x
+    }
+
+    /// What the probe of `a` and `b` is asked for in the run that `ask` makes from its result.
+    fn asked(a: &Tensor, b: &Tensor, ask: impl FnOnce(&[Tensor])) -> [bool; 2] {
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let out = apply(Probe(notes.clone()), [a, b]).unwrap().sum(&[], false).unwrap();
+        ask(&[out]);
+        let notes = notes.lock().unwrap();
+        assert_eq!(notes.len(), 1);
+        notes[0]
+    }
+
+    fn grad_of(x: &Tensor) -> impl FnOnce(&[Tensor]) + '_ {
+        move |out| {
+            let grads = grad(out, &[None], std::slice::from_ref(x), Options::default()).unwrap();
+            assert!(grads[0].is_some());
+        }
+    }
+
+    #[test]
+    fn rules_are_asked_for_what_a_run_looks_for() {
+        let all = |out: &[Tensor]| backward(out, &[None], None, Options::default()).unwrap();
+        let (x, y) = (leaf(), leaf());
+        assert_eq!(asked(&x, &y, all), [true, true]);
+        assert_eq!(asked(&x, &y.detach(), all), [true, false]);
+        assert_eq!(asked(&x, &y, grad_of(&x)), [true, false]);
+        assert_eq!(asked(&x, &y, grad_of(&y)), [false, true]);
+        assert_eq!(asked(&x, &(&x * &y), grad_of(&y)), [false, true]);
+        assert_eq!(asked(&x, &(&x * &y), grad_of(&x)), [true, true]);
+        let inputs = |out: &[Tensor]| {
+            backward(out, &[None], Some(std::slice::from_ref(&y)), Options::default()).unwrap()
+        };
+        assert_eq!(asked(&x, &y, inputs), [false, true]);
+        assert!(y.grad().is_some());
+    }
+
+    #[test]
+    fn of_several_outputs_of_a_node_the_wanted_one_is_asked_for() {
+        let x = leaf();
+        let pieces = (&x * 2.0).unbind(0).unwrap();
+        assert_eq!(asked(&pieces[0], &pieces[1], grad_of(&pieces[1])), [false, true]);
+        assert_eq!(asked(&pieces[0], &pieces[1], grad_of(&x)), [true, true]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Where a leaf's gradient arrives, and where gradients stay.
 
 use super::mode;
-use super::node::{lock, Backward, InputGrads, NodeRef, OutputGrads};
+use super::node::{lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::array::Array;
 use crate::layout::Layout;
 use crate::tensor::{Tensor, WeakTensor};
@@ -116,7 +116,7 @@ impl Backward for AccumulateGrad {
         "AccumulateGrad".into()
     }
 
-    fn backward(&self, _node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, _node: &NodeRef, _needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         if let Some(grad) = grads.pop().flatten() {
             let array = lock(&self.leaf).array.clone();
             self.slot.accumulate(grad, array.layout())?;

@@ -11,5 +11,5 @@ pub mod op;
 pub use engine::{backward, grad, set_interrupt_check, Options};
 pub use inplace::check_writable;
 pub use mode::{is_grad_enabled, GradMode};
-pub use node::{Edge, Hook, HookHandle, NodeRef};
+pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeRef};
 pub use op::{Grads, Kept, Op, Saved, Saves};

@@ -6,9 +6,10 @@ use crate::layout::{small, Dims};
 use crate::tensor::{Tensor, WeakTensor};
 use crate::Result;
 use smallvec::SmallVec;
+use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError, Weak};
 
 /// Gradients of a node's outputs; `None` where none arrived.
 pub type OutputGrads = SmallVec<[Option<Tensor>; 1]>;
@@ -21,8 +22,8 @@ pub type Edges = SmallVec<[Option<Edge>; 2]>;
 pub trait Backward: fmt::Debug + Send + Sync {
     /// PyTorch's name of the node: `MulBackward0`.
     fn name(&self) -> String;
-    /// A gradient per edge. `node` is the node itself, to link saved outputs to.
-    fn backward(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads>;
+    /// A gradient per edge, where `needs` asks for it. `node` is the node itself, to link saved outputs to.
+    fn backward(&self, node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads>;
     /// Frees what was saved; a later `backward` is an error if it needs that.
     fn free(&self) {}
     /// The leaf whose `.grad` this node fills, if it is such a node.
@@ -33,6 +34,27 @@ pub trait Backward: fmt::Debug + Send + Sync {
     /// Tells such a node that its leaf is another tensor now.
     fn moved_to(&self, leaf: &Tensor) {
         let _ = leaf;
+    }
+}
+
+/// Which gradients a rule is asked for: those of all inputs that have an edge, or of fewer in a run that
+/// looks for the gradients of some tensors alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    edges: &'a [Option<Edge>],
+    wanted: Option<&'a [bool]>,
+}
+
+impl<'a> Needs<'a> {
+    /// What `node` is asked for: `wanted` has a word for each edge.
+    pub(crate) fn new(node: &'a NodeRef, wanted: Option<&'a [bool]>) -> Self {
+        Self { edges: node.edges(), wanted }
+    }
+
+    /// Whether the gradient of input `i` is asked for.
+    #[inline]
+    pub fn of(self, i: usize) -> bool {
+        self.edges[i].is_some() && self.wanted.is_none_or(|wanted| wanted[i])
     }
 }
 
@@ -82,8 +104,21 @@ struct Pending {
     grads: OutputGrads,
 }
 
-/// Sees the gradient of a tensor and may replace it.
-pub type Hook = Arc<dyn Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync>;
+/// Sees the gradient of a tensor and may replace it. Closures do; a binding has a type of its own, so that
+/// its garbage collector finds what the hook holds ([`visit_own_hooks`]).
+pub trait GradHook: Any + Send + Sync {
+    /// Called with the complete gradient; what it returns takes its place.
+    fn call(&self, grad: &Tensor) -> Result<Option<Tensor>>;
+}
+
+impl<F: Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync + 'static> GradHook for F {
+    fn call(&self, grad: &Tensor) -> Result<Option<Tensor>> {
+        self(grad)
+    }
+}
+
+/// A shared hook.
+pub type Hook = Arc<dyn GradHook>;
 
 /// The hooks of a node's outputs, in the order of registration.
 type Hooks = Mutex<Vec<RegisteredHook>>;
@@ -213,7 +248,7 @@ impl Node {
         let calls: Vec<_> = lock(hooks).iter().map(|h| (h.output, h.call.clone())).collect();
         for (output, call) in &calls {
             let (Call::Hook(hook), Some(grad)) = (call, &mut grads[*output]) else { continue };
-            if let Some(replaced) = hook(grad)? {
+            if let Some(replaced) = hook.call(grad)? {
                 check_replaced(grad, &replaced)?;
                 *grad = replaced;
             }
@@ -286,6 +321,47 @@ impl HookHandle {
             hooks.iter().position(|h| h.id == self.id).map(|i| hooks.remove(i))
         };
         drop(removed); // without the lock: what the closure holds may reach these hooks again
+    }
+}
+
+/// Shows the hooks that live only as long as the handle `node`: for a binding's garbage collector, which may
+/// follow a reference only if nothing else would keep alive what it finds. It never waits for a lock.
+///
+/// What is shown once is shown again as long as nobody has got at `node` through this handle: there is no
+/// other way to it, so no other thread can come to hold it, its hooks or their lock.
+pub fn visit_own_hooks(node: &NodeRef, visit: &mut dyn FnMut(&dyn GradHook)) {
+    let Some(hooks) = own_hooks(node) else { return };
+    for hook in hooks.iter() {
+        match &hook.call {
+            Call::Hook(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
+            _ => {}
+        }
+    }
+}
+
+/// Removes these hooks. They may hold anything: drop them without locks.
+#[must_use]
+pub fn take_own_hooks(node: &NodeRef) -> impl Sized {
+    own_hooks(node).map(|mut hooks| std::mem::take(&mut *hooks))
+}
+
+/// The hooks of a node that is held by the handle `node` alone, and shares them with no other node.
+fn own_hooks(node: &NodeRef) -> Option<MutexGuard<'_, Vec<RegisteredHook>>> {
+    let hooks = node.hooks.get()?;
+    if Arc::strong_count(node) != 1 || Arc::strong_count(hooks) != 1 {
+        return None;
+    }
+    try_lock(hooks)
+}
+
+/// The content of `mutex` if nobody is at it, for the only holder of what it stands in: what others did
+/// before they let go of it has been done.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    fence(Ordering::Acquire);
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 

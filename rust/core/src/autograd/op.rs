@@ -1,7 +1,7 @@
 //! What an operation is: its forward, what it keeps, and its gradient rule.
 
 use super::mode;
-use super::node::{lock, Backward, InputGrads, NodeRef, OutputGrads};
+use super::node::{lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::array::Array;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -40,8 +40,8 @@ pub trait Op<const N: usize>: Debug + Send + Sync + 'static {
         out.copy_from(&result)
     }
 
-    /// A gradient per input, written with tensor operations so that it can be differentiated again.
-    /// It may have the broadcast shape: the engine sums it to the input's shape.
+    /// A gradient per input that [`Saved::needs`] one, written with tensor operations so that it can be
+    /// differentiated again. It may have the broadcast shape: the engine sums it to the input's shape.
     fn backward(&self, saved: &Saved<N>, grad: &Tensor) -> Result<Grads<N>>;
 
     /// Frees intermediates kept in fields ([`Kept`]); called when the graph is freed.
@@ -154,6 +154,7 @@ pub struct Saved<'a, const N: usize> {
     name: &'static str,
     set: Option<&'a SavedSet<N>>,
     node: &'a NodeRef,
+    needs: Needs<'a>,
 }
 
 impl<const N: usize> Saved<'_, N> {
@@ -183,13 +184,14 @@ impl<const N: usize> Saved<'_, N> {
         })
     }
 
-    /// Whether a gradient of input `i` is asked for.
+    /// Whether a gradient of input `i` is asked for: it requires one, and this run of the engine looks for
+    /// it. What is not asked for need not be computed, and is dropped if it is.
     #[inline]
     pub fn needs(&self, i: usize) -> bool {
-        self.node.edges()[i].is_some()
+        self.needs.of(i)
     }
 
-    /// Shape of input `i`, one that needs a gradient.
+    /// Shape of input `i`, one that requires a gradient.
     pub fn shape(&self, i: usize) -> Dims {
         self.node.edges()[i].as_ref().map(|e| e.meta().shape.clone()).unwrap_or_default()
     }
@@ -244,14 +246,14 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         self.op.grad_fn_name()
     }
 
-    fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         let set = match &*lock(&self.saved) {
             State::NothingSaved => None,
             State::Kept(set) => Some(set.clone()),
             State::Freed => return Err(freed_error()),
         };
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
-        let saved = Saved { name: O::NAME, set: set.as_ref(), node };
+        let saved = Saved { name: O::NAME, set: set.as_ref(), node, needs };
         Ok(self.op.backward(&saved, &grad)?.into_iter().collect())
     }
 

@@ -76,7 +76,7 @@ impl<T: Float> Kernel for Forward<'_, T> {
     }
 }
 
-/// Gradients of [`layer_norm`]'s input and, if asked for, of `weight` and `bias`.
+/// Gradients of [`layer_norm`]'s input, `weight` and `bias`, those that are asked for.
 ///
 /// The latter two are sums over rows, taken in blocks whose number depends on the number of rows alone.
 pub fn layer_norm_backward<T: Float>(
@@ -86,11 +86,12 @@ pub fn layer_norm_backward<T: Float>(
     rstd: &[T],
     weight: Option<&[T]>,
     cols: usize,
-    grad_x: &mut [T],
+    grad_x: Option<&mut [T]>,
     grad_weight: Option<&mut [T]>,
     grad_bias: Option<&mut [T]>,
 ) -> Result<()> {
-    assert!(grad.len() == x.len() && x.len() == grad_x.len() && x.len() == mean.len() * cols);
+    assert!(grad.len() == x.len() && x.len() == mean.len() * cols);
+    assert!(grad_x.as_ref().is_none_or(|grad_x| grad_x.len() == x.len()));
     let rows = mean.len();
     let wanted = [grad_weight.is_some(), grad_bias.is_some()];
     let block = rows.div_ceil(MAX_BLOCKS).max(MIN_BLOCK_ROWS);
@@ -99,7 +100,7 @@ pub fn layer_norm_backward<T: Float>(
     let room = |wanted| Array::full(&[if wanted { blocks * cols } else { 0 }], 0.0, T::DTYPE);
     let mut partial = [room(wanted[0])?, room(wanted[1])?];
     let shares = partial.each_mut().map(|partial| RowsMut::new(partial.slice_mut(), cols));
-    let grad_x = RowsMut::new(grad_x, cols);
+    let grad_x = grad_x.map(|grad_x| RowsMut::new(grad_x, cols));
     let kernel = Backward { grad, x, mean, rstd, weight, cols, grad_x, wanted, shares, block };
     par::for_each_chunk(blocks, (grain(cols) / block).max(1), |blocks| {
         dispatch(BackwardBlocks(&kernel, blocks));
@@ -122,7 +123,7 @@ struct Backward<'a, T> {
     rstd: &'a [T],
     weight: Option<&'a [T]>,
     cols: usize,
-    grad_x: RowsMut<T>,
+    grad_x: Option<RowsMut<T>>,
     wanted: [bool; 2],
     shares: [RowsMut<T>; 2],
     block: usize,
@@ -155,9 +156,10 @@ impl<T: Float> Backward<'_, T> {
     /// With `d = grad * weight` and the normalised row `y`: `rstd * (d - mean(d) - y * mean(d * y))`.
     #[inline(always)]
     fn input_row(&self, row: usize) {
+        let Some(grad_x) = &self.grad_x else { return };
         let (grad, x, mean, rstd) = self.operands(row);
         // SAFETY: a row belongs to one block, a block to one task; the caller borrows the output.
-        let out = unsafe { self.grad_x.row(row) };
+        let out = unsafe { grad_x.row(row) };
         let count = self.cols as f64;
         let (sum, dot) = match self.weight {
             Some(w) => {
@@ -220,8 +222,18 @@ mod tests {
         let weight = is_affine.then_some(&tw[..]);
         layer_norm(&tx, cols, weight, is_affine.then_some(&tb[..]), eps, &mut out, &mut mean, &mut rstd);
         let (mut gx, mut gw, mut gb) = (zeros(x.len()), zeros(cols), zeros(cols));
-        layer_norm_backward(&tg, &tx, &mean, &rstd, weight, cols, &mut gx, Some(&mut gw), Some(&mut gb))
-            .unwrap();
+        layer_norm_backward(
+            &tg,
+            &tx,
+            &mean,
+            &rstd,
+            weight,
+            cols,
+            Some(&mut gx),
+            Some(&mut gw),
+            Some(&mut gb),
+        )
+        .unwrap();
 
         let (mut exact, mut exact_gx) = (vec![], vec![]);
         let (mut exact_gw, mut exact_gb) = (vec![0.0; cols], vec![0.0; cols]);

@@ -95,7 +95,8 @@ impl Op<2> for ClampOne {
         let (x, limit) = (saved.input(0)?, saved.input(1)?);
         let (inside, outside) =
             if self.is_min { (x.ge(&limit)?, x.lt(&limit)?) } else { (x.le(&limit)?, x.gt(&limit)?) };
-        Ok([Some(masked(grad, &inside)?), Some(masked(grad, &outside)?)])
+        let by = |i, places| saved.needs(i).then(|| masked(grad, places)).transpose();
+        Ok([by(0, &inside)?, by(1, &outside)?])
     }
 }
 
@@ -120,7 +121,8 @@ impl Op<3> for ClampBoth {
         let inside = x.ge(&min)?.logical_and(&x.le(&max)?)?;
         let below = min.lt(&max)?.logical_and(&x.lt(&min)?)?;
         let above = x.gt(&max)?.logical_or(&max.lt(&min)?)?;
-        Ok([Some(masked(grad, &inside)?), Some(masked(grad, &below)?), Some(masked(grad, &above)?)])
+        let by = |i, places| saved.needs(i).then(|| masked(grad, places)).transpose();
+        Ok([by(0, &inside)?, by(1, &below)?, by(2, &above)?])
     }
 }
 

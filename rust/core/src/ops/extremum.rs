@@ -2,7 +2,7 @@
 
 use super::promote::compute_dtype;
 use super::reduce::{reduced_shape, Over};
-use super::selected::{selected, split_at};
+use super::selected::{selected, split_at, Pick};
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
 use crate::kernels::extremum::extremum;
@@ -24,6 +24,26 @@ struct Extreme {
     over: Over,
     end: End,
     node: &'static str,
+}
+
+/// The extremum along a dim, the first of equals.
+#[derive(Debug)]
+struct First {
+    op: &'static str,
+    end: End,
+}
+
+impl Pick for First {
+    fn node(&self) -> &'static str {
+        match self.end {
+            End::Largest => "MaxBackward0",
+            End::Smallest => "MinBackward0",
+        }
+    }
+
+    fn pick(&self, x: &Array, dim: usize) -> Result<(Array, Array)> {
+        extremum_along(self.op, x, dim, self.end)
+    }
 }
 
 fn extremes<T: Bounds>(x: &Array, mask: &[bool], end: End) -> Result<Array> {
@@ -107,14 +127,14 @@ impl Tensor {
 
     /// The largest elements along `dim` and their first indices; the gradient goes to those.
     pub fn max_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor, Tensor)> {
-        let (values, indices, d) = extremum_along("max", self.array(), dim, End::Largest)?;
-        selected(self, values, indices, d, keepdim, "MaxBackward0")
+        let d = normalize_dim("max", dim, self.rank())?;
+        selected(self, First { op: "max", end: End::Largest }, d, keepdim)
     }
 
     /// The smallest elements along `dim` and their first indices; the gradient goes to those.
     pub fn min_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor, Tensor)> {
-        let (values, indices, d) = extremum_along("min", self.array(), dim, End::Smallest)?;
-        selected(self, values, indices, d, keepdim, "MinBackward0")
+        let d = normalize_dim("min", dim, self.rank())?;
+        selected(self, First { op: "min", end: End::Smallest }, d, keepdim)
     }
 
     /// Index of the first largest element: in row-major order, or along `dim`.
@@ -148,21 +168,21 @@ impl Tensor {
                 x.layout().offset(),
             );
             let flat = x.with_layout(flat);
-            let (_, indices, _) = extremum_along(op, &flat, 0, end)?;
+            let (_, indices) = extremum_along(op, &flat, 0, end)?;
             let rank = if keepdim { x.rank() } else { 0 };
             let shape = Dims::from_elem(1, rank);
             return Ok(Tensor::constant(indices.with_layout(crate::Layout::contiguous(&shape))));
         };
-        let (_, indices, d) = extremum_along(op, x, dim, end)?;
+        let d = normalize_dim(op, dim, x.rank())?;
+        let (_, indices) = extremum_along(op, x, d, end)?;
         let mask: Vec<bool> = (0..x.rank()).map(|i| i == d).collect();
         let shape = reduced_shape(x.shape(), &mask, keepdim);
         Ok(Tensor::constant(indices.with_layout(crate::Layout::contiguous(&shape))))
     }
 }
 
-/// Values and indices along `dim`, which stays as an extent of 1, and the dim from the front.
-fn extremum_along(op: &str, x: &Array, dim: isize, end: End) -> Result<(Array, Array, usize)> {
-    let d = normalize_dim(op, dim, x.rank())?;
+/// Values and indices along dim `d`, which stays as an extent of 1.
+fn extremum_along(op: &str, x: &Array, d: usize, end: End) -> Result<(Array, Array)> {
     let dims = split_at(x.shape(), d);
     let mut shape = Dims::from_slice(x.shape());
     if let Some(extent) = shape.get_mut(d) {
@@ -184,5 +204,5 @@ fn extremum_along(op: &str, x: &Array, dim: isize, end: End) -> Result<(Array, A
             End::Smallest => extremum::<T, _>(&compute, dims, &values, &indices, Smallest),
         });
     }
-    Ok((values.to_dtype(x.dtype())?, indices, d))
+    Ok((values.to_dtype(x.dtype())?, indices))
 }

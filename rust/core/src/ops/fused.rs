@@ -81,7 +81,8 @@ impl<A: Rule> Op<2> for WithSlope<A> {
                 None => Tensor::zeros(x.shape(), x.dtype())?,
             })
         };
-        Ok([Some(apply(WithSlope(self.0), [grad, &x])?), by_x])
+        let by_grad = saved.needs(0).then(|| apply(WithSlope(self.0), [grad, &x])).transpose()?;
+        Ok([by_grad, by_x])
     }
 }
 

@@ -4,7 +4,7 @@ use crate::alloc::Block;
 use crate::array::Array;
 use crate::autograd::apply::apply_many;
 use crate::autograd::mode;
-use crate::autograd::node::{Backward, Edge, InputGrads, NodeRef, OutputGrads};
+use crate::autograd::node::{Backward, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::kernels::copy;
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
@@ -23,12 +23,12 @@ impl Backward for Cat {
         "CatBackward0".into()
     }
 
-    fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
         let mut start = 0;
         let mut result = InputGrads::new();
-        for (extent, edge) in self.extents.iter().zip(node.edges()) {
-            result.push(match (extent, edge) {
+        for (i, (extent, edge)) in self.extents.iter().zip(node.edges()).enumerate() {
+            result.push(match (extent, edge.as_ref().filter(|_| needs.of(i))) {
                 (Some(extent), Some(_)) => Some(grad.narrow(self.dim as isize, start as isize, *extent)?),
                 (None, Some(edge)) => Some(Tensor::zeros(&edge.meta().shape, grad.dtype())?),
                 _ => None,
@@ -48,12 +48,10 @@ impl Backward for Stack {
         "StackBackward0".into()
     }
 
-    fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
-        let piece = |(i, edge): (usize, &Option<Edge>)| {
-            edge.as_ref().map(|_| grad.select(self.0 as isize, i as isize)).transpose()
-        };
-        node.edges().iter().enumerate().map(piece).collect()
+        let piece = |i| needs.of(i).then(|| grad.select(self.0 as isize, i as isize)).transpose();
+        (0..node.edges().len()).map(piece).collect()
     }
 }
 
@@ -94,7 +92,7 @@ impl Backward for Split {
         self.name.into()
     }
 
-    fn backward(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, node: &NodeRef, _needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads> {
         let Some(like) = grads.iter().flatten().next() else { return Ok(InputGrads::new()) };
         let dtype: DType = like.dtype();
         let mut pieces = Vec::with_capacity(grads.len());
@@ -189,7 +187,7 @@ impl Tensor {
         Ok(apply_many(Cat { dim, extents }, tensors, vec![out]).remove(0))
     }
 
-    /// Pieces of the given extents along `dim`: views.
+    /// Pieces of the given extents along `dim`: views, which may be written in place as all views.
     pub fn split_with_sizes(&self, sizes: &[usize], dim: isize) -> Result<Vec<Tensor>> {
         ensure!(self.rank() > 0, Shape, "split: expects at least a 1-dimensional tensor; unsqueeze it first");
         let dim = normalize_dim("split", dim, self.rank())?;
@@ -204,7 +202,7 @@ impl Tensor {
         self.pieces("split", dim, sizes.len(), |i| sizes[i])
     }
 
-    /// Pieces of `size` along `dim`, the last one smaller if need be: views.
+    /// Pieces of `size` along `dim`, the last one smaller if need be: views, which may be written in place.
     pub fn split(&self, size: usize, dim: isize) -> Result<Vec<Tensor>> {
         ensure!(self.rank() > 0, Shape, "split: expects at least a 1-dimensional tensor; unsqueeze it first");
         let dim = normalize_dim("split", dim, self.rank())?;
@@ -217,7 +215,7 @@ impl Tensor {
         self.pieces_of("split", dim, size)
     }
 
-    /// At most `chunks` pieces of equal extent along `dim`: views.
+    /// At most `chunks` pieces of equal extent along `dim`: views, which may be written in place.
     pub fn chunk(&self, chunks: usize, dim: isize) -> Result<Vec<Tensor>> {
         ensure!(self.rank() > 0, Shape, "chunk: expects at least a 1-dimensional tensor; unsqueeze it first");
         ensure!(
@@ -232,7 +230,7 @@ impl Tensor {
         }
     }
 
-    /// Every position along `dim`, without that dim: views.
+    /// Every position along `dim`, without that dim: views, which may be written in place.
     pub fn unbind(&self, dim: isize) -> Result<Vec<Tensor>> {
         ensure!(
             self.rank() > 0,

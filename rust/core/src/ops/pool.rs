@@ -3,7 +3,8 @@
 use super::conv::check_sizes;
 use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
-use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
+use crate::autograd::apply::{apply, apply_and};
+use crate::autograd::{Grads, Kept, Op, Saved};
 use crate::dtype::DType;
 use crate::kernels::pool::{self, pool_extent, AvgDivisor, PoolGeometry};
 use crate::layout::Dims;
@@ -118,11 +119,11 @@ fn out_shape(shape: &[usize], g: &PoolGeometry) -> Dims {
     out
 }
 
-/// The largest elements of the windows, which have been found before, as a recorded result.
+/// The largest elements of the windows; their indices in the planes stay in a field.
 #[derive(Debug)]
 struct MaxPool {
+    op: &'static str,
     geometry: PoolGeometry,
-    out: Option<Array>,
     indices: Kept,
 }
 
@@ -133,16 +134,22 @@ impl Op<1> for MaxPool {
         "MaxPool2DWithIndicesBackward0".into()
     }
 
-    fn forward(&mut self, _: [&Array; 1]) -> Result<Array> {
-        match self.out.take() {
-            Some(out) => Ok(out),
-            None => bail!(Autograd, "max_pool2d: the result was taken before"),
-        }
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
+        let shape = out_shape(x.shape(), &self.geometry);
+        let x = x.to_dtype(dtype)?.contiguous()?;
+        let (mut out, mut indices) = (Array::empty(&shape, dtype)?, Array::empty(&shape, DType::I64)?);
+        dispatch_compute!(dtype, self.op, T => {
+            pool::max_pool2d(&self.geometry, x.slice::<T>(), out.slice_mut(), indices.slice_mut());
+        });
+        self.indices.set(indices);
+        out.to_dtype(result_dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let op =
-            MaxPoolBackward { geometry: self.geometry, shape: saved.shape(0), indices: self.indices.get()? };
+        let mut indices = Kept::default();
+        indices.set(self.indices.get()?);
+        let op = MaxPoolBackward { geometry: self.geometry, shape: saved.shape(0), indices };
         Ok([Some(apply(op, [grad])?)])
     }
 
@@ -156,7 +163,7 @@ impl Op<1> for MaxPool {
 struct MaxPoolBackward {
     geometry: PoolGeometry,
     shape: Dims,
-    indices: Array,
+    indices: Kept,
 }
 
 impl Op<1> for MaxPoolBackward {
@@ -165,9 +172,10 @@ impl Op<1> for MaxPoolBackward {
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(grad.dtype()), grad.dtype());
         let grad = grad.to_dtype(dtype)?.contiguous()?;
+        let indices = self.indices.get()?;
         let mut out = Array::empty(&self.shape, dtype)?;
         dispatch_float!(dtype, "max_pool2d", T => {
-            pool::max_pool2d_backward(&self.geometry, grad.slice::<T>(), self.indices.slice(), out.slice_mut());
+            pool::max_pool2d_backward(&self.geometry, grad.slice::<T>(), indices.slice(), out.slice_mut());
         });
         out.to_dtype(result_dtype)
     }
@@ -175,11 +183,15 @@ impl Op<1> for MaxPoolBackward {
     fn backward(&self, _saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {
         let g = &self.geometry;
         let rows = v.reshape(&[g.planes, g.in_height * g.in_width])?;
-        let indices = Tensor::constant(self.indices.clone());
+        let indices = Tensor::constant(self.indices.get()?);
         let nowhere = indices.lt_scalar(0.0)?; // windows without an element of the input
         let places = indices.clamp_min(0i64)?.reshape(&[g.planes, g.out_height * g.out_width])?;
-        let picked = rows.gather(1, &places)?.reshape(self.indices.shape())?;
+        let picked = rows.gather(1, &places)?.reshape(indices.shape())?;
         Ok([Some(picked.masked_fill(&nowhere, 0.0)?)])
+    }
+
+    fn release(&self) {
+        self.indices.clear();
     }
 }
 
@@ -248,17 +260,9 @@ impl Tensor {
             "{op}: \"{op}\" not implemented for 'Bool'; convert with .float() or .to(firesteel.uint8)"
         );
         let geometry = options.geometry(op, self.shape())?;
-        let shape = out_shape(self.shape(), &geometry);
-        let dtype = compute_dtype(self.dtype());
-        let x = self.array().to_dtype(dtype)?.contiguous()?;
-        let (mut out, mut indices) = (Array::empty(&shape, dtype)?, Array::empty(&shape, DType::I64)?);
-        dispatch_compute!(dtype, op, T => {
-            pool::max_pool2d(&geometry, x.slice::<T>(), out.slice_mut(), indices.slice_mut());
-        });
-        let mut kept = Kept::default();
-        kept.set(indices.clone());
-        let op = MaxPool { geometry, out: Some(out.to_dtype(self.dtype())?), indices: kept };
-        Ok((apply(op, [self])?, Tensor::constant(indices)))
+        let op = MaxPool { op, geometry, indices: Kept::default() };
+        let (out, indices) = apply_and(op, [self], |op| op.indices.get())?;
+        Ok((out, Tensor::constant(indices)))
     }
 
     /// The mean of each window of `(N, C, H, W)` or `(C, H, W)`, of floats or int64 (rounded towards 0);

@@ -5,7 +5,7 @@
 //! the new `b` ([`record_read`]).
 
 use crate::array::Array;
-use crate::autograd::node::{Backward, Edges, InputGrads, Meta, Node, NodeRef, OutputGrads};
+use crate::autograd::node::{Backward, Edges, InputGrads, Meta, Needs, Node, NodeRef, OutputGrads};
 use crate::autograd::{apply::apply, Edge, Grads, Op, Saved};
 use crate::kernels::region::add_strided;
 use crate::layout::{Dims, Layout};
@@ -119,14 +119,14 @@ impl Backward for CopySlices {
         "CopySlices".into()
     }
 
-    fn backward(&self, node: &NodeRef, mut grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, _node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
         let region = || self.0.clone();
         let mut result = InputGrads::from_elem(None, 2);
-        if node.edges()[0].is_some() {
+        if needs.of(0) {
             result[0] = Some(apply(ClearRegion(region()), [&grad])?);
         }
-        if node.edges()[1].is_some() {
+        if needs.of(1) {
             result[1] = Some(apply(AsStrided(region()), [&grad])?);
         }
         Ok(result)

@@ -2,7 +2,7 @@
 
 use super::promote::compute_dtype;
 use super::reduce::has_zero;
-use super::selected::{selected, split_at};
+use super::selected::{selected, split_at, Pick};
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, mode, Grads, Op, Saved, Saves};
 use crate::kernels::scan::{scan, Products, Step, Sums};
@@ -95,6 +95,24 @@ fn cumprod_grad(x: &Tensor, y: &Tensor, grad: &Tensor, dim: usize) -> Result<Ten
     Tensor::where_self(&before, &left, &Tensor::where_self(&first, &at_first, &right)?)
 }
 
+/// The first `k` sorted elements along a dim.
+#[derive(Debug)]
+struct Sorted {
+    k: usize,
+    descending: bool,
+    node: &'static str,
+}
+
+impl Pick for Sorted {
+    fn node(&self) -> &'static str {
+        self.node
+    }
+
+    fn pick(&self, x: &Array, dim: usize) -> Result<(Array, Array)> {
+        sorted(x, dim, self.k, self.descending)
+    }
+}
+
 /// The first `k` sorted elements along `dim` with their indices, the dim in place.
 fn sorted(x: &Array, dim: usize, k: usize, descending: bool) -> Result<(Array, Array)> {
     let rank = x.rank().max(1);
@@ -152,8 +170,7 @@ impl Tensor {
     pub fn sort(&self, dim: isize, descending: bool) -> Result<(Tensor, Tensor)> {
         let d = normalize_dim("sort", dim, self.rank())?;
         let n = self.shape().get(d).copied().unwrap_or(1);
-        let (values, indices) = sorted(self.array(), d, n, descending)?;
-        selected(self, values, indices, d, true, "SortBackward0")
+        selected(self, Sorted { k: n, descending, node: "SortBackward0" }, d, true)
     }
 
     /// The indices that sort along `dim`.
@@ -177,7 +194,6 @@ impl Tensor {
         );
         // The one element of a 0-d tensor is its largest, also for k = 0: there is no dim to shorten.
         let k = if self.rank() == 0 { 1 } else { k };
-        let (values, indices) = sorted(self.array(), d, k, largest)?;
-        selected(self, values, indices, d, true, "TopkBackward0")
+        selected(self, Sorted { k, descending: largest, node: "TopkBackward0" }, d, true)
     }
 }

@@ -1,10 +1,12 @@
 //! What an operation has picked along a dim: values that the gradient goes back to, and their indices.
 
 use crate::array::Array;
-use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
-use crate::layout::Dims;
+use crate::autograd::apply::apply_and;
+use crate::autograd::{Grads, Kept, Op, Saved};
+use crate::layout::{Dims, Layout};
 use crate::tensor::Tensor;
-use crate::{bail, Result};
+use crate::Result;
+use std::fmt::Debug;
 
 /// Extents before, at and after a dim.
 pub(super) fn split_at(shape: &[usize], dim: usize) -> (usize, usize, usize) {
@@ -14,30 +16,44 @@ pub(super) fn split_at(shape: &[usize], dim: usize) -> (usize, usize, usize) {
     (shape[..dim].iter().product(), shape[dim], shape[dim + 1..].iter().product())
 }
 
-/// Elements that an operation has picked along a dim, as its result: the gradient goes back to them.
-#[derive(Debug)]
-struct Selected {
-    dim: usize,
-    /// Both with the dim in place.
-    values: Option<Array>,
-    indices: Kept,
-    /// The result's shape.
-    shape: Dims,
-    node: &'static str,
+/// How elements are picked along a dim.
+pub(super) trait Pick: Debug + Send + Sync + 'static {
+    /// PyTorch's name of the recorded node.
+    fn node(&self) -> &'static str;
+    /// The elements and their int64 indices, both contiguous and with the dim in place.
+    fn pick(&self, x: &Array, dim: usize) -> Result<(Array, Array)>;
 }
 
-impl Op<1> for Selected {
+/// Elements that are picked along a dim: the gradient goes back to them.
+#[derive(Debug)]
+struct Selected<P> {
+    pick: P,
+    dim: usize,
+    /// Without it the result has no such dim: one element of each row is picked.
+    keepdim: bool,
+    /// With the dim in place.
+    indices: Kept,
+}
+
+impl<P: Pick> Selected<P> {
+    /// The shape of the result for picks of `shape`.
+    fn shape(&self, shape: &[usize]) -> Dims {
+        let kept = shape.iter().enumerate().filter(|&(d, _)| self.keepdim || d != self.dim);
+        kept.map(|(_, &extent)| extent).collect()
+    }
+}
+
+impl<P: Pick> Op<1> for Selected<P> {
     const NAME: &'static str = "select_along";
 
     fn grad_fn_name(&self) -> String {
-        self.node.into()
+        self.pick.node().into()
     }
 
-    fn forward(&mut self, _: [&Array; 1]) -> Result<Array> {
-        match self.values.take() {
-            Some(values) => Ok(values.with_layout(crate::Layout::contiguous(&self.shape))),
-            None => bail!(Autograd, "{}: the result was taken before", self.node),
-        }
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        let (values, indices) = self.pick.pick(x, self.dim)?;
+        self.indices.set(indices);
+        Ok(values.with_layout(Layout::contiguous(&self.shape(values.shape()))))
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -56,19 +72,13 @@ impl Op<1> for Selected {
     }
 }
 
-/// Values and indices that were picked along `dim` as tensors; without `keepdim` an extent of 1 is dropped.
-pub(super) fn selected(
-    x: &Tensor,
-    values: Array,
-    indices: Array,
-    dim: usize,
-    keepdim: bool,
-    node: &'static str,
-) -> Result<(Tensor, Tensor)> {
-    let shape: Dims = (0..x.rank()).filter(|&d| keepdim || d != dim).map(|d| values.shape()[d]).collect();
-    let index = Tensor::constant(indices.with_layout(crate::Layout::contiguous(&shape)));
-    let mut kept = Kept::default();
-    kept.set(indices);
-    let op = Selected { dim, values: Some(values), indices: kept, shape, node };
-    Ok((apply(op, [x])?, index))
+/// Values and indices that `pick` finds along `dim`, as tensors; without `keepdim` an extent of 1 is dropped.
+pub(super) fn selected(x: &Tensor, pick: impl Pick, dim: usize, keepdim: bool) -> Result<(Tensor, Tensor)> {
+    let op = Selected { pick, dim, keepdim, indices: Kept::default() };
+    let indices = |op: &Selected<_>| {
+        let indices = op.indices.get()?;
+        Ok(indices.with_layout(Layout::contiguous(&op.shape(indices.shape()))))
+    };
+    let (values, indices) = apply_and(op, [x], indices)?;
+    Ok((values, Tensor::constant(indices)))
 }

@@ -6,7 +6,7 @@ use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
 use crate::kernels::softmax;
 use crate::layout::normalize_dim;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, DType, Result};
+use crate::{dispatch_float, ensure, DType, Error, Result};
 
 /// Softmax along a dim, or its logarithm.
 #[derive(Debug, Clone, Copy)]
@@ -113,11 +113,16 @@ impl Op<2> for SoftmaxBackward {
         if self.0.log {
             let p = y.exp()?;
             let weighted = sum(v * &p)?;
-            return Ok([Some(v - weighted), Some(-(v * &p * sum(grad)?))]);
+            let by_y = saved.needs(1).then(|| Ok::<_, Error>(-(v * &p * sum(grad)?))).transpose()?;
+            return Ok([saved.needs(0).then(|| v - weighted), by_y]);
         }
-        let (dot, weighted) = (sum(&grad * &y)?, sum(v * &y)?);
-        let by_grad = &y * (v - &weighted);
-        Ok([Some(by_grad), Some(v * &grad - v * dot - &grad * weighted)])
+        let weighted = sum(v * &y)?;
+        let by_grad = saved.needs(0).then(|| &y * (v - &weighted));
+        if !saved.needs(1) {
+            return Ok([by_grad, None]);
+        }
+        let dot = sum(&grad * &y)?;
+        Ok([by_grad, Some(v * &grad - v * dot - &grad * weighted)])
     }
 }
 

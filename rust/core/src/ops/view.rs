@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved};
-use crate::layout::{normalize_dim, Dims};
+use crate::layout::{normalize_dim, small, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Layout, Result};
 use smallvec::SmallVec;
@@ -196,13 +196,13 @@ impl Tensor {
     /// The view with extents of 1 (and missing leading dims) repeated to reach `shape`.
     pub fn expand(&self, shape: &[usize]) -> Result<Tensor> {
         crate::layout::checked_numel("expand", shape, self.dtype().size())?;
-        apply(Expand(Dims::from_slice(shape)), [self])
+        apply(Expand(small(shape)), [self])
     }
 
     /// A view of another shape; an error where the memory order does not allow it.
     pub fn view(&self, shape: &[usize]) -> Result<Tensor> {
         self.check_reshape("view", shape)?;
-        apply(View(Dims::from_slice(shape)), [self])
+        apply(View(small(shape)), [self])
     }
 
     /// Another shape over the same elements: a view where the memory order allows it, else a copy.
@@ -212,9 +212,9 @@ impl Tensor {
         }
         self.check_reshape("reshape", shape)?;
         if reshaped(self.array(), shape).is_some() {
-            return apply(View(Dims::from_slice(shape)), [self]);
+            return apply(View(small(shape)), [self]);
         }
-        apply(View(Dims::from_slice(shape)), [&self.contiguous()?])
+        apply(View(small(shape)), [&self.contiguous()?])
     }
 
     fn check_reshape(&self, op: &str, shape: &[usize]) -> Result<()> {

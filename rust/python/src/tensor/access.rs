@@ -1,8 +1,8 @@
 //! A tensor's place in the graph: gradients, history, hooks.
 
 use super::PyTensor;
-use crate::autograd::{PyHookHandle, PyNode};
-use crate::enter::{enter_long, from_py};
+use crate::autograd::{PyHook, PyHookHandle, PyNode};
+use crate::enter::enter_long;
 use crate::error::IntoPy;
 use crate::tensor::Out;
 use firesteel::autograd::Options;
@@ -143,17 +143,7 @@ impl PyTensor {
     /// Calls `hook(grad)` with this tensor's gradient in every backward pass; what it returns, unless
     /// None, replaces the gradient. `handle.remove()` ends it.
     fn register_hook(&self, py: Python<'_>, hook: Py<PyAny>) -> PyResult<PyHookHandle> {
-        let call = move |grad: &Tensor| {
-            Python::attach(|py| {
-                let result = hook.call1(py, (Out(grad.clone()),))?;
-                if result.is_none(py) {
-                    return Ok(None);
-                }
-                Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor()))
-            })
-            .map_err(from_py)
-        };
-        self.tensor().register_hook(std::sync::Arc::new(call)).py(py).map(PyHookHandle::new)
+        self.tensor().register_hook(std::sync::Arc::new(PyHook(hook))).py(py).map(PyHookHandle::new)
     }
 
     /// Keeps the gradient of a tensor that is not a leaf in `.grad`.

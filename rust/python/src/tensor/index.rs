@@ -7,8 +7,10 @@ use crate::error::IntoPy;
 use crate::tensor::Out;
 use firesteel::{DType, Error, Kind, Tensor};
 use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PyList, PyRange, PySlice, PyTuple};
+use smallvec::SmallVec;
 
 /// What is left after the views of an index expression were taken: index tensors for some dims.
 struct Indexed {
@@ -30,7 +32,64 @@ fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> 
     })
 }
 
-/// An item of an index expression that is a list of indices: a tensor, an array, a list, a range.
+/// An item of an index expression.
+enum Item<'py> {
+    /// `None`: a new dim.
+    New,
+    /// `...`: all dims that the other items leave over.
+    Rest,
+    Slice(Bound<'py, PySlice>),
+    At(isize),
+    Truth(bool),
+    /// A tensor, an array, a list or a range of indices, or a mask.
+    Indices(Tensor),
+}
+
+impl<'py> Item<'py> {
+    // The exact types first: asking other objects for attributes that they lack costs more than a view.
+    fn of(op: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(int) = value.cast_exact::<PyInt>() {
+            return Ok(Item::At(int_of(int)?));
+        }
+        if let Ok(slice) = value.cast::<PySlice>() {
+            return Ok(Item::Slice(slice.clone()));
+        }
+        if value.is_none() {
+            return Ok(Item::New);
+        }
+        if value.cast::<PyEllipsis>().is_ok() {
+            return Ok(Item::Rest);
+        }
+        if let Ok(boolean) = value.cast::<PyBool>() {
+            return Ok(Item::Truth(boolean.is_true()));
+        }
+        if let Some(tensor) = index_tensor(value)? {
+            if tensor.rank() == 0 && !tensor.dtype().is_float() && tensor.dtype() != DType::Bool {
+                return Ok(Item::At(tensor.array().item_i64().py(value.py())? as isize));
+            }
+            return Ok(Item::Indices(tensor));
+        }
+        if value.cast::<PyInt>().is_ok() || value.hasattr(intern!(value.py(), "__index__"))? {
+            return Ok(Item::At(int_of(value)?));
+        }
+        Err(PyTypeError::new_err(format!(
+            "{op}: only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices \
+             (got {}); convert it with int()",
+            value.get_type().name()?
+        )))
+    }
+
+    /// How many dims of the tensor it uses up.
+    fn dims_used(&self) -> usize {
+        match self {
+            Item::New | Item::Rest | Item::Truth(_) => 0,
+            Item::Slice(_) | Item::At(_) => 1,
+            Item::Indices(tensor) => covers(Some(tensor)),
+        }
+    }
+}
+
+/// A list of indices, as a tensor; nothing for other objects.
 fn index_tensor(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     if let Ok(tensor) = item.cast::<PyTensor>() {
         return mask_of(item.py(), tensor.get().tensor()).map(Some);
@@ -38,7 +97,7 @@ fn index_tensor(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
     let is_sequence = item.cast::<PyList>().is_ok()
         || item.cast::<PyTuple>().is_ok()
         || item.cast::<PyRange>().is_ok()
-        || item.hasattr("__array_interface__")?;
+        || item.hasattr(intern!(item.py(), "__array_interface__"))?;
     if !is_sequence {
         return Ok(None);
     }
@@ -58,25 +117,18 @@ fn mask_of(py: Python<'_>, index: Tensor) -> PyResult<Tensor> {
     Ok(index)
 }
 
-/// How many dims of the tensor an item uses up.
-fn dims_used(item: &Bound<'_, PyAny>, tensor: Option<&Tensor>) -> usize {
-    if item.is_none() || item.cast::<PyEllipsis>().is_ok() || item.cast::<PyBool>().is_ok() {
-        return 0;
-    }
-    match tensor {
-        Some(tensor) if tensor.dtype() == DType::Bool => tensor.rank(),
-        _ => 1,
-    }
-}
-
 /// Takes the views of `x[key]`, from left to right, and collects its index tensors.
 fn parse(op: &str, x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
-    let items: Vec<Bound<'_, PyAny>> = match key.cast::<PyTuple>() {
-        Ok(tuple) => tuple.iter().collect(),
-        Err(_) => vec![key.clone()],
-    };
-    let tensors = items.iter().map(index_tensor).collect::<PyResult<Vec<_>>>()?;
-    let used: usize = items.iter().zip(&tensors).map(|(item, t)| dims_used(item, t.as_ref())).sum();
+    let mut items: SmallVec<[Item<'_>; 4]> = SmallVec::new();
+    match key.cast::<PyTuple>() {
+        Ok(tuple) => {
+            for value in tuple.iter_borrowed() {
+                items.push(Item::of(op, &value)?);
+            }
+        }
+        Err(_) => items.push(Item::of(op, key)?),
+    }
+    let used: usize = items.iter().map(Item::dims_used).sum();
     if used > x.rank() {
         return Err(PyIndexError::new_err(format!(
             "{op}: too many indices for tensor of dimension {} (shape {:?}): {used} given; use fewer",
@@ -84,15 +136,15 @@ fn parse(op: &str, x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
             x.shape()
         )));
     }
-    if items.iter().filter(|item| item.cast::<PyEllipsis>().is_ok()).count() > 1 {
+    if items.iter().filter(|item| matches!(item, Item::Rest)).count() > 1 {
         return Err(PyIndexError::new_err(format!(
             "{op}: an index can only have a single ellipsis ('...'); leave the others out"
         )));
     }
     let mut parsed = Indexed { view: x.clone(), indices: Vec::new() };
     let mut dim = 0;
-    for (item, tensor) in items.iter().zip(tensors) {
-        step(op, &mut parsed, &mut dim, item, tensor, x.rank() - used)?;
+    for item in items {
+        step(op, &mut parsed, &mut dim, item, x.rank() - used, key.py())?;
     }
     Ok(parsed)
 }
@@ -101,59 +153,57 @@ fn step(
     op: &str,
     parsed: &mut Indexed,
     dim: &mut usize,
-    item: &Bound<'_, PyAny>,
-    tensor: Option<Tensor>,
+    item: Item<'_>,
     left_over: usize,
+    py: Python<'_>,
 ) -> PyResult<()> {
-    let py = item.py();
     let at = *dim as isize;
-    if item.is_none() {
-        parsed.view = parsed.view.unsqueeze(at).py(py)?;
-        *dim += 1;
-    } else if item.cast::<PyEllipsis>().is_ok() {
-        *dim += left_over;
-    } else if let Ok(slice) = item.cast::<PySlice>() {
-        let extent = parsed.view.shape()[*dim];
-        let range = slice.indices(extent as isize)?;
-        if range.step <= 0 {
-            return Err(PyValueError::new_err(format!(
-                "{op}: step must be greater than zero, not {}; use .flip(dim) to reverse",
-                range.step
-            )));
-        }
-        let whole = range.start == 0 && range.step == 1 && range.stop >= extent as isize;
-        if !whole {
-            let (start, stop) = (range.start.max(0) as usize, range.stop.max(0) as usize);
-            parsed.view = parsed.view.slice(at, start, stop.max(start), range.step as usize).py(py)?;
-        }
-        *dim += 1;
-    } else if let Ok(boolean) = item.cast::<PyBool>() {
-        let mask = Tensor::full(&[1], boolean.is_true(), DType::Bool).py(py)?;
-        parsed.view = parsed.view.unsqueeze(at).py(py)?;
-        put_index(parsed, *dim, mask);
-        *dim += 1;
-    } else if let Some(tensor) = tensor {
-        if tensor.rank() == 0 && tensor.dtype() == DType::Bool {
+    match item {
+        Item::New => {
             parsed.view = parsed.view.unsqueeze(at).py(py)?;
-            put_index(parsed, *dim, tensor.reshape(&[1]).py(py)?);
             *dim += 1;
-        } else if tensor.rank() == 0 && !tensor.dtype().is_float() {
-            parsed.view = select(op, &parsed.view, at, tensor.array().item_i64().py(py)? as isize).py(py)?;
-        } else {
-            let covered = if tensor.dtype() == DType::Bool { tensor.rank() } else { 1 };
+        }
+        Item::Rest => *dim += left_over,
+        Item::At(index) => parsed.view = select(op, &parsed.view, at, index).py(py)?,
+        Item::Slice(slice) => {
+            parsed.view = sliced(op, &parsed.view, *dim, &slice)?;
+            *dim += 1;
+        }
+        Item::Truth(truth) => {
+            let mask = Tensor::full(&[1], truth, DType::Bool).py(py)?;
+            parsed.view = parsed.view.unsqueeze(at).py(py)?;
+            put_index(parsed, *dim, mask);
+            *dim += 1;
+        }
+        Item::Indices(mask) if mask.rank() == 0 && mask.dtype() == DType::Bool => {
+            parsed.view = parsed.view.unsqueeze(at).py(py)?;
+            put_index(parsed, *dim, mask.reshape(&[1]).py(py)?);
+            *dim += 1;
+        }
+        Item::Indices(tensor) => {
+            let covered = covers(Some(&tensor));
             put_index(parsed, *dim, tensor);
             *dim += covered;
         }
-    } else if item.cast::<PyInt>().is_ok() || item.hasattr("__index__")? {
-        parsed.view = select(op, &parsed.view, at, int_of(item)?).py(py)?;
-    } else {
-        return Err(PyTypeError::new_err(format!(
-            "{op}: only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices \
-             (got {}); convert it with int()",
-            item.get_type().name()?
-        )));
     }
     Ok(())
+}
+
+/// `x[..., start:stop:step]` of one dim; `x` itself where that is all of it.
+fn sliced(op: &str, x: &Tensor, dim: usize, slice: &Bound<'_, PySlice>) -> PyResult<Tensor> {
+    let extent = x.shape()[dim];
+    let range = slice.indices(extent as isize)?;
+    if range.step <= 0 {
+        return Err(PyValueError::new_err(format!(
+            "{op}: step must be greater than zero, not {}; use .flip(dim) to reverse",
+            range.step
+        )));
+    }
+    if range.start == 0 && range.step == 1 && range.stop >= extent as isize {
+        return Ok(x.clone());
+    }
+    let (start, stop) = (range.start.max(0) as usize, range.stop.max(0) as usize);
+    x.slice(dim as isize, start, stop.max(start), range.step as usize).py(slice.py())
 }
 
 fn select(op: &str, x: &Tensor, dim: isize, index: isize) -> firesteel::Result<Tensor> {

@@ -1,14 +1,14 @@
 //! Joining tensors, cutting them apart, and copies in another order.
 
 use super::{tensors_of, PyTensor};
-use crate::convert::{ints_of, ints_of_args, shape_of, DimArg, Ints};
+use crate::convert::{ints_called, ints_of, shape_of, DimArg, Ints};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
 use firesteel::Tensor;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 /// A tuple of tensors.
 pub fn tuple<'py>(py: Python<'py>, tensors: Vec<Tensor>) -> PyResult<Bound<'py, PyTuple>> {
@@ -50,14 +50,21 @@ fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<Out
 #[pymethods]
 impl PyTensor {
     /// split(input, split_size_or_sections, dim=0) -> tuple of Tensors: pieces along a dim, as views.
-    #[pyo3(signature = (split_size, dim=0))]
+    #[pyo3(signature = (split_size=None, dim=0, *, split_size_or_sections=None))]
     fn split<'py>(
         &self,
         py: Python<'py>,
-        split_size: &Bound<'py, PyAny>,
+        split_size: Option<&Bound<'py, PyAny>>,
         dim: isize,
+        split_size_or_sections: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let x = &self.tensor();
+        // PyTorch's method and its function call the argument differently.
+        let Some(split_size) = split_size.or(split_size_or_sections) else {
+            return Err(PyTypeError::new_err(
+                "split() missing 1 required positional argument: 'split_size'; give an int or a list of ints",
+            ));
+        };
         if split_size.cast::<pyo3::types::PyInt>().is_ok() {
             let size = split_size.extract::<isize>()?;
             let size = usize::try_from(size).map_err(|_| {
@@ -93,10 +100,15 @@ impl PyTensor {
     }
 
     /// flip(input, *dims) -> Tensor: a copy with the order along the dims reversed.
-    #[pyo3(signature = (*dims))]
-    fn flip(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<Out> {
+    #[pyo3(signature = (*dims, **kwargs))]
+    fn flip(
+        &self,
+        py: Python<'_>,
+        dims: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
         let x = &self.tensor();
-        let dims = ints_of_args(dims)?;
+        let dims = ints_called("flip", "dims", dims, kwargs)?;
         enter(py, x.numel(), || x.flip(&dims)).map(Out)
     }
 
@@ -108,20 +120,30 @@ impl PyTensor {
         enter(py, x.numel(), || x.roll(&shifts, dims.0.as_deref())).map(Out)
     }
 
-    /// repeat(*sizes) -> Tensor: a copy tiled along each dim.
-    #[pyo3(signature = (*sizes))]
-    fn repeat(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<Out> {
+    /// repeat(*repeats) -> Tensor: a copy tiled along each dim.
+    #[pyo3(signature = (*repeats, **kwargs))]
+    fn repeat(
+        &self,
+        py: Python<'_>,
+        repeats: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
         let x = &self.tensor();
-        let sizes = shape_of("repeat", &ints_of_args(sizes)?)?;
-        enter(py, x.numel(), || x.repeat(&sizes)).map(Out)
+        let counts = shape_of("repeat", &ints_called("repeat", "repeats", repeats, kwargs)?)?;
+        enter(py, x.numel(), || x.repeat(&counts)).map(Out)
     }
 
     /// tile(input, *dims) -> Tensor: as `repeat`, with missing leading counts taken as 1.
-    #[pyo3(signature = (*dims))]
-    fn tile(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<Out> {
+    #[pyo3(signature = (*dims, **kwargs))]
+    fn tile(
+        &self,
+        py: Python<'_>,
+        dims: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
         let x = &self.tensor();
         let mut counts: Ints = Ints::new();
-        let given = ints_of_args(dims)?;
+        let given = ints_called("tile", "dims", dims, kwargs)?;
         counts.extend((given.len()..x.rank()).map(|_| 1));
         counts.extend(given);
         let counts = shape_of("tile", &counts)?;

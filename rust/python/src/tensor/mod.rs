@@ -38,6 +38,9 @@ pub struct PyTensor {
     word: AtomicPtr<()>,
     /// The object of the gradient, so that `x.grad` stays one object; the garbage collector sees it.
     grad: Mutex<Option<Py<PyTensor>>>,
+    /// True. Python may collect garbage after it has allocated an object and before we have filled it:
+    /// `__traverse__` sees zeros then, and here false.
+    is_filled: bool,
 }
 
 // SAFETY: the cell is read and written only by threads that are attached to the interpreter, which lets one
@@ -58,6 +61,7 @@ impl PyTensor {
             cell: UnsafeCell::new(tensor),
             word: AtomicPtr::new(std::ptr::null_mut()),
             grad: Mutex::new(None),
+            is_filled: true,
         }
     }
 
@@ -134,19 +138,38 @@ impl PyTensor {
         crate::create::legacy_tensor(py, args, kwargs).map(Self::bare)
     }
 
+    /// Makes the new object the one that its tensor is known by: `__new__` has no object yet.
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        identity::register(slf)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.is_filled {
+            return Ok(());
+        }
         // Nobody runs Python code while holding this lock, so it is never taken here.
         if let Ok(grad) = self.grad.try_lock() {
             if let Some(grad) = &*grad {
                 visit.call(grad)?;
             }
         }
-        Ok(())
+        // SAFETY: as in `tensor`, and nothing here runs Python code. It is no clone: the hooks are shown only
+        // while the tensor is held by this object alone.
+        let tensor = unsafe { &*self.cell.get() };
+        crate::autograd::visit_hooks(&visit, |see| tensor.visit_own_hooks(see))
     }
 
     fn __clear__(&self) {
         let grad = self.grad.lock().map(|mut grad| grad.take());
         drop(grad);
+        // SAFETY: as in `__traverse__`; what the hooks hold is dropped when the reference is gone.
+        let hooks = unsafe { &*self.cell.get() }.take_own_hooks();
+        drop(hooks);
     }
 
     /// A leaf of class `cls` that shares `data`'s memory.
@@ -304,7 +327,9 @@ impl PyTensor {
     /// The tensor that this is a view of.
     #[getter]
     fn _base(&self) -> Option<Out> {
-        self.tensor().view_base().map(Out)
+        let base = self.tensor().view_base()?;
+        // After `base.data = ...` its object is that of another tensor.
+        Some(Out(base.successor().unwrap_or(base)))
     }
 
     /// Whether this is a view.

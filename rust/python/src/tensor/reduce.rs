@@ -7,6 +7,7 @@ use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyString};
 
 /// The dims of a reduction and whether they stay: PyTorch's names or NumPy's.
@@ -32,8 +33,10 @@ fn cast(x: &Tensor, dtype: Option<DTypeArg>) -> firesteel::Result<Tensor> {
 
 /// Several results under the names that PyTorch gives them.
 fn named<'py>(py: Python<'py>, name: &str, results: [Tensor; 2]) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let [first, second] = results.map(Out);
-    py.import("firesteel.return_types")?.getattr(name)?.call1((first, second))
+    let import = || py.import("firesteel.return_types").map(Bound::unbind);
+    MODULE.get_or_try_init(py, import)?.bind(py).getattr(name)?.call1((first, second))
 }
 
 /// `sum` and its like: dims, keepdim, dtype.

@@ -1,14 +1,14 @@
 //! Views and reshapes.
 
 use super::PyTensor;
-use crate::convert::{ints_of, ints_of_args, shape_of, DTypeArg, DimArg, Ints};
+use crate::convert::{ints_called, ints_of, shape_of, DTypeArg, DimArg, Ints};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
 use firesteel::Tensor;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use smallvec::SmallVec;
 
 /// Extents with at most one -1, which is inferred from the number of elements.
@@ -80,33 +80,55 @@ pub fn alias(x: &Tensor) -> firesteel::Result<Tensor> {
     x.view(x.shape()).or_else(|_| x.slice(0, 0, usize::MAX, 1))
 }
 
-/// The dtype of `view(dtype)`. Numbers and lists are told apart first: what is no dtype costs an error.
-fn dtype_argument(args: &Bound<'_, PyTuple>) -> PyResult<Option<DTypeArg>> {
-    if args.len() != 1 {
-        return Ok(None);
+/// The dtype of `view(dtype)` or `view(dtype=dtype)`.
+#[cold]
+fn dtype_argument(
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Option<DTypeArg>> {
+    let named = kwargs.map(|kwargs| kwargs.get_item("dtype")).transpose()?.flatten();
+    match named {
+        Some(value) if args.is_empty() && kwargs.is_some_and(|kwargs| kwargs.len() == 1) => {
+            value.extract().map(Some)
+        }
+        Some(_) => {
+            Err(PyTypeError::new_err("view: takes a shape or a dtype, not both; leave one of them out"))
+        }
+        None if args.len() == 1 => Ok(DTypeArg::of(&args.get_item(0)?).map(DTypeArg)),
+        None => Ok(None),
     }
-    let item = args.get_item(0)?;
-    if item.cast::<PyInt>().is_ok() || item.cast::<PyTuple>().is_ok() || item.cast::<PyList>().is_ok() {
-        return Ok(None);
+}
+
+/// `x.view(dtype)`: the same bytes; so far of the tensor's own dtype only.
+fn view_as_dtype(py: Python<'_>, x: &Tensor, dtype: firesteel::DType) -> PyResult<Out> {
+    if dtype == x.dtype() {
+        return alias(x).py(py).map(Out);
     }
-    Ok(DTypeArg::of(&item).map(DTypeArg))
+    Err(PyRuntimeError::new_err(format!(
+        "view: a tensor of {} cannot be viewed as {dtype}; use .to(dtype) to convert the values",
+        x.dtype()
+    )))
 }
 
 #[pymethods]
 impl PyTensor {
-    /// view(*shape) -> Tensor: the same memory in another shape; -1 infers one extent.
-    #[pyo3(signature = (*shape))]
-    fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<Out> {
+    /// view(*size) -> Tensor: the same memory in another shape; -1 infers one extent.
+    #[pyo3(signature = (*size, **kwargs))]
+    fn view(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
         let x = &self.tensor();
-        if let Some(dtype) = dtype_argument(shape)? {
-            if dtype.0 == x.dtype() {
-                return alias(x).py(py).map(Out);
-            }
-            return Err(PyRuntimeError::new_err(
-                "view: viewing as another dtype is not supported; use .to(dtype)",
-            ));
-        }
-        let shape = infer_shape("view", x, &ints_of_args(shape)?)?;
+        let extents = match ints_called("view", "size", size, kwargs) {
+            Ok(extents) => extents,
+            Err(error) => match dtype_argument(size, kwargs)? {
+                Some(dtype) => return view_as_dtype(py, x, dtype.0),
+                None => return Err(error),
+            },
+        };
+        let shape = infer_shape("view", x, &extents)?;
         x.view(&shape).py(py).map(Out)
     }
 
@@ -116,10 +138,15 @@ impl PyTensor {
     }
 
     /// reshape(input, *shape) -> Tensor: another shape; a view where the memory order allows it, else a copy.
-    #[pyo3(signature = (*shape))]
-    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<Out> {
+    #[pyo3(signature = (*shape, **kwargs))]
+    fn reshape(
+        &self,
+        py: Python<'_>,
+        shape: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
         let x = &self.tensor();
-        let shape = infer_shape("reshape", x, &ints_of_args(shape)?)?;
+        let shape = infer_shape("reshape", x, &ints_called("reshape", "shape", shape, kwargs)?)?;
         if x.shape() == &shape[..] {
             return alias(x).py(py).map(Out);
         }
@@ -177,11 +204,16 @@ impl PyTensor {
         enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
-    /// expand(*sizes) -> Tensor: extents of 1 repeated without copying; -1 keeps an extent.
-    #[pyo3(signature = (*sizes))]
-    fn expand(&self, py: Python<'_>, sizes: &Bound<'_, PyTuple>) -> PyResult<Out> {
-        let shape = expand_shape(&self.tensor(), &ints_of_args(sizes)?)?;
-        self.tensor().expand(&shape).py(py).map(Out)
+    /// expand(*size) -> Tensor: extents of 1 repeated without copying; -1 keeps an extent.
+    #[pyo3(signature = (*size, **kwargs))]
+    fn expand(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
+        let x = &self.tensor();
+        x.expand(&expand_shape(x, &ints_called("expand", "size", size, kwargs)?)?).py(py).map(Out)
     }
 
     /// expand_as(other) -> Tensor: `expand(other.shape)`.
@@ -189,16 +221,27 @@ impl PyTensor {
         self.tensor().expand(other.get().tensor().shape()).py(py).map(Out)
     }
 
-    /// broadcast_to(input, shape) -> Tensor: alias of `expand`.
-    fn broadcast_to(&self, py: Python<'_>, shape: &Bound<'_, PyAny>) -> PyResult<Out> {
-        let shape = expand_shape(&self.tensor(), &ints_of(shape)?)?;
-        self.tensor().expand(&shape).py(py).map(Out)
+    /// broadcast_to(input, *size) -> Tensor: alias of `expand`.
+    #[pyo3(signature = (*size, **kwargs))]
+    fn broadcast_to(
+        &self,
+        py: Python<'_>,
+        size: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
+        let x = &self.tensor();
+        x.expand(&expand_shape(x, &ints_called("broadcast_to", "size", size, kwargs)?)?).py(py).map(Out)
     }
 
     /// permute(input, *dims) -> Tensor: dims in another order.
-    #[pyo3(signature = (*dims))]
-    fn permute(&self, py: Python<'_>, dims: &Bound<'_, PyTuple>) -> PyResult<Out> {
-        self.tensor().permute(&ints_of_args(dims)?).py(py).map(Out)
+    #[pyo3(signature = (*dims, **kwargs))]
+    fn permute(
+        &self,
+        py: Python<'_>,
+        dims: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Out> {
+        self.tensor().permute(&ints_called("permute", "dims", dims, kwargs)?).py(py).map(Out)
     }
 
     /// transpose(input, dim0, dim1) -> Tensor: two dims swapped.

@@ -89,7 +89,13 @@ impl BatchNorm {
     }
 
     /// The gradients in operations that are recorded.
-    fn recorded(&self, x: &Tensor, weight: Option<&Tensor>, grad: &Tensor) -> Result<Grads<3>> {
+    fn recorded(
+        &self,
+        needs: [bool; 3],
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        grad: &Tensor,
+    ) -> Result<Grads<3>> {
         let dims: SmallVec<[isize; 4]> = (0..x.rank() as isize).filter(|&dim| dim != 1).collect();
         let mut per_channel = Dims::from_elem(1, x.rank());
         per_channel[1] = x.shape()[1];
@@ -103,17 +109,21 @@ impl BatchNorm {
             (x - kept(&self.mean)?, kept(&self.rstd)?)
         };
         let normal = centred * &rstd;
-        let d = match weight {
-            Some(weight) => grad * weight.reshape(&per_channel)?,
-            None => grad.clone(),
+        let by_x = if needs[0] {
+            let d = match weight {
+                Some(weight) => grad * weight.reshape(&per_channel)?,
+                None => grad.clone(),
+            };
+            Some(match self.training {
+                true => (&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd,
+                false => d * rstd,
+            })
+        } else {
+            None
         };
-        let by_x = match self.training {
-            true => (&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd,
-            false => d * rstd,
-        };
-        let by_weight = self.has_weight.then(|| (grad * normal).sum(&dims, false)).transpose()?;
-        let by_bias = self.has_bias.then(|| grad.sum(&dims, false)).transpose()?;
-        Ok([Some(by_x), by_weight, by_bias])
+        let by_weight = needs[1].then(|| (grad * normal).sum(&dims, false)).transpose()?;
+        let by_bias = needs[2].then(|| grad.sum(&dims, false)).transpose()?;
+        Ok([by_x, by_weight, by_bias])
     }
 }
 
@@ -141,10 +151,10 @@ impl Op<3> for BatchNorm {
     fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
         let x = saved.input(0)?;
         let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
-        if is_grad_enabled() {
-            return self.recorded(&x, weight.as_ref(), grad);
-        }
         let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
+        if is_grad_enabled() {
+            return self.recorded(needs, &x, weight.as_ref(), grad);
+        }
         let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
         let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
         dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))

@@ -55,7 +55,7 @@ impl LayerNorm {
         let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
         let row_shape = &x.shape()[x.rank() - self.row_rank..];
         let parameter = |needed: bool| needed.then(|| Array::empty(row_shape, T::DTYPE)).transpose();
-        let mut out = Array::empty(x.shape(), T::DTYPE)?;
+        let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
         let (mut by_weight, mut by_bias) = (parameter(needs[1])?, parameter(needs[2])?);
         norm::layer_norm_backward::<T>(
             grad.slice(),
@@ -64,23 +64,33 @@ impl LayerNorm {
             rstd.slice(),
             weight.map(|w| w.slice()),
             self.cols,
-            out.slice_mut(),
+            by_x.as_mut().map(|out| out.slice_mut()),
             by_weight.as_mut().map(|out| out.slice_mut()),
             by_bias.as_mut().map(|out| out.slice_mut()),
         )?;
-        Ok([needs[0].then_some(out), by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
+        Ok([by_x, by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
     }
 
     /// The gradients in operations that are recorded.
-    fn recorded(&self, x: &Tensor, weight: Option<&Tensor>, grad: &Tensor) -> Result<Grads<3>> {
+    fn recorded(
+        &self,
+        needs: [bool; 3],
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        grad: &Tensor,
+    ) -> Result<Grads<3>> {
         let dims: SmallVec<[isize; 4]> = (1..=self.row_rank as isize).map(|dim| -dim).collect();
         let mean = |x: &Tensor| x.mean(&dims, true);
         let centred = x - mean(x)?;
         let rstd = (mean(&(&centred * &centred))? + self.eps).rsqrt()?;
         let normal = centred * &rstd;
-        let d = weight.map_or_else(|| grad.clone(), |weight| grad * weight);
-        let by_x = (&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd;
-        Ok([Some(by_x), self.has_weight.then(|| grad * normal), self.has_bias.then(|| grad.clone())])
+        let by_x = if needs[0] {
+            let d = weight.map_or_else(|| grad.clone(), |weight| grad * weight);
+            Some((&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd)
+        } else {
+            None
+        };
+        Ok([by_x, needs[1].then(|| grad * normal), needs[2].then(|| grad.clone())])
     }
 }
 
@@ -108,10 +118,10 @@ impl Op<3> for LayerNorm {
     fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
         let x = saved.input(0)?;
         let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
-        if is_grad_enabled() {
-            return self.recorded(&x, weight.as_ref(), grad);
-        }
         let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
+        if is_grad_enabled() {
+            return self.recorded(needs, &x, weight.as_ref(), grad);
+        }
         let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
         let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
         dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
