@@ -60,7 +60,15 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
 /// The right side of an operator. Python takes an argument that does not extract for "ask the other operand",
 /// which is wrong for a number that is too large: that error waits in here.
 #[derive(Debug)]
-pub struct Right(pub PyResult<Operand>);
+pub struct Right(Result<Operand, Box<PyErr>>); // boxed: it is returned and moved by every operator
+
+impl Right {
+    /// The operand, or the error that was kept.
+    #[inline]
+    pub fn get(self) -> PyResult<Operand> {
+        self.0.map_err(|error| *error)
+    }
+}
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Right {
     type Error = PyErr;
@@ -68,7 +76,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Right {
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         match Operand::extract(value) {
             Ok(operand) => Ok(Self(Ok(operand))),
-            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Ok(Self(Err(error))),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                Ok(Self(Err(Box::new(error))))
+            }
             Err(error) => Err(error),
         }
     }
