@@ -113,4 +113,6 @@ def test_public_python_is_documented(path: Path) -> None:
 def test_public_names_of_the_binding_are_documented(owner: object) -> None:
     public = {name: getattr(owner, name) for name in vars(owner) if not name.startswith("_")}
     named = [name for name, value in public.items() if callable(value) or inspect.isdatadescriptor(value)]
-    assert not [name for name in named if not inspect.getdoc(public[name])]
+    docs = {name: inspect.getdoc(public[name]) for name in named}
+    assert not [name for name, doc in docs.items() if not doc]
+    assert docs.get("exp", "exp(input)").startswith("exp(input)"), "functions show the docs of their methods"

@@ -1,16 +1,14 @@
-//! Arguments from Python: operands, shapes, dims, and nested data.
+//! Arguments from Python: operands, numbers, shapes, dims, dtypes.
 
 use crate::dtype::PyDType;
 use crate::error::{integer_range, IntoPy};
 use crate::tensor::PyTensor;
 use firesteel::{DType, Scalar, Tensor};
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{
-    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
-};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 use smallvec::SmallVec;
 
 /// Extents or dims as users write them.
@@ -369,160 +367,6 @@ pub fn shape_of(op: &str, extents: &[isize]) -> PyResult<SmallVec<[usize; 4]>> {
             })
         })
         .collect()
-}
-
-/// Numbers in nested sequences, row by row.
-struct Nested {
-    shape: Vec<usize>,
-    values: Vec<Scalar>,
-    /// The dtype that was asked for.
-    wanted: Option<DType>,
-}
-
-/// Nesting deeper than this is a sequence that contains itself.
-const MAX_DEPTH: usize = 64;
-
-impl Nested {
-    fn read(&mut self, value: &Bound<'_, PyAny>, depth: usize, first: bool) -> PyResult<()> {
-        if let Some(scalar) = scalar_of(value) {
-            if depth != self.shape.len() {
-                return Err(ragged(depth, self.shape[depth], 1));
-            }
-            self.values.push(scalar);
-            return Ok(());
-        }
-        if let Ok(tensor) = value.cast::<PyTensor>() {
-            let tensor = &tensor.get().tensor();
-            if tensor.numel() == 1 && depth == self.shape.len() {
-                let value = tensor.array().item_f64().py(value.py())?;
-                self.values.push(if tensor.dtype().is_float() {
-                    Scalar::Float(value)
-                } else if tensor.dtype() == DType::Bool {
-                    Scalar::Bool(value != 0.0)
-                } else {
-                    Scalar::Int(value as i64)
-                });
-                return Ok(());
-            }
-            return Err(PyValueError::new_err(format!(
-                "tensor: only one element tensors can be converted to Python scalars, got shape {:?}; use stack",
-                tensor.shape()
-            )));
-        }
-        if value.cast::<PyInt>().is_ok() {
-            if self.wanted.is_some_and(|dtype| dtype.is_float() || dtype == DType::Bool) {
-                self.values.push(Scalar::Float(value.extract()?));
-                return Ok(());
-            }
-            return Err(integer_range(
-                value.py(),
-                format!("tensor: Overflow when unpacking long long: {value} does not fit into 64 bits; use a float"),
-            ));
-        }
-        let Some(len) = len_of_sequence(value) else {
-            return Err(self.no_number(value, first && depth > 0)?);
-        };
-        if depth >= MAX_DEPTH {
-            return Err(PyValueError::new_err(format!(
-                "too many dimensions: data is nested deeper than {MAX_DEPTH}"
-            )));
-        }
-        if first {
-            self.shape.push(len);
-        } else if depth >= self.shape.len() {
-            return Err(ragged(depth, 1, len));
-        } else if self.shape[depth] != len {
-            return Err(ragged(depth, self.shape[depth], len));
-        }
-        for i in 0..len {
-            self.read(&value.get_item(i)?, depth + 1, first && i == 0)?;
-        }
-        Ok(())
-    }
-
-    /// What PyTorch raises for data that is neither a number nor a sequence.
-    #[cold]
-    fn no_number(&self, value: &Bound<'_, PyAny>, is_first_inside: bool) -> PyResult<PyErr> {
-        let name = value.get_type().name()?;
-        let takes = "tensor() takes numbers, bools and nested sequences of them";
-        let is_str = value.cast::<PyString>().is_ok();
-        Ok(if is_str && is_first_inside {
-            PyValueError::new_err(format!("tensor: too many dimensions '{name}'; {takes}"))
-        } else if is_str || value.cast::<PyBytes>().is_ok() {
-            PyTypeError::new_err(format!("tensor: invalid data type '{name}'; {takes}"))
-        } else if let Some(dtype) = self.wanted {
-            PyTypeError::new_err(format!("tensor: must be a number for {dtype}, not {name}; {takes}"))
-        } else {
-            PyRuntimeError::new_err(format!("tensor: Could not infer dtype of {name}; {takes}"))
-        })
-    }
-
-    fn dtype(&self) -> DType {
-        let category = self.values.iter().map(|v| v.category()).max();
-        match category {
-            Some(firesteel::dtype::Category::Bool) => DType::Bool,
-            Some(firesteel::dtype::Category::Int) => DType::I64,
-            _ => DType::F32,
-        }
-    }
-}
-
-/// Number of items, unless it is no sequence: text, or items without an order.
-fn len_of_sequence(value: &Bound<'_, PyAny>) -> Option<usize> {
-    if value.cast::<PyList>().is_err() && value.cast::<PyTuple>().is_err() {
-        let is_text = value.cast::<PyString>().is_ok() || value.cast::<PyBytes>().is_ok();
-        let is_set = value.cast::<PySet>().is_ok() || value.cast::<PyFrozenSet>().is_ok();
-        if is_text || is_set || value.cast::<PyDict>().is_ok() {
-            return None;
-        }
-    }
-    value.len().ok()
-}
-
-fn ragged(depth: usize, expected: usize, found: usize) -> PyErr {
-    PyValueError::new_err(format!(
-        "tensor: expected sequence of length {expected} at dim {depth} (got {found}); all rows must have one length"
-    ))
-}
-
-/// A new tensor from numbers and nested sequences of them.
-pub fn tensor_of(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tensor> {
-    let py = data.py();
-    if let Ok(tensor) = data.cast::<PyTensor>() {
-        let tensor = tensor.get().tensor().detach();
-        let array = match dtype {
-            Some(dtype) if dtype != tensor.dtype() => tensor.array().to_dtype(dtype),
-            _ => tensor.array().copied(),
-        };
-        return Ok(Tensor::constant(array.py(py)?));
-    }
-    if let Some(array) = crate::numpy::array_of(data)? {
-        let array = array.copied().and_then(|array| array.to_dtype(dtype.unwrap_or(array.dtype())));
-        return Ok(Tensor::constant(array.py(py)?));
-    }
-    let mut nested = Nested { shape: Vec::new(), values: Vec::new(), wanted: dtype };
-    let is_scalar = scalar_of(data).is_some();
-    nested.read(data, 0, !is_scalar)?;
-    let dtype = dtype.unwrap_or_else(|| nested.dtype());
-    if !dtype.is_float() {
-        for value in &nested.values {
-            value.check_fits("tensor", dtype).py(py)?;
-        }
-    }
-    let array = if dtype.is_float() {
-        let values: Vec<f64> = nested.values.iter().map(|v| v.to_f64()).collect();
-        firesteel::Array::from_slice(&values, &nested.shape)
-    } else {
-        let values = nested.values.iter().map(|v| match *v {
-            Scalar::Int(i) => i,
-            Scalar::Bool(b) => i64::from(b),
-            Scalar::Float(f) if dtype == DType::Bool => i64::from(f != 0.0),
-            Scalar::Float(f) => f as i64,
-        });
-        let values: Vec<i64> = values.collect();
-        firesteel::Array::from_slice(&values, &nested.shape)
-    };
-    Ok(Tensor::constant(array.and_then(|array| array.to_dtype(dtype)).py(py)?))
 }
 
 /// A dtype argument.

@@ -1,8 +1,9 @@
 //! New tensors from data, shapes and numbers.
 
 use crate::convert::{
-    check_device, dim_of, flag_of, ints_of, ints_of_args, shape_of, size_of, tensor_of, DTypeArg, Number,
+    check_device, dim_of, flag_of, ints_of, ints_of_args, shape_of, size_of, DTypeArg, Number,
 };
+use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;

@@ -3,6 +3,7 @@
 mod autograd;
 mod convert;
 mod create;
+mod data;
 mod dtype;
 mod enter;
 mod error;

@@ -5,10 +5,13 @@ use crate::tensor::Out;
 use firesteel::layout::{Dims, Strides};
 use firesteel::storage::Storage;
 use firesteel::{Array, DType, Layout, Tensor};
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMemoryView, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyMemoryView, PyTuple, PyType};
+use std::ffi::CStr;
 use std::sync::Arc;
 
 fn typestr(dtype: DType) -> PyResult<&'static str> {
@@ -28,22 +31,29 @@ fn typestr(dtype: DType) -> PyResult<&'static str> {
     })
 }
 
-fn dtype_of(typestr: &str) -> PyResult<DType> {
-    Ok(match typestr {
-        "|b1" => DType::Bool,
-        "|u1" => DType::U8,
-        "<i4" => DType::I32,
-        "<i8" => DType::I64,
-        "<f2" => DType::F16,
-        "<f4" => DType::F32,
-        "<f8" => DType::F64,
-        other => {
-            return Err(PyTypeError::new_err(format!(
-                "can't convert np.ndarray of type {other}. The only supported types are: float64, float32, \
-                 float16, int64, int32, uint8, and bool; use .astype(...)"
-            )))
-        }
+/// The dtype of a buffer's elements, whose format is in the letters of Python's module `struct`.
+fn dtype_of_format(format: &CStr, len_bytes: usize) -> Option<DType> {
+    // A sign before the letter says native order; arrays that are not aligned have one.
+    let letter = format.to_bytes();
+    let letter = letter.strip_prefix(b"=").or(letter.strip_prefix(b"^")).unwrap_or(letter);
+    Some(match (letter, len_bytes) {
+        (b"?", 1) => DType::Bool,
+        (b"B", 1) => DType::U8,
+        (b"i" | b"l", 4) => DType::I32,
+        (b"l" | b"q", 8) => DType::I64,
+        (b"e", 2) => DType::F16,
+        (b"f", 4) => DType::F32,
+        (b"d", 8) => DType::F64,
+        _ => return None,
     })
+}
+
+/// The dtype of one of NumPy's numbers; nothing for other objects, and for dtypes that tensors lack.
+pub fn dtype_of_scalar(value: &Bound<'_, PyAny>) -> Option<DType> {
+    let py = value.py();
+    let kind = value.getattr_opt(intern!(py, "dtype")).ok()??.getattr_opt(intern!(py, "str")).ok()??;
+    let kind = kind.extract::<String>().ok()?;
+    DType::ALL.into_iter().find(|&dtype| typestr(dtype).is_ok_and(|own| own == kind))
 }
 
 /// What NumPy reads; it holds this object, which holds the tensor, as long as the array lives.
@@ -76,56 +86,84 @@ pub fn to_numpy<'py>(py: Python<'py>, tensor: &Tensor) -> PyResult<Bound<'py, Py
     numpy.call_method1(intern!(py, "asarray"), (interface,))
 }
 
-/// The memory of a NumPy array (or of anything with `__array_interface__`), shared; nothing if it is none.
+/// The memory of a NumPy array, shared; a copy of what else NumPy can read; nothing if it is no array.
+///
+/// The memory is asked for by the buffer protocol, which keeps it where it is. An address in
+/// `__array_interface__` may be that of a temporary array, as NumPy's numbers give.
 pub fn array_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Array>> {
     let py = value.py();
-    let Some(interface) = value.getattr_opt(intern!(py, "__array_interface__"))? else { return Ok(None) };
-    let interface = interface.cast_into::<PyDict>()?;
-    let item = |name: &str| -> PyResult<Option<Bound<'_, PyAny>>> {
-        Ok(interface.get_item(name)?.filter(|item| !item.is_none()))
+    if !value.get_type().hasattr(intern!(py, "__array_interface__"))? {
+        return Ok(None);
+    }
+    if is_ndarray(value) {
+        return shared(value).map(Some);
+    }
+    let copy = py.import(intern!(py, "numpy"))?.call_method1(intern!(py, "array"), (value,))?;
+    shared(&copy).map(Some)
+}
+
+fn is_ndarray(value: &Bound<'_, PyAny>) -> bool {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(value.py(), "numpy", "ndarray").is_ok_and(|class| value.is_instance(class).unwrap_or(false))
+}
+
+fn shared(ndarray: &Bound<'_, PyAny>) -> PyResult<Array> {
+    let py = ndarray.py();
+    let unsupported = || {
+        let name =
+            ndarray.getattr("dtype").map_or_else(|_| String::from("unknown"), |dtype| dtype.to_string());
+        PyTypeError::new_err(format!(
+            "from_numpy: can't convert np.ndarray of type {name}. The only supported types are: float64, float32, \
+             float16, int64, int32, uint8, and bool; use .astype(...)"
+        ))
     };
-    let missing = || PyValueError::new_err("__array_interface__ lacks a field");
-    let dtype = dtype_of(&item("typestr")?.ok_or_else(missing)?.extract::<String>()?)?;
-    let shape: Vec<usize> = item("shape")?.ok_or_else(missing)?.extract()?;
-    let (address, read_only): (usize, bool) = item("data")?.ok_or_else(missing)?.extract()?;
-    let size = dtype.size() as isize;
-    let strides: Strides = match item("strides")? {
-        None => firesteel::layout::contiguous_strides(&shape),
-        Some(bytes) => {
-            let steps = bytes.extract::<Vec<isize>>()?;
-            if steps.len() != shape.len() {
-                return Err(PyValueError::new_err(format!(
-                    "__array_interface__: {} strides for shape {shape:?}; give one per dim",
-                    steps.len()
-                )));
-            }
-            if steps.iter().zip(&shape).any(|(step, &n)| step % size != 0 && n > 1) {
-                return Err(PyValueError::new_err(format!(
-                    "given numpy array strides {steps:?} not a multiple of the element byte size {size}; use \
-                     array.copy()"
-                )));
-            }
-            steps.iter().map(|&step| step / size).collect()
-        }
-    };
-    if strides.iter().zip(&shape).any(|(&step, &n)| step < 0 && n > 1) {
+    // `PyUntypedBuffer` takes no buffer without dims.
+    let is_0d = ndarray.getattr(intern!(py, "ndim"))?.extract::<usize>()? == 0;
+    let flat = if is_0d { ndarray.call_method1(intern!(py, "reshape"), (1,))? } else { ndarray.clone() };
+    // Some dtypes have no format: their arrays give no buffer.
+    let buffer = PyUntypedBuffer::get(&flat).map_err(|_| unsupported())?;
+    if buffer.format().to_bytes().starts_with(b">") {
         return Err(PyValueError::new_err(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are \
-             not currently supported; use array.copy()",
+            "from_numpy: given numpy array has byte order different from the native byte order; use \
+             array.astype(array.dtype.newbyteorder('='))",
         ));
     }
-    let layout = Layout::new(Dims::from_slice(&shape), strides, 0);
-    let len_bytes = layout.span() * dtype.size();
-    if len_bytes > 0 && (address == 0 || address % dtype.size() != 0) {
-        return Err(PyValueError::new_err("the array's memory is not aligned; use array.copy()"));
+    let dtype = dtype_of_format(buffer.format(), buffer.item_size()).ok_or_else(unsupported)?;
+    let dims = if is_0d { 0..0 } else { 0..buffer.dimensions() };
+    let (shape, steps, size) =
+        (&buffer.shape()[dims.clone()], &buffer.strides()[dims], dtype.size() as isize);
+    let is_moved = |&(_, &extent): &(&isize, &usize)| extent > 1;
+    if steps.iter().zip(shape).filter(is_moved).any(|(step, _)| step % size != 0) {
+        return Err(PyValueError::new_err(format!(
+            "from_numpy: given numpy array strides {steps:?} not a multiple of the element byte size {size}; use \
+             array.copy()"
+        )));
     }
-    let owner = value.clone().unbind();
-    let pointer =
-        if len_bytes == 0 { std::ptr::NonNull::<u64>::dangling().as_ptr() as usize } else { address };
-    // SAFETY: the array interface promises memory for this shape and these strides; the owner keeps
-    // it alive, and alignment was checked above.
-    let storage = unsafe { Storage::foreign(pointer as *mut u8, len_bytes, !read_only, owner) };
-    Ok(Some(Array::from_storage(Arc::new(storage), layout, dtype).py(py)?))
+    if steps.iter().zip(shape).filter(is_moved).any(|(&step, _)| step < 0) {
+        return Err(PyValueError::new_err(format!(
+            "from_numpy: At least one stride in the given numpy array is negative ({steps:?}), and tensors with \
+             negative strides are not currently supported; use array.copy()"
+        )));
+    }
+    let strides: Strides = steps.iter().map(|step| step / size).collect();
+    let layout = Layout::new(Dims::from_slice(shape), strides, 0);
+    let len_bytes = layout.span() * dtype.size();
+    let mut pointer = buffer.buf_ptr().cast::<u8>();
+    if len_bytes == 0 {
+        pointer = std::ptr::NonNull::<u64>::dangling().as_ptr().cast();
+    } else if !(pointer as usize).is_multiple_of(dtype.size()) {
+        return Err(PyValueError::new_err(
+            "from_numpy: the array's memory is not aligned to its elements; use array.copy()",
+        ));
+    }
+    let read_only = buffer.readonly();
+    // A memoryview pins the buffer as well, and to drop it never waits for the GIL: a core thread that holds a
+    // lock may do so.
+    let owner = PyMemoryView::from(&flat)?.unbind();
+    // SAFETY: the exporter answers for memory of this shape and these strides, none of them negative; the
+    // owner pins it; alignment was checked above.
+    let storage = unsafe { Storage::foreign(pointer, len_bytes, !read_only, owner) };
+    Array::from_storage(Arc::new(storage), layout, dtype).py(py)
 }
 
 /// from_numpy(ndarray) -> Tensor
@@ -133,12 +171,13 @@ pub fn array_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Array>> {
 /// A tensor that shares the memory of a NumPy array: a change of one is seen in the other.
 #[pyfunction]
 fn from_numpy(ndarray: &Bound<'_, PyAny>) -> PyResult<Out> {
-    match array_of(ndarray)? {
-        Some(array) => Ok(Out(Tensor::constant(array))),
-        None => {
-            Err(PyTypeError::new_err(format!("expected np.ndarray (got {})", ndarray.get_type().name()?)))
-        }
+    if !is_ndarray(ndarray) {
+        return Err(PyTypeError::new_err(format!(
+            "from_numpy: expected np.ndarray (got {}); use tensor() for other data",
+            ndarray.get_type().name()?
+        )));
     }
+    shared(ndarray).map(Tensor::constant).map(Out)
 }
 
 /// frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False) -> Tensor
@@ -176,8 +215,6 @@ fn frombuffer(
             dtype.0
         )));
     }
-    // A memoryview pins the buffer as well, and to drop it never waits for the GIL: a core thread that holds a
-    // lock may do so.
     let owner = PyMemoryView::from(buffer)?.unbind();
     // SAFETY: the buffer is pinned by the owner, bounds and alignment were checked above.
     let storage = unsafe { Storage::foreign(pointer, numel * size, !read_only, owner) };

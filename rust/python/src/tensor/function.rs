@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-/// A method of `Tensor` as a function.
+// A method of `Tensor` as a function. No doc comment: it would hide each function's own `__doc__`.
 #[pyclass(frozen, name = "builtin_function", module = "firesteel")]
 #[derive(Debug)]
 pub struct Function {
@@ -130,13 +130,15 @@ impl Function {
     /// The method's signature, its first argument called `input`.
     #[getter]
     fn __signature__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let signature = py.import("inspect")?.getattr("signature")?.call1((&self.method,))?;
+        let inspect = py.import("inspect")?;
+        let signature = inspect.getattr("signature")?.call1((&self.method,))?;
         let mut parameters = Vec::new();
         for (i, parameter) in signature.getattr("parameters")?.call_method0("values")?.try_iter()?.enumerate()
         {
             let renamed = PyDict::new(py);
             if i == 0 {
                 renamed.set_item("name", FIRST[0])?;
+                renamed.set_item("kind", inspect.getattr("Parameter")?.getattr("POSITIONAL_OR_KEYWORD")?)?;
             }
             parameters.push(parameter?.call_method("replace", (), Some(&renamed))?);
         }

@@ -1,7 +1,8 @@
 //! `x[...]`, `x[...] = v`, and the named ways to pick and place elements.
 
 use super::PyTensor;
-use crate::convert::{int_of, scalar_of, tensor_of, Operand};
+use crate::convert::{int_of, scalar_of, Operand};
+use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
