@@ -16,7 +16,22 @@ pub fn tensors_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
     if let Ok(tensor) = value.cast::<PyTensor>() {
         return Ok(vec![tensor.get().tensor()]);
     }
-    value.try_iter()?.map(|item| Ok(item?.cast::<PyTensor>()?.get().tensor())).collect()
+    let kind = |value: &Bound<'_, PyAny>| value.get_type().name().map(|name| name.to_string());
+    let Ok(items) = value.try_iter() else {
+        let found = kind(value)?;
+        return Err(PyTypeError::new_err(format!("expected a Tensor or a list of Tensors, not {found}")));
+    };
+    let mut tensors = Vec::new();
+    for (i, item) in items.enumerate() {
+        let item = item?;
+        let Ok(tensor) = item.cast::<PyTensor>() else {
+            let text =
+                format!("expected a list of Tensors, but item {i} is {}; make it a tensor", kind(&item)?);
+            return Err(PyTypeError::new_err(text));
+        };
+        tensors.push(tensor.get().tensor());
+    }
+    Ok(tensors)
 }
 
 #[pymethods]
