@@ -61,15 +61,12 @@ pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
 /// Whether a write to `target` would change a leaf that asks for a gradient: its base, or a view of its base
 /// between the two (`w = ones(4).view(2, 2).requires_grad_(); w[0]`), from which alone it can have its history.
 fn is_view_of_leaf(target: &Tensor) -> bool {
-    target.view_base().is_some_and(
-        |base| {
-            if base.requires_grad() {
-                base.is_leaf()
-            } else {
-                target.requires_grad()
-            }
-        },
-    )
+    let Some(base) = target.view_base() else { return false };
+    if base.requires_grad() {
+        base.is_leaf()
+    } else {
+        target.requires_grad()
+    }
 }
 
 fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
