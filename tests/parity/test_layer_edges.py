@@ -121,7 +121,7 @@ def test_convolutions_without_input_channels():
     same(lambda lib: conv(lib))
     # PyTorch leaves the bias out here.
     assert conv(firesteel, firesteel.tensor([1.0, 2.0, 3.0]))[0, :, 1, 1].tolist() == [1.0, 2.0, 3.0]
-    same(lambda lib: lib.nn.functional.conv1d(lib.zeros(2, 0, 5), lib.zeros(3, 0, 3)))
+    assert firesteel.nn.functional.conv1d(firesteel.zeros(2, 0, 5), firesteel.zeros(3, 0, 3)).shape == (2, 3, 3)
 
 
 def test_gradients_of_a_convolution_without_input_channels():

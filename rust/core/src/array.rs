@@ -89,13 +89,14 @@ impl Array {
 
     /// A view over existing storage.
     pub fn from_storage(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Result<Self> {
-        let end = layout.end().and_then(|end| end.checked_mul(dtype.size()));
+        let shape = layout.shape();
+        let numel = shape.iter().filter(|&&n| n > 0).try_fold(1usize, |numel, &n| numel.checked_mul(n));
+        let end = numel.and_then(|_| layout.end()).and_then(|end| end.checked_mul(dtype.size()));
         ensure!(
             end.is_some_and(|end| end <= storage.len_bytes()),
             Shape,
-            "as_strided: shape {:?} with strides {:?} and offset {} of {dtype} leaves the storage, which has {} \
+            "as_strided: shape {shape:?} with strides {:?} and offset {} of {dtype} leaves the storage, which has {} \
              bytes; use a larger one, or another view of it",
-            layout.shape(),
             layout.strides(),
             layout.offset(),
             storage.len_bytes()

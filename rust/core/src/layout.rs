@@ -162,7 +162,6 @@ impl Layout {
         if self.shape.contains(&0) {
             return Some(0);
         }
-        self.shape.iter().try_fold(1usize, |numel, &extent| numel.checked_mul(extent))?;
         let (mut first, mut last) = (self.offset, self.offset);
         for (&extent, &stride) in self.shape.iter().zip(&self.strides) {
             let reach = (extent - 1).checked_mul(stride.unsigned_abs())?;
