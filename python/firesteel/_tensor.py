@@ -63,7 +63,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
             "moment; use .detach().clone()"
         )
-    # Views of one memory become views of one copy of it, all of it; the original stays alive with the copy, as
+    # Views of one memory become views of one copy of all of it. The original stays alive with the copy, or
     # another tensor could take its address.
     memories = memo.setdefault(_MEMORIES, {})  # type: ignore[call-overload]
     key = self._memory_key()
@@ -109,7 +109,7 @@ def _cuda(
     Raises:
         DeviceError: always.
     """
-    _types.device("cuda")  # type: ignore[unreachable]
+    _types.device("cuda")
     return self
 
 

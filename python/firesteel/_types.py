@@ -78,7 +78,9 @@ class device:
         if isinstance(type, device):
             return type
         if isinstance(type, int) and not isinstance(type, bool):
-            raise DeviceError(f"device: index {type} names no device here, Firesteel computes on the CPU; pass 'cpu'")
+            raise DeviceError(
+                f"device: index {type} names no device here, Firesteel computes on the CPU; pass 'cpu'"
+            )
         if not isinstance(type, str):
             raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
         name, colon, number = type.partition(":")

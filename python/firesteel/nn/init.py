@@ -41,7 +41,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         >>> torch.nn.init.calculate_gain("relu")
         1.4142135623730951
     """
-    if nonlinearity in _UNIT_GAIN:
+    if isinstance(nonlinearity, str) and nonlinearity in _UNIT_GAIN:
         return 1.0
     if nonlinearity == "tanh":
         return 5.0 / 3
@@ -84,6 +84,7 @@ def trunc_normal_(
     Where the interval holds less than 30 % of the distribution, uniform candidates are accepted with the
     probability of their density instead, so that far tails do not take forever.
     """
+    mean, std, a, b = float(mean), float(std), float(a), float(b)
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             "trunc_normal_: the mean is more than 2 std outside [a, b]; values may be off", stacklevel=2

@@ -262,10 +262,14 @@ impl Tensor {
 
     /// The place of its gradient, if nobody else can reach it.
     pub(crate) fn sole_grad_slot(&mut self) -> Option<&mut GradSlot> {
+        if Arc::strong_count(&self.0) == 1 {
+            // A leaf's own node knows the leaf, too, though weakly.
+            let is_last = |node: &mut NodeRef| Arc::strong_count(node) == 1;
+            let node = lock(&self.0.meta).rare.as_mut().and_then(|rare| rare.accumulator.take_if(is_last));
+            drop(node); // without the lock
+        }
         let meta = Arc::get_mut(&mut self.0)?.meta.get_mut().ok()?;
-        let rare = meta.rare.as_mut()?;
-        rare.accumulator = None;
-        Arc::get_mut(rare.slot.as_mut()?)
+        Arc::get_mut(meta.rare.as_mut()?.slot.as_mut()?)
     }
 
     /// Replaces or clears the gradient, which must look like the tensor.

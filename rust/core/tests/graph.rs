@@ -1,7 +1,7 @@
 //! The engine: values of gradients, deep graphs, in-place writes to views, freed graphs.
 
 use firesteel::autograd::{backward, grad, GradMode, Options};
-use firesteel::{DType, Tensor};
+use firesteel::{DType, Scalar, Tensor};
 
 fn leaf(values: &[f64]) -> Tensor {
     let x = Tensor::from_slice(values, &[values.len()]).unwrap();
@@ -45,6 +45,58 @@ fn a_million_nodes_on_a_small_stack() {
         drop(z); // freed without a backward pass
     });
     worker.unwrap().join().unwrap();
+}
+
+#[test]
+fn nodes_that_use_one_node_twice_are_freed_on_a_small_stack() {
+    type Step = fn(&Tensor) -> Tensor;
+    let steps: [Step; 3] = [
+        |y| y * y,
+        |y| y + y,
+        |y| {
+            let pieces = y.split(1, 0).unwrap();
+            Tensor::cat(&[&pieces[1], &pieces[0]], 0).unwrap()
+        },
+    ];
+    let worker = std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+        for step in steps {
+            let mut y = leaf(&[1.0, 1.0]);
+            for _ in 0..50_000 {
+                y = step(&y);
+            }
+        }
+    });
+    worker.unwrap().join().unwrap();
+}
+
+#[test]
+fn gradients_of_gradients_are_freed_on_a_small_stack() {
+    let worker = std::thread::Builder::new().stack_size(256 * 1024).spawn(|| {
+        let mut x = leaf(&[1.0]);
+        for _ in 0..50_000 {
+            let y = leaf(&[1.0]);
+            drop(&y * 2.0); // makes the leaf's node
+            y.set_grad(Some(x)).unwrap();
+            x = y;
+        }
+    });
+    worker.unwrap().join().unwrap();
+}
+
+#[test]
+fn a_view_of_a_leaf_that_is_a_view_cannot_be_written() {
+    let w = Tensor::from_slice(&[1.0; 4], &[4]).unwrap().view(&[2, 2]).unwrap();
+    w.set_requires_grad(true).unwrap();
+    let row = w.select(0, 0).unwrap();
+    assert!(row.mul_(&leaf(&[2.0, 2.0])).unwrap_err().message().contains("a view of a leaf"));
+    let base = Tensor::from_slice(&[1.0; 4], &[4]).unwrap();
+    let view = base.slice(0, 0, 2, 1).unwrap();
+    base.set_requires_grad(true).unwrap();
+    assert!(view.fill_(Scalar::from(0.0)).unwrap_err().message().contains("a view of a leaf"));
+    let _mode = GradMode::disabled();
+    row.fill_(Scalar::from(0.0)).unwrap();
+    assert!(w.is_leaf());
+    assert_eq!(values(&w), [0.0, 0.0, 1.0, 1.0]);
 }
 
 #[test]

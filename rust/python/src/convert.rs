@@ -7,7 +7,10 @@ use firesteel::{DType, Scalar, Tensor};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple, PyType,
+};
 use smallvec::SmallVec;
 
 /// Extents or dims as users write them.
@@ -60,7 +63,15 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
 /// The right side of an operator. Python takes an argument that does not extract for "ask the other operand",
 /// which is wrong for a number that is too large: that error waits in here.
 #[derive(Debug)]
-pub struct Right(pub PyResult<Operand>);
+pub struct Right(Result<Operand, Box<PyErr>>); // boxed: it is returned and moved by every operator
+
+impl Right {
+    /// The operand, or the error that was kept.
+    #[inline]
+    pub fn get(self) -> PyResult<Operand> {
+        self.0.map_err(|error| *error)
+    }
+}
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Right {
     type Error = PyErr;
@@ -68,7 +79,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Right {
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         match Operand::extract(value) {
             Ok(operand) => Ok(Self(Ok(operand))),
-            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Ok(Self(Err(error))),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                Ok(Self(Err(Box::new(error))))
+            }
             Err(error) => Err(error),
         }
     }
@@ -227,13 +240,16 @@ pub fn flag_of(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Raises unless the device is the CPU.
 pub fn check_device(py: Python<'_>, device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    match device {
-        None => Ok(()),
-        Some(device) => py
-            .import(intern!(py, "firesteel._types"))?
-            .call_method1(intern!(py, "device"), (device,))
-            .map(|_| ()),
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let Some(device) = device else { return Ok(()) };
+    let class = CLASS.import(py, "firesteel._types", "device")?;
+    // There are no objects of other devices, and `to("cpu")` is called for every batch.
+    let is_cpu =
+        device.get_type().is(class) || device.cast_exact::<PyString>().is_ok_and(|name| name == "cpu");
+    if !is_cpu {
+        class.call1((device,))?;
     }
+    Ok(())
 }
 
 /// `f(2, 3)` or `f((2, 3))` or `f([2, 3])`: the integers.

@@ -202,7 +202,9 @@ class _LoopIterator:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         if loader.timeout != 0:
-            raise AssertionError(f"DataLoader: timeout is {loader.timeout}, which needs num_workers > 0; use 0")
+            raise AssertionError(
+                f"DataLoader: timeout is {loader.timeout}, which needs num_workers > 0; use 0"
+            )
         self._tasks = loader._tasks()
         # PyTorch draws a seed for its workers here even if there are none: drawing it keeps the order equal.
         draw_seed(loader.generator)

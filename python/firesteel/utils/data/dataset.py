@@ -68,7 +68,8 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         sizes = [tensor.size(0) for tensor in tensors]
         if len(set(sizes)) > 1:
             raise AssertionError(
-                f"TensorDataset: Size mismatch between tensors: the first sizes are {sizes}; they must agree, as each row is one sample"
+                f"TensorDataset: Size mismatch between tensors: the first sizes are {sizes}; they must "
+                "agree, as each row is one sample"
             )
         self.tensors = tensors
 

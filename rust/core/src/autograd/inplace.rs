@@ -58,6 +58,20 @@ pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
     check_target_memory(op, target, mode::is_grad_enabled() && target.requires_grad())
 }
 
+/// Whether a write to `target` would change a leaf that asks for a gradient: its base, or a view of its base
+/// between the two (`w = ones(4).view(2, 2).requires_grad_(); w[0]`), from which alone it can have its history.
+fn is_view_of_leaf(target: &Tensor) -> bool {
+    target.view_base().is_some_and(
+        |base| {
+            if base.requires_grad() {
+                base.is_leaf()
+            } else {
+                target.requires_grad()
+            }
+        },
+    )
+}
+
 fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
     let array: &Array = target.array();
     let op = op.trim_end_matches('_');
@@ -74,14 +88,14 @@ fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> 
             "{op}_: A view was created in no_grad mode and is being modified inplace with grad mode enabled; \
              take the view with grad mode enabled, or write to it under `with no_grad():`"
         );
-        if let Some(base) = target.view_base() {
-            ensure!(
-                !(base.is_leaf() && base.requires_grad()),
-                Autograd,
-                "{op}_: a view of a leaf Variable that requires grad is being used in an in-place \
-                 operation; wrap it in `with no_grad():`, or use the out-of-place form"
-            );
-        }
+    }
+    if mode::is_grad_enabled() {
+        ensure!(
+            !is_view_of_leaf(target),
+            Autograd,
+            "{op}_: a view of a leaf Variable that requires grad is being used in an in-place \
+             operation; wrap it in `with no_grad():`, or use the out-of-place form"
+        );
     }
     ensure!(
         !array.layout().has_overlap(),

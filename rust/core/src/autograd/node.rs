@@ -366,10 +366,11 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 /// Moves the edges that alone keep their nodes to `stack`, and drops the others: their nodes live on.
+/// One after the other: of two edges to one node (`y * y`) the second is its last.
 fn take_last_edges(edges: &mut Edges, stack: &mut SmallVec<[Edge; 2]>) {
-    for edge in edges.iter_mut() {
-        if edge.as_ref().is_some_and(|edge| Arc::strong_count(&edge.node) == 1) {
-            stack.extend(edge.take());
+    for edge in edges.iter_mut().filter_map(Option::take) {
+        if Arc::strong_count(&edge.node) == 1 {
+            stack.push(edge);
         }
     }
     edges.clear();

@@ -61,7 +61,7 @@ macro_rules! methods_only {
             $(
                 $(#[doc = $doc])*
                 fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-                    forward(py, self, other.0?, Tensor::$call)
+                    forward(py, self, other.get()?, Tensor::$call)
                 }
             )*
         }
@@ -74,13 +74,13 @@ macro_rules! operators {
         impl PyTensor {
             $(
                 fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-                    forward(py, self, other.0?, Tensor::$call)
+                    forward(py, self, other.get()?, Tensor::$call)
                 }
                 fn $reflected(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-                    reflected(py, self, other.0?, Tensor::$call)
+                    reflected(py, self, other.get()?, Tensor::$call)
                 }
                 fn $inplace(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
-                    in_place(slf, other.0?, Tensor::$call_inplace).map(|_| ())
+                    in_place(slf, other.get()?, Tensor::$call_inplace).map(|_| ())
                 }
             )*
         }
@@ -220,12 +220,12 @@ impl PyTensor {
 #[pymethods]
 impl PyTensor {
     fn __truediv__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-        forward(py, self, other.0?, Tensor::div)
+        forward(py, self, other.get()?, Tensor::div)
     }
 
     // PyTorch's two steps, and so its digits.
     fn __rtruediv__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-        let other = other.0?;
+        let other = other.get()?;
         let x = &self.tensor();
         enter(py, x.numel(), || {
             let inverse = x.reciprocal()?;
@@ -235,7 +235,7 @@ impl PyTensor {
     }
 
     fn __itruediv__(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
-        in_place(slf, other.0?, Tensor::div_).map(|_| ())
+        in_place(slf, other.get()?, Tensor::div_).map(|_| ())
     }
 }
 
@@ -252,15 +252,15 @@ fn not_bool(other: Operand) -> firesteel::Result<Operand> {
 #[pymethods]
 impl PyTensor {
     fn __sub__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-        forward(py, self, not_bool(other.0?).py(py)?, Tensor::sub)
+        forward(py, self, not_bool(other.get()?).py(py)?, Tensor::sub)
     }
 
     fn __rsub__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-        reflected(py, self, not_bool(other.0?).py(py)?, Tensor::sub)
+        reflected(py, self, not_bool(other.get()?).py(py)?, Tensor::sub)
     }
 
     fn __isub__(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
-        let other = not_bool(other.0?).py(slf.py())?;
+        let other = not_bool(other.get()?).py(slf.py())?;
         in_place(slf, other, Tensor::sub_).map(|_| ())
     }
 }

@@ -72,7 +72,7 @@ impl<'py> Item<'py> {
         if value.cast::<PyInt>().is_ok() || value.hasattr(intern!(value.py(), "__index__"))? {
             return Ok(Item::At(int_of(value)?));
         }
-        Err(PyTypeError::new_err(format!(
+        Err(PyIndexError::new_err(format!(
             "{op}: only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices \
              (got {}); convert it with int()",
             value.get_type().name()?

@@ -8,7 +8,7 @@ use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 /// A tuple of tensors.
 pub fn tuple<'py>(py: Python<'py>, tensors: Vec<Tensor>) -> PyResult<Bound<'py, PyTuple>> {
@@ -21,6 +21,12 @@ fn joined(
     dim: isize,
     join: fn(&[&Tensor], isize) -> firesteel::Result<Tensor>,
 ) -> PyResult<Out> {
+    if tensors.cast::<PyTuple>().is_err() && tensors.cast::<PyList>().is_err() {
+        return Err(PyTypeError::new_err(format!(
+            "argument 'tensors' must be a tuple or list of Tensors, not {}; put it in a list",
+            tensors.get_type().name()?
+        )));
+    }
     let tensors = tensors_of(tensors)?;
     let numel = tensors.iter().map(Tensor::numel).sum();
     enter(py, numel, || join(&tensors.iter().collect::<Vec<_>>(), dim)).map(Out)

@@ -62,15 +62,15 @@ macro_rules! bit_operators {
         impl PyTensor {
             $(
                 fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-                    pair(py, self, other.0?, Tensor::$call)
+                    pair(py, self, other.get()?, Tensor::$call)
                 }
                 fn $reflected(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-                    let other = other.0?;
+                    let other = other.get()?;
                     let x = &self.tensor();
                     enter(py, x.numel(), || other.beside(x)?.$call(x)).map(Out)
                 }
                 fn $inplace(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
-                    pair_in_place(slf, other.0?, Tensor::$call_inplace).map(|_| ())
+                    pair_in_place(slf, other.get()?, Tensor::$call_inplace).map(|_| ())
                 }
             )*
         }
@@ -191,14 +191,14 @@ impl PyTensor {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        self.pow(py, exponent.0?)
+        self.pow(py, exponent.get()?)
     }
 
     fn __rpow__(&self, py: Python<'_>, base: Right, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        let (x, base) = (&self.tensor(), base.0?);
+        let (x, base) = (&self.tensor(), base.get()?);
         enter(py, x.numel(), || match base {
             Operand::Tensor(base) => base.pow(x),
             Operand::Scalar(base) => Tensor::scalar_pow(base, x),
@@ -207,7 +207,7 @@ impl PyTensor {
     }
 
     fn __ipow__(slf: Bound<'_, Self>, exponent: Right, _modulo: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        power_in_place(slf, exponent.0?).map(|_| ())
+        power_in_place(slf, exponent.get()?).map(|_| ())
     }
 
     fn __invert__(&self, py: Python<'_>) -> PyResult<Out> {
