@@ -9,6 +9,7 @@ use crate::array::Array;
 use crate::dtype::{Bool, Element};
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
+use std::hint::select_unpredictable;
 
 /// Elements per task for formulas of a few instructions: set by `benches/kernels.rs` (add of 1 Mi).
 pub const GRAIN_CHEAP: usize = 32 * 1024;
@@ -116,7 +117,7 @@ impl<T: Element, U: Element, F: Unary<T, U>> Kernel for MapRun<T, U, F> {
     }
 }
 
-/// Elements that [`in_place`] and [`select`] copy at a time.
+/// Elements that [`in_place`] copies at a time.
 const PIECE: usize = 64;
 
 /// `x[i] = f(x[i])`, where `T` and `U` are one type.
@@ -246,19 +247,11 @@ impl<T: Element> Kernel for SelectRun<T> {
         let Self { cp, ap, bp, op, steps, len } = self;
         // SAFETY: the nest stays inside all four layouts.
         unsafe {
-            let pick = |c: Bool, a: T, b: T| if c.get() { a } else { b };
+            // A blend of both, and not a branch that reads one of them: an `if` becomes that.
+            let pick = |c: Bool, a: T, b: T| select_unpredictable(c.get(), a, b);
             match steps {
                 [1, 1, 1, 1] => {
-                    // Read from copies: a load that may be left out would make the choice a branch, not a blend.
-                    let whole = len / PIECE * PIECE;
-                    for at in (0..whole).step_by(PIECE) {
-                        let a = ap.add(at).cast::<[T; PIECE]>().read();
-                        let b = bp.add(at).cast::<[T; PIECE]>().read();
-                        for i in 0..PIECE {
-                            *op.add(at + i) = pick(*cp.add(at + i), a[i], b[i]);
-                        }
-                    }
-                    (whole..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i)));
+                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i)));
                 }
                 [1, 1, 1, 0] => {
                     let b = *bp;
@@ -311,11 +304,7 @@ impl<T: Num> Kernel for LerpRun<T> {
         let between = |a: T, b: T, weight: T| {
             let step = b.sub(a);
             let (near, far) = (a.add(weight.mul(step)), b.sub(step.mul(T::ONE.sub(weight))));
-            if weight.abs() < half {
-                near
-            } else {
-                far
-            }
+            select_unpredictable(weight.abs() < half, near, far)
         };
         // SAFETY: the nest stays inside all four layouts.
         unsafe {
