@@ -23,6 +23,13 @@ UNSAFE = {
     "python": ("numpy.rs", "tensor/identity.rs", "tensor/mod.rs"),
 }
 LONGEST_FILE = 600
+# Gradient rules and what only they call: the engine catches what the operators on tensors unwind with there.
+GRADIENT_RULES = (
+    *("backward", "curvature", "recorded", "recorded_grad", "by_input", "by_target", "side", "shares"),
+    *("winner", "flat", "exponent_grad", "others_product", "cumprod_grad"),
+)
+# Methods of tensors that return something else.
+NO_TENSOR = r"\.(item\w*|array|numel|shape|rank|dtype|strides|layout|count|divisor)\("
 # How far above an unsafe block its reason may stand: an attribute or the start of a statement lies between.
 REASON_WITHIN = 3
 
@@ -90,6 +97,83 @@ def test_files_are_short() -> None:
     files = [path for path in (*RUST, *PYTHON, *OTHER) if "op_cases" not in path.parts]
     lengths = {_name(path): len(path.read_text().splitlines()) for path in files}
     assert not {name: length for name, length in lengths.items() if length > LONGEST_FILE}
+
+
+def _functions(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """The functions of a Rust file but for its tests: line, name, parameters, and body without its texts."""
+    text = re.sub(
+        r'"(\\[\s\S]|[^"\\])*"',
+        lambda string: '""' + "\n" * string[0].count("\n"),
+        text.split("#[cfg(test)]")[0],
+    )
+    text = re.sub(r"//.*", "", text)
+    for match in re.finditer(r"\bfn (\w+)(<[^(]*>)?\(((?:\[[^\]]*\]|[^{;])*)\{", text):
+        depth, end = 1, match.end()
+        while depth and end < len(text):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            end += 1
+        yield text[: match.end()].count("\n") + 1, match[1], match[3], text[match.end() : end]
+
+
+def _tensors(parameters: str, body: str) -> set[str]:
+    """Names in a Rust function that hold tensors, as far as can be seen from here."""
+    names = set(re.findall(r"(\w+): [^,)]*\bTensor\b", parameters))
+    for bound, value in re.findall(r"\blet (?:mut )?(\(?[\w, ]+\)?) = ([^;]*);", body):
+        known = "|".join({*names, "self"} - {"mut"})
+        made = re.search(r"\bTensor::\w+\(", value) or re.search(
+            rf"\b({known})\.\w+\(.*(\)\?|clone\(\))", value, re.DOTALL
+        )
+        if made and not re.search(NO_TENSOR, value):
+            names |= set(re.findall(r"\w+", bound))
+    return names - {"self", "mut", "_"}
+
+
+def _operators_on_tensors(parameters: str, body: str) -> Iterator[int]:
+    """Where in the body `+ - * /` stand beside a tensor."""
+    tensors = _tensors(parameters, body)
+    for match in re.finditer(r"(\)\?|\)|\b\w+)\s+[-+*/]\s+(&?\(?&?\w+\b)(?![.(\w:])?", body):
+        left, right = match[1], match[2].lstrip("&(")
+        call = body[: match.end(1)].rstrip("?")
+        if left.startswith(")"):
+            start = len(call) - 1
+            depth = 1
+            while depth and start:
+                start -= 1
+                depth += {")": 1, "(": -1}.get(call[start], 0)
+            called = re.search(r"[\w.:]*$", call[:start])
+            made = "?" in left or (called and called[0].startswith("Tensor::"))
+            is_left = bool(made) and not re.search(NO_TENSOR, (called[0] if called else "") + "(")
+        else:
+            is_left = left in tensors and not call[: match.start(1)].endswith(".")
+        after = body[match.end(2) : match.end(2) + 1]
+        if is_left or (right in tensors and after not in (".", "(", ":", "[")):
+            yield match.start()
+    for match in re.finditer(r"(?:[=(,>]|\breturn)\s+-(\w+)[^;,]*?\)\?", body):
+        if match[1] in tensors and not re.search(NO_TENSOR, match[0]):
+            yield match.start()
+
+
+@pytest.mark.parametrize("path", [path for path in RUST if "core/src/ops" in path.as_posix()], ids=_name)
+def test_operators_on_tensors_stand_in_gradient_rules(path: Path) -> None:
+    """Elsewhere their errors would unwind through code that does not expect it."""
+    for line, name, parameters, body in _functions(path.read_text()):
+        if name not in GRADIENT_RULES and path.name != "operators.rs":
+            found = [line + body[:at].count("\n") for at in _operators_on_tensors(parameters, body)]
+            assert not found, f"{_name(path)}:{found}: {name} is no gradient rule; use .add(..)? and the like"
+
+
+def test_operators_on_tensors_are_found() -> None:
+    forward = """fn forward(x: &Tensor, n: usize) -> Result<Tensor> {
+        let mean = x.mean(&[], true)?;
+        let count = x.numel() * n + 1; // x - mean
+        let sum = x.sub(&mean)?.square()? / 2.0;
+        let next = count - 1;
+        Ok(-x.neg()? + Tensor::constant(a) * mean)
+    }"""
+    ((line, name, parameters, body),) = _functions(forward)
+    assert (line, name) == (1, "forward")
+    lines = {1 + body[:at].count("\n") for at in _operators_on_tensors(parameters, body)}
+    assert lines == {4, 6}
 
 
 def _undocumented(path: Path) -> Iterator[str]:

@@ -80,7 +80,7 @@ impl Array {
         ensure!(
             out.numel() == values.len(),
             Shape,
-            "from_slice: {} values do not fill shape {shape:?}",
+            "from_slice: {} values do not fill shape {shape:?}; give one per element",
             values.len()
         );
         out.slice_mut::<T>().copy_from_slice(values);
@@ -89,15 +89,16 @@ impl Array {
 
     /// A view over existing storage.
     pub fn from_storage(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Result<Self> {
-        let needed = if layout.numel() == 0 { 0 } else { layout.offset() + layout.span() };
+        let shape = layout.shape();
+        let numel = shape.iter().filter(|&&n| n > 0).try_fold(1usize, |numel, &n| numel.checked_mul(n));
+        let end = numel.and_then(|_| layout.end()).and_then(|end| end.checked_mul(dtype.size()));
         ensure!(
-            needed * dtype.size() <= storage.len_bytes(),
+            end.is_some_and(|end| end <= storage.len_bytes()),
             Shape,
-            "as_strided: shape {:?} with strides {:?} and offset {} needs {} bytes, the storage has {}",
-            layout.shape(),
+            "as_strided: shape {shape:?} with strides {:?} and offset {} of {dtype} leaves the storage, which has {} \
+             bytes; use a larger one, or another view of it",
             layout.strides(),
             layout.offset(),
-            needed * dtype.size(),
             storage.len_bytes()
         );
         Ok(Self::make(storage, layout, dtype))
@@ -105,11 +106,8 @@ impl Array {
 
     /// The same data seen through another layout, made from this array's by a view operation.
     #[inline]
-    pub fn with_layout(&self, layout: Layout) -> Self {
-        debug_assert!(
-            layout.numel() == 0
-                || (layout.offset() + layout.span()) * self.0.dtype.size() <= self.0.storage.len_bytes()
-        );
+    pub(crate) fn with_layout(&self, layout: Layout) -> Self {
+        debug_assert!(layout.end().unwrap() * self.0.dtype.size() <= self.0.storage.len_bytes());
         Self::make(self.0.storage.clone(), layout, self.0.dtype)
     }
 

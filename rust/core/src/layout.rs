@@ -46,7 +46,7 @@ impl Layout {
 
     /// Any layout. The caller answers for its staying inside the storage.
     pub fn new(shape: Dims, strides: Strides, offset: usize) -> Self {
-        debug_assert_eq!(shape.len(), strides.len());
+        assert_eq!(shape.len(), strides.len());
         Self { shape, strides, offset }
     }
 
@@ -154,6 +154,24 @@ impl Layout {
             return 0;
         }
         1 + self.shape.iter().zip(&self.strides).map(|(&n, &s)| (n - 1) * s.unsigned_abs()).sum::<usize>()
+    }
+
+    /// One past the last element that is reached, counted from the start of the storage; nothing if one lies
+    /// before that start, or beyond what 64 bits can count.
+    pub(crate) fn end(&self) -> Option<usize> {
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        let (mut first, mut last) = (self.offset, self.offset);
+        for (&extent, &stride) in self.shape.iter().zip(&self.strides) {
+            let reach = (extent - 1).checked_mul(stride.unsigned_abs())?;
+            if stride < 0 {
+                first = first.checked_sub(reach)?;
+            } else {
+                last = last.checked_add(reach)?;
+            }
+        }
+        last.checked_add(1)
     }
 
     /// Whether two indices may name the same element (expanded dims).

@@ -83,7 +83,7 @@ pub fn sgd_step(
     ensure!(
         params.len() == grads.len() && params.len() == buffers.len(),
         Value,
-        "sgd_step: {} parameters, {} gradients, {} buffers: the lists must have one length",
+        "sgd_step: {} parameters, {} gradients, {} buffers do not go together; give lists of one length",
         params.len(),
         grads.len(),
         buffers.len()
@@ -144,7 +144,7 @@ pub fn adam_step(
     ensure!(
         params.len() == grads.len() && params.len() == states.len(),
         Value,
-        "adam_step: {} parameters, {} gradients, {} states: the lists must have one length",
+        "adam_step: {} parameters, {} gradients, {} states do not go together; give lists of one length",
         params.len(),
         grads.len(),
         states.len()
@@ -169,7 +169,7 @@ pub fn adam_step(
     }
     for ((param, grad), state) in params.iter().zip(grads).zip(states) {
         let step = state.step.array().item_f64()? + 1.0;
-        state.step.array().copy_from(&Array::scalar(step as f32)?)?;
+        let counted = Array::scalar(step as f32)?;
         let param = Working::new(param.array())?;
         let max = state.max_exp_avg_sq.as_ref().map_or(&param.array, Tensor::array);
         let averages = [state.exp_avg.array(), state.exp_avg_sq.array(), max];
@@ -178,6 +178,8 @@ pub fn adam_step(
         let exp_avg_sq = Working::new(state.exp_avg_sq.array())?;
         let max = state.max_exp_avg_sq.as_ref().map(|max| Working::new(max.array())).transpose()?;
         let max_array = max.as_ref().map(|max| &max.array);
+        // From here on no memory is asked for: the step counts only if it is made.
+        state.step.array().copy_from(&counted)?;
         adam_arrays(&param.array, &grad.array, &exp_avg.array, &exp_avg_sq.array, max_array, step, options);
         for working in [Some(param), Some(exp_avg), Some(exp_avg_sq), max].into_iter().flatten() {
             working.finish()?;

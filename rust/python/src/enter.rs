@@ -3,6 +3,7 @@
 use crate::error::IntoPy;
 use firesteel::{Error, Result};
 use pyo3::prelude::*;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 
 /// Elements from which an operation is long enough (about 10 microseconds) to let other Python
 /// threads run meanwhile; below, letting go of the GIL and taking it again would cost more.
@@ -12,15 +13,25 @@ const RELEASE_GIL_FROM: usize = 1 << 14;
 #[inline]
 pub fn enter<T: Send>(py: Python<'_>, numel: usize, body: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     if numel < RELEASE_GIL_FROM {
-        body().py(py)
+        caught(body).py(py)
     } else {
-        py.detach(body).py(py)
+        py.detach(|| caught(body)).py(py)
     }
 }
 
 /// Runs `body` without the GIL.
 pub fn enter_long<T: Send>(py: Python<'_>, body: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    py.detach(body).py(py)
+    py.detach(|| caught(body)).py(py)
+}
+
+/// The result of `body`, an error that unwinds included: so the core's operators on tensors end. They belong into
+/// gradient rules, where the engine catches them; this is the net below all other code.
+#[inline]
+fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| match panic.downcast::<Error>() {
+        Ok(error) => Err(*error),
+        Err(panic) => resume_unwind(panic),
+    })
 }
 
 /// Raises what a signal handler raised (`KeyboardInterrupt`), if one did.

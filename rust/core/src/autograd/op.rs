@@ -161,7 +161,11 @@ impl<const N: usize> Saved<'_, N> {
     /// Saved input `i`; linked to its history when a graph of the backward pass is recorded.
     pub fn input(&self, i: usize) -> Result<Tensor> {
         let Some(saved) = self.set.and_then(|s| s.inputs[i].as_ref()) else {
-            bail!(Autograd, "{}: input {i} was not saved for backward", self.name);
+            bail!(
+                Autograd,
+                "{}: input {i} was not saved for backward; name it in `saves` of the operation",
+                self.name
+            );
         };
         let array = saved.unchanged(self.name, format_args!("input {i}"))?;
         Ok(match &self.node.edges()[i] {
@@ -173,7 +177,11 @@ impl<const N: usize> Saved<'_, N> {
     /// The saved output; linked to this node when a graph of the backward pass is recorded.
     pub fn output(&self) -> Result<Tensor> {
         let Some(saved) = self.set.and_then(|s| s.output.as_ref()) else {
-            bail!(Autograd, "{}: the output was not saved for backward", self.name);
+            bail!(
+                Autograd,
+                "{}: the output was not saved for backward; name it in `saves` of the operation",
+                self.name
+            );
         };
         let array = saved.unchanged(self.name, "the output")?;
         Ok(if mode::is_grad_enabled() {
@@ -202,15 +210,20 @@ impl<const N: usize> Saved<'_, N> {
 pub struct Kept(Mutex<Option<SavedArray>>);
 
 impl Kept {
-    /// Keeps `array`.
-    pub fn set(&mut self, array: Array) {
-        self.0 = Mutex::new(Some(SavedArray::new(&array)));
+    /// One that keeps `array` from the start.
+    pub fn of(array: Array) -> Self {
+        Self(Mutex::new(Some(SavedArray::new(&array))))
     }
 
-    /// What was kept; an error after the graph was freed, or after somebody has written to it.
-    pub fn get(&self) -> Result<Array> {
+    /// Keeps `array`.
+    pub fn set(&mut self, array: Array) {
+        *self = Self::of(array);
+    }
+
+    /// What `op` kept; an error after the graph was freed, or after somebody has written to it.
+    pub fn get(&self, op: &str) -> Result<Array> {
         match &*lock(&self.0) {
-            Some(saved) => saved.unchanged("backward", "an intermediate result").cloned(),
+            Some(saved) => saved.unchanged(op, "an intermediate result").cloned(),
             None => Err(freed_error()),
         }
     }

@@ -43,33 +43,48 @@ fn take_items<T: Element>(rest: &Array, offsets: &[i64], out: &Array) {
     });
 }
 
-/// `out[offsets[b] + ...] = values[b, ...]`, or `+=`; on one thread, in the order of `b`, because
-/// offsets may coincide. `values` is contiguous; `rest` is the layout of one item of `out`. Offsets as
+/// `out[offsets[b] + ...] = values[b, ...]`, or `+=`; in the order of `b`, because offsets may coincide: threads
+/// share the positions of an item, not the items. `values` is contiguous; `rest` is the layout of one item of `out`. Offsets as
 /// for [`take`].
 pub fn put(offsets: &[i64], rest: &Array, values: &Array, accumulate: bool) {
     assert!(values.numel() == offsets.len() * rest.numel());
     dispatch_all!(rest.dtype(), T => put_items::<T>(rest, offsets, values, accumulate));
 }
 
+/// Positions of an item from which a thread is worth it: its lines of cache should be its own.
+const MIN_COLUMNS: usize = 64;
+
 fn put_items<T: Element>(rest: &Array, offsets: &[i64], values: &Array, accumulate: bool) {
     let item = rest.numel();
     let values = values.slice::<T>();
     let op = Shared(rest.as_ptr::<T>());
     let contiguous = rest.is_contiguous();
+    if contiguous {
+        let grain = (GRAIN_CHEAP / offsets.len().max(1)).max(MIN_COLUMNS);
+        par::for_each_chunk(item, grain, |columns: Range<usize>| {
+            for (b, &offset) in offsets.iter().enumerate() {
+                let from = &values[b * item..][columns.clone()];
+                // SAFETY: `put`'s callers check the offsets: each item lies inside `out`, which `values` is no part
+                // of; chunks are disjoint parts of it.
+                let slots = unsafe {
+                    std::slice::from_raw_parts_mut(
+                        op.at(offset as isize + columns.start as isize),
+                        columns.len(),
+                    )
+                };
+                if accumulate {
+                    slots.iter_mut().zip(from).for_each(|(slot, value)| *slot = add(*slot, *value));
+                } else {
+                    slots.copy_from_slice(from);
+                }
+            }
+        });
+        return;
+    }
     let nest = Nest::new(rest.shape(), [&contiguous_strides(rest.shape()), rest.strides()]);
     let [from_step, step] = nest.inner_strides();
     for (b, &offset) in offsets.iter().enumerate() {
         let from = &values[b * item..(b + 1) * item];
-        if contiguous {
-            // SAFETY: `put`'s callers check the offsets: each item lies inside `out`, which `values` is no part of.
-            let slots = unsafe { std::slice::from_raw_parts_mut(op.at(offset as isize), item) };
-            if accumulate {
-                slots.iter_mut().zip(from).for_each(|(slot, value)| *slot = add(*slot, *value));
-            } else {
-                slots.copy_from_slice(from);
-            }
-            continue;
-        }
         nest.runs(0..item, &mut |[start, at], len| {
             for j in 0..len as isize {
                 let value = from[(start + j * from_step) as usize];

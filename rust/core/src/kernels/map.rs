@@ -4,10 +4,12 @@
 //! strides, threads and a vectorisable inner run. Callers have checked shapes and dtypes.
 
 use super::nest::Nest;
+use super::num::Num;
 use crate::array::Array;
 use crate::dtype::{Bool, Element};
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
+use std::hint::select_unpredictable;
 
 /// Elements per task for formulas of a few instructions: set by `benches/kernels.rs` (add of 1 Mi).
 pub const GRAIN_CHEAP: usize = 32 * 1024;
@@ -245,8 +247,8 @@ impl<T: Element> Kernel for SelectRun<T> {
         let Self { cp, ap, bp, op, steps, len } = self;
         // SAFETY: the nest stays inside all four layouts.
         unsafe {
-            // Both are read before the choice: then it is a blend, not a branch.
-            let pick = |c: Bool, a: T, b: T| if c.get() { a } else { b };
+            // A blend of both, and not a branch that reads one of them: an `if` becomes that.
+            let pick = |c: Bool, a: T, b: T| select_unpredictable(c.get(), a, b);
             match steps {
                 [1, 1, 1, 1] => {
                     (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i)));
@@ -261,6 +263,57 @@ impl<T: Element> Kernel for SelectRun<T> {
                 }
                 [os, cs, sa, sb] => (0..len as isize).for_each(|i| {
                     *op.offset(i * os) = pick(*cp.offset(i * cs), *ap.offset(i * sa), *bp.offset(i * sb));
+                }),
+            }
+        }
+    }
+}
+
+/// `out[i] = a[i] + weight[i] (b[i] - a[i])`, from the nearer end as PyTorch computes it; all inputs have been
+/// broadcast to `out`'s shape.
+pub fn lerp<T: Num>(a: &Array, b: &Array, weight: &Array, out: &Array) {
+    debug_assert!([a, b, weight].iter().all(|x| x.shape() == out.shape()));
+    let nest = Nest::new(out.shape(), [out.strides(), a.strides(), b.strides(), weight.strides()]);
+    let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
+    let (wp, op) = (Shared(weight.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
+    let steps = nest.inner_strides();
+    par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
+        nest.runs(range, &mut |[o, a, b, w], len| {
+            dispatch(LerpRun { ap: ap.at(a), bp: bp.at(b), wp: wp.at(w), op: op.at(o), steps, len });
+        });
+    });
+}
+
+/// One run of `lerp`.
+struct LerpRun<T> {
+    ap: *const T,
+    bp: *const T,
+    wp: *const T,
+    op: *mut T,
+    steps: [isize; 4],
+    len: usize,
+}
+
+impl<T: Num> Kernel for LerpRun<T> {
+    const WIDE: bool = false;
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { ap, bp, wp, op, steps, len } = self;
+        let half = T::from_f64(0.5);
+        let between = |a: T, b: T, weight: T| {
+            let step = b.sub(a);
+            let (near, far) = (a.add(weight.mul(step)), b.sub(step.mul(T::ONE.sub(weight))));
+            select_unpredictable(weight.abs() < half, near, far)
+        };
+        // SAFETY: the nest stays inside all four layouts.
+        unsafe {
+            match steps {
+                [1, 1, 1, 1] => {
+                    (0..len).for_each(|i| *op.add(i) = between(*ap.add(i), *bp.add(i), *wp.add(i)));
+                }
+                [os, sa, sb, sw] => (0..len as isize).for_each(|i| {
+                    *op.offset(i * os) = between(*ap.offset(i * sa), *bp.offset(i * sb), *wp.offset(i * sw));
                 }),
             }
         }

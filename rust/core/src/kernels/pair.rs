@@ -2,7 +2,7 @@
 
 use super::map::{zip, Binary, Shared, GRAIN_COSTLY};
 use super::math::Real;
-use super::rows::{sum_of, Float};
+use super::rows::{sum_of, total, Float};
 use crate::array::Array;
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
@@ -34,6 +34,8 @@ pub struct Rounded {
     pub factor: f64,
     /// Where the straight lines begin.
     pub reach: f64,
+    /// Their slope, `factor * reach`: a number of its own, for that product may be 0 times infinity.
+    pub limit: f64,
 }
 /// `-(b ln(a) + (1 - b) ln(1 - a))`, with logarithms of at least -100.
 #[derive(Debug, Clone, Copy)]
@@ -72,16 +74,17 @@ impl PairFormula for Rounded {
         if d < reach {
             half * d * scaled
         } else {
-            R::of(self.factor * self.reach) * (d - half * reach)
+            R::of(self.limit) * (d - half * reach)
         }
     }
     #[inline(always)]
     fn by_input<I: Isa, R: Real<I>>(self, a: R, b: R) -> R {
         let d = a - b;
-        if d.abs() < R::of(self.reach) {
-            d * R::of(self.factor)
+        // Asked this way, nan lies inside and stays: its sign would be 0.
+        if d.abs() >= R::of(self.reach) {
+            d.sign() * R::of(self.limit)
         } else {
-            d.sign() * R::of(self.factor * self.reach)
+            d * R::of(self.factor)
         }
     }
 }
@@ -224,5 +227,5 @@ fn sum_blocks(len: usize, block_sum: impl Fn(Range<usize>) -> f64 + Sync) -> f64
             unsafe { *shared.at(block as isize) = sum };
         }
     });
-    sums.iter().sum()
+    total(sums.into_iter())
 }

@@ -123,7 +123,7 @@ impl<A: Bounds> Fold<A> for Largest {
     }
     #[inline(always)]
     fn join(self, a: A, b: A) -> A {
-        a.maximum(b)
+        b.maximum(a) // of 0 and -0 the first, as in PyTorch
     }
 }
 
@@ -136,7 +136,7 @@ impl<A: Bounds> Fold<A> for Smallest {
     }
     #[inline(always)]
     fn join(self, a: A, b: A) -> A {
-        a.minimum(b)
+        b.minimum(a)
     }
 }
 

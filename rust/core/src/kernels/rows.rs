@@ -46,6 +46,11 @@ macro_rules! float {
 }
 float!(f32, f64);
 
+/// The sum in the order of the values. Rust's own sum of no floats is -0, that of PyTorch 0.
+pub(crate) fn total(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |sum, value| sum + value)
+}
+
 /// Joins the lanes as a tree.
 #[inline(always)]
 fn join<T: Copy>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {

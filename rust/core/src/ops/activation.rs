@@ -272,10 +272,11 @@ impl Rule for Elu {
     #[inline(always)]
     fn slope<I: Isa, R: Real<I>>(self, x: R) -> R {
         let low = (x * r(self.input_scale)).exp() * r(self.alpha * self.scale * self.input_scale);
-        if x <= r(0.0) {
-            low
-        } else {
+        // Asked this way, nan takes the branch that keeps it.
+        if x > r(0.0) {
             r(self.scale)
+        } else {
+            low
         }
     }
 
@@ -384,12 +385,13 @@ impl Rule for HardSwish {
     #[inline(always)]
     fn backward<I: Isa, R: Real<I>>(self, grad: R, x: R) -> R {
         let inside = grad * (x / r(3.0) + r(0.5));
+        // Asked this way, nan lies inside and stays.
         if x <= r(-3.0) {
             r(0.0)
-        } else if x < r(3.0) {
-            inside
-        } else {
+        } else if x >= r(3.0) {
             grad
+        } else {
+            inside
         }
     }
 

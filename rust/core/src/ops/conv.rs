@@ -281,7 +281,7 @@ fn check(
         x.rank() == spatial + 2 || x.rank() == spatial + 1,
         Shape,
         "{op}: Expected {}D (unbatched) or {}D (batched) input to {op}, but got input of size: {n:?}; \
-             unsqueeze or reshape it",
+         unsqueeze or reshape it",
         spatial + 1,
         spatial + 2
     );
@@ -289,7 +289,7 @@ fn check(
         weight.rank() == spatial + 2,
         Shape,
         "{op}: expected a {}-dimensional weight (out_channels, in_channels / groups, kernel), got shape {c:?}; \
-             reshape it",
+         reshape it",
         spatial + 2
     );
     check_options(op, options, spatial)?;
@@ -297,7 +297,7 @@ fn check(
         !n[n.len() - spatial..].contains(&0),
         Shape,
         "{op}: Only zero batch or zero channel inputs are supported, but got input shape: {n:?}; \
-             pad it first"
+         pad it first"
     );
     check_channels(op, n[n.len() - spatial - 1], n, c, options.groups)?;
     ensure!(!c[2..].contains(&0), Shape, "{op}: kernel size {:?} has a zero; use at least 1", &c[2..]);
@@ -534,6 +534,13 @@ impl Tensor {
              channels, divisible by groups; \
              change groups, or the number of channels of one of them",
             c.first().copied().unwrap_or(0)
+        );
+        // So `groups` is no more than the weight's first extent, and times the second it cannot overflow.
+        ensure!(
+            c[0] >= groups,
+            Shape,
+            "{op}: Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of \
+             size {c:?} instead; give it input channels"
         );
         check_dtypes(op, self, weight, bias)?;
         if let Some(bias) = bias {

@@ -23,6 +23,8 @@ enum End {
 struct Extreme {
     over: Over,
     end: End,
+    /// Whether the nans share the gradient where the extremum is one.
+    is_whole: bool,
     node: &'static str,
 }
 
@@ -75,9 +77,9 @@ impl Op<1> for Extreme {
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let (x, shape) = (saved.input(0)?, saved.shape(0));
         let best = self.over.expand(&saved.output()?, &shape)?;
-        // As in PyTorch the whole tensor's extremum may be nan, and then the nans share the gradient; along dims
-        // nothing equals a nan, and the gradient of all is 0 / 0.
-        let is_best = if self.over.all && saved.output()?.array().item_f64()?.is_nan() {
+        // As in PyTorch the nans share the gradient of `max()` and `min()`; elsewhere nothing equals a nan, and the
+        // gradient of all is 0 / 0.
+        let is_best = if self.is_whole && saved.output()?.array().item_f64()?.is_nan() {
             x.isnan()?
         } else {
             x.eq(&best)?
@@ -102,7 +104,8 @@ impl Tensor {
     ) -> Result<Tensor> {
         let over = Over::new(op, self, dims, keepdim)?;
         over.check_not_empty(op, self.shape())?;
-        apply(Extreme { over, end, node }, [self])
+        let is_whole = matches!(op, "max" | "min");
+        apply(Extreme { over, end, is_whole, node }, [self])
     }
 
     /// The largest element; nan if there is one. Ties share the gradient evenly.

@@ -12,7 +12,8 @@ use crate::tensor::Tensor;
 use crate::Result;
 use std::fmt::Debug;
 
-/// How a gradient goes back through a function of one float, with the function's arguments in its fields.
+/// How a gradient goes back through a function of one float, with the function's arguments in its fields. `x` is
+/// what the rule reads: the function's input, or its result where the derivative follows from that.
 pub(super) trait Rule: Copy + Debug + Send + Sync + 'static {
     /// The gradient's name in messages.
     const BACKWARD: &'static str;
@@ -23,7 +24,7 @@ pub(super) trait Rule: Copy + Debug + Send + Sync + 'static {
     fn backward<I: Isa, R: Real<I>>(self, grad: R, x: R) -> R {
         grad * self.slope::<I, R>(x)
     }
-    /// The second derivative; none where that is 0.
+    /// The derivative of `slope`, by what that reads; none where it is 0.
     fn curvature(self, x: &Tensor) -> Result<Option<Tensor>>;
 }
 
@@ -86,7 +87,8 @@ impl<A: Rule> Op<2> for WithSlope<A> {
     }
 }
 
-/// The gradients of rows of `unary.rs`, in one pass; those of `relu`, `tanh` and `sigmoid` read the result.
+// The gradients of rows of `unary.rs`, in one pass; those of `relu`, `tanh` and `sigmoid` read the result.
+
 #[derive(Debug, Clone, Copy)]
 struct ReluRule;
 

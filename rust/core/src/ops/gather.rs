@@ -5,13 +5,35 @@ use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Kept, Op, Sav
 use crate::kernels::{copy, gather};
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
-use crate::{bail, ensure, DType, Result};
+use crate::{ensure, DType, Error, Kind, Result};
 
-/// An index that an operation holds until its graph is freed.
-fn held(index: Array) -> Kept {
-    let mut kept = Kept::default();
-    kept.set(index);
-    kept
+/// The index as contiguous int64 in memory of its own, if all of it `is_valid`; else the error that `refuse` makes
+/// of what is not.
+///
+/// It is a copy because nobody else can write it: kernels index memory by it without asking again, also in the
+/// backward pass, when the user's own may have changed.
+pub(super) fn own_indices(
+    index: &Array,
+    is_valid: impl Fn(i64) -> bool,
+    refuse: impl FnOnce(i64) -> Error,
+) -> Result<Array> {
+    let own = Array::empty(index.shape(), DType::I64)?;
+    copy::copy(index, &own);
+    match own.slice::<i64>().iter().find(|&&i| !is_valid(i)) {
+        Some(&i) => Err(refuse(i)),
+        None => Ok(own),
+    }
+}
+
+/// An index outside of a dim, which takes those from `lowest` on.
+pub(super) fn out_of_bounds(op: &str, i: i64, dim: usize, lowest: i64, extent: usize) -> Error {
+    let way_out = match extent {
+        0 => "use an empty index, or a tensor with elements".into(),
+        _ => format!("use indices from {lowest} to {}", extent - 1),
+    };
+    let message =
+        format!("{op}: index {i} is out of bounds for dimension {dim} with size {extent}; {way_out}");
+    Error::new(Kind::Index, message)
 }
 
 /// `out[i] = x[.., index[i], ..]`.
@@ -26,7 +48,7 @@ impl Op<1> for Gather {
     const NAME: &'static str = "gather";
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let index = self.index.get()?;
+        let index = self.index.get(Self::NAME)?;
         let out = Array::empty(index.shape(), x.dtype())?;
         if out.numel() > 0 {
             gather::gather(x, self.dim, &index, &out);
@@ -36,7 +58,7 @@ impl Op<1> for Gather {
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let zeros = Tensor::zeros(&saved.shape(0), grad.dtype())?;
-        let op = Scatter { dim: self.dim, index: held(self.index.get()?), accumulate: true };
+        let op = Scatter { dim: self.dim, index: Kept::of(self.index.get(Self::NAME)?), accumulate: true };
         Ok([Some(apply(op, [&zeros, grad])?)])
     }
 
@@ -64,19 +86,19 @@ fn used(src: &Array, index: &Array) -> Array {
 }
 
 impl Scatter {
-    fn write(&self, out: &Array, src: &Array) -> Result<()> {
-        let index = self.index.get()?;
-        if index.numel() == 0 {
-            return Ok(());
+    /// What the result is computed in: sums of 16-bit floats are kept in float32 and rounded once.
+    fn wide(&self, dtype: DType) -> DType {
+        if self.accumulate && dtype.is_half() {
+            DType::F32
+        } else {
+            dtype
         }
-        // Sums of 16-bit floats are kept in float32 and rounded once.
-        let wide = if self.accumulate && out.dtype().is_half() { DType::F32 } else { out.dtype() };
-        let src = used(src, &index).to_dtype(wide)?;
-        let sums = out.to_dtype(wide)?;
-        gather::scatter(&sums, self.dim, &index, &src, self.accumulate);
-        if wide != out.dtype() {
-            copy::copy(&sums, out);
-        }
+    }
+
+    /// Writes into `out`, which has the wide dtype.
+    fn write(&self, index: &Array, out: &Array, src: &Array) -> Result<()> {
+        let src = used(src, index).to_dtype(out.dtype())?;
+        gather::scatter(out, self.dim, index, &src, self.accumulate);
         Ok(())
     }
 }
@@ -89,14 +111,32 @@ impl Op<2> for Scatter {
     }
 
     fn forward(&mut self, [x, src]: [&Array; 2]) -> Result<Array> {
-        let out = x.copied()?;
-        self.write(&out, src)?;
-        Ok(out)
+        let index = self.index.get(Self::NAME)?;
+        let wide = self.wide(x.dtype());
+        if index.numel() == 0 || wide == x.dtype() {
+            let out = x.copied()?;
+            if index.numel() > 0 {
+                self.write(&index, &out, src)?;
+            }
+            return Ok(out);
+        }
+        let sums = x.to_dtype(wide)?; // another dtype: a copy
+        self.write(&index, &sums, src)?;
+        sums.to_dtype(x.dtype())
     }
 
     fn forward_into(&mut self, [_, src]: [&Array; 2], out: &Array) -> Result<()> {
-        let shared = src.shares_memory_with(out);
-        self.write(out, &if shared { src.copied()? } else { src.clone() })
+        let index = self.index.get(Self::NAME)?;
+        if index.numel() == 0 {
+            return Ok(());
+        }
+        let src = if src.shares_memory_with(out) { src.copied()? } else { src.clone() };
+        let sums = out.to_dtype(self.wide(out.dtype()))?;
+        self.write(&index, &sums, &src)?;
+        if sums.dtype() != out.dtype() {
+            copy::copy(&sums, out);
+        }
+        Ok(())
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
@@ -104,14 +144,15 @@ impl Op<2> for Scatter {
             (false, _) => None,
             (true, true) => Some(grad.clone()),
             (true, false) => {
-                let index = self.index.get()?;
+                let index = self.index.get(Self::NAME)?;
                 let zeros = Tensor::zeros(index.shape(), grad.dtype())?;
-                let op = Scatter { dim: self.dim, index: held(index), accumulate: false };
+                let op = Scatter { dim: self.dim, index: Kept::of(index), accumulate: false };
                 Some(apply(op, [grad, &zeros])?)
             }
         };
         let src = if saved.needs(1) {
-            let picked = apply(Gather { dim: self.dim, index: held(self.index.get()?) }, [grad])?;
+            let picked =
+                apply(Gather { dim: self.dim, index: Kept::of(self.index.get(Self::NAME)?) }, [grad])?;
             Some(picked.pad_to(&saved.shape(1))?)
         } else {
             None
@@ -124,21 +165,18 @@ impl Op<2> for Scatter {
     }
 }
 
-/// A copy of the index as contiguous int64, checked against `x`.
-///
-/// It is a copy because nobody else can write it: kernels index memory by it without asking again,
-/// also in the backward pass, when the user's own may have changed.
+/// The dim, and the index as contiguous int64 of its own, checked against `x`. An empty index may have any shape and
+/// dtype.
 fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usize, Array)> {
     ensure!(
-        matches!(index.dtype(), DType::I64 | DType::I32),
+        matches!(index.dtype(), DType::I64 | DType::I32) || index.numel() == 0,
         DType,
         "{op}: Expected dtype int64 for index, not {}; convert it with .long()",
         index.dtype()
     );
     let dim = normalize_dim(op, dim, x.rank())?;
-    let own = Array::empty(index.shape(), DType::I64)?;
     if index.numel() == 0 {
-        return Ok((dim, own));
+        return Ok((dim, Array::empty(index.shape(), DType::I64)?));
     }
     ensure!(
         x.rank() == index.rank(),
@@ -158,15 +196,12 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
             x.shape()
         );
     }
-    copy::copy(index.array(), &own);
-    let extent = x.shape()[dim] as i64;
-    if let Some(i) = own.slice::<i64>().iter().find(|&i| !(0..extent).contains(i)) {
-        bail!(
-            Index,
-            "{op}: index {i} is out of bounds for dimension {dim} with size {extent}; use indices from 0 to {}",
-            extent - 1
-        );
-    }
+    let extent = x.shape()[dim];
+    let own = own_indices(
+        index.array(),
+        |i| (0..extent as i64).contains(&i),
+        |i| out_of_bounds(op, i, dim, 0, extent),
+    )?;
     Ok((dim, own))
 }
 
@@ -196,10 +231,10 @@ impl Tensor {
         if self.rank() == 0 || index.rank() == 0 {
             let (x, flat) = (as_vector(self)?, as_vector(index)?);
             let (dim, own) = check_index("gather", &x, dim, &flat)?;
-            return apply(Gather { dim, index: held(own) }, [&x])?.reshape(index.shape());
+            return apply(Gather { dim, index: Kept::of(own) }, [&x])?.reshape(index.shape());
         }
         let (dim, index) = check_index("gather", self, dim, index)?;
-        apply(Gather { dim, index: held(index) }, [self])
+        apply(Gather { dim, index: Kept::of(index) }, [self])
     }
 
     /// A copy with `src` written at the indices along `dim`.
@@ -270,7 +305,7 @@ impl Tensor {
             index.shape(),
             src.shape()
         );
-        Ok(Scatter { dim, index: held(index), accumulate })
+        Ok(Scatter { dim, index: Kept::of(index), accumulate })
     }
 
     /// Zeros after the end of each dim, up to `shape`.

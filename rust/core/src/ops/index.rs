@@ -1,5 +1,6 @@
 //! Picking items by lists of indices: advanced indexing, `index_select`, `embedding`.
 
+use super::gather::out_of_bounds;
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Kept, Op, Saved};
 use crate::kernels::{copy, gather};
@@ -47,31 +48,28 @@ impl Picks {
             let row = indices.with_layout(indices.layout().select(0, k));
             copy::copy(&index.broadcast_to(op, &shape)?, &row);
         }
-        // Where nothing is picked, PyTorch does not look at the indices.
+        // Where nothing is picked, PyTorch does not look at the indices, unless their own dim has no position.
         let nothing = (0..source.len()).any(|d| !dims.contains(&d) && source[d] == 0);
         let count = shape.iter().product::<usize>().max(1);
         for (row, &dim) in indices.slice_mut::<i64>().chunks_exact_mut(count).zip(&dims) {
-            if nothing {
+            if nothing && source[dim] > 0 {
                 row.fill(0);
             } else {
                 check_row(op, row, dim, source[dim], signed)?;
             }
         }
-        let mut kept = Kept::default();
-        kept.set(indices);
-        Ok(Self { dims, indices: kept, shape, source: Dims::from_slice(source) })
+        Ok(Self { dims, indices: Kept::of(indices), shape, source: Dims::from_slice(source) })
     }
 
     /// The same picks for another operation; an error after the graph was freed.
     fn again(&self) -> Result<Self> {
-        let mut indices = Kept::default();
-        indices.set(self.indices.get()?);
+        let indices = Kept::of(self.indices.get(Index::NAME)?);
         Ok(Self { dims: self.dims.clone(), indices, shape: self.shape.clone(), source: self.source.clone() })
     }
 
     /// Where each item starts in an array of the source's shape, in elements from its first.
     fn offsets(&self, x: &Array) -> Result<Array> {
-        let indices = self.indices.get()?;
+        let indices = self.indices.get(Index::NAME)?;
         let count: usize = self.shape.iter().product();
         if self.dims.len() == 1 && x.strides()[self.dims[0]] == 1 {
             return Ok(indices);
@@ -120,17 +118,14 @@ impl Picks {
 
 /// Indices of one dim, those that count from the end made to count from 0.
 fn check_row(op: &str, row: &mut [i64], dim: usize, extent: usize, signed: bool) -> Result<()> {
-    let extent = extent as i64;
-    let lowest = if signed { -extent } else { 0 };
+    let end = extent as i64;
+    let lowest = if signed { -end } else { 0 };
     for i in row {
-        ensure!(
-            (lowest..extent).contains(i),
-            Index,
-            "{op}: index {i} is out of bounds for dimension {dim} with size {extent}; it must be at least {lowest} and \
-             less than {extent}"
-        );
+        if !(lowest..end).contains(i) {
+            return Err(out_of_bounds(op, *i, dim, lowest, extent));
+        }
         if *i < 0 {
-            *i += extent;
+            *i += end;
         }
     }
     Ok(())

@@ -18,6 +18,17 @@ struct Var {
     root: bool,
 }
 
+/// `x` with one element where a dim repeats one (stride 0): such an array may be larger than memory, and what
+/// is computed from it element by element need not be.
+fn once(x: &Array) -> Array {
+    let repeated = |d: &usize| x.strides()[*d] == 0 && x.shape()[*d] > 1;
+    if !(0..x.rank()).any(|d| repeated(&d)) {
+        return x.clone();
+    }
+    let cut = (0..x.rank()).filter(repeated).fold(x.layout().clone(), |layout, d| layout.slice(d, 0, 1, 1));
+    x.with_layout(cut)
+}
+
 fn square_sums<T: Num>(x: &Array, mask: &[bool]) -> Result<Array> {
     reduce::<T, T, _, _>(x, mask, By(|x: T| x.mul(x)), Plus)
 }
@@ -31,7 +42,7 @@ impl Var {
     /// Deviations from the mean, in the input's shape.
     fn deviations(&self, x: &Tensor) -> Result<Tensor> {
         let dims: Vec<isize> = (0..x.rank()).filter(|&d| self.over.mask[d]).map(|d| d as isize).collect();
-        Ok(if dims.is_empty() { x.sub(x)? } else { x - x.mean(&dims, true)? })
+        x.sub(&if dims.is_empty() { x.clone() } else { x.mean(&dims, true)? })
     }
 }
 
@@ -54,16 +65,19 @@ impl Op<1> for Var {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         ensure!(
             x.dtype().is_float(),
-            Autograd,
-            "std and var only support floating point and complex dtypes, not {}; convert with .float() first",
+            DType,
+            "{}: std and var only support floating point and complex dtypes, not {}; convert with .float() first",
+            if self.root { "std" } else { Self::NAME },
             x.dtype()
         );
-        let compute = x.to_dtype(compute_dtype(x.dtype()))?;
+        let compute = once(x).to_dtype(compute_dtype(x.dtype()))?;
         let deviations = self.deviations(&Tensor::constant(compute))?;
+        let deviations = deviations.array().broadcast_to(Self::NAME, x.shape())?;
         let squares = dispatch_float!(deviations.dtype(), Self::NAME, T => {
-            square_sums::<T>(deviations.array(), &self.over.mask)
+            square_sums::<T>(&deviations, &self.over.mask)
         })?;
-        let out = Tensor::constant(self.over.finish(squares, x.shape())) / self.divisor(x.shape());
+        let squares = Tensor::constant(self.over.finish(squares, x.shape()));
+        let out = squares.div(&squares.scalar_beside(self.divisor(x.shape()))?)?;
         let out = if self.root { out.sqrt()? } else { out };
         out.array().to_dtype(x.dtype())
     }
@@ -122,7 +136,7 @@ impl Op<1> for Norm {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         ensure!(
             x.dtype().is_float(),
-            Autograd,
+            DType,
             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got {}; convert with \
              .float() first",
             x.dtype().scalar_name()
@@ -131,9 +145,9 @@ impl Op<1> for Norm {
             self.over.count(x.shape()) == 0 && self.over.shape(x.shape()).iter().product::<usize>() > 0;
         if nothing && (self.p < 0.0 || self.p == f64::INFINITY) {
             bail!(
-                Autograd,
-                "linalg.vector_norm cannot compute the {} norm on an empty tensor (shape {:?}) because the \
-                 operation does not have an identity",
+                Value,
+                "linalg.vector_norm: cannot compute the {} norm on an empty tensor (shape {:?}) because the \
+                 operation does not have an identity; use a tensor with elements, or an order of at least 0",
                 self.p,
                 x.shape()
             );
@@ -192,18 +206,18 @@ impl Op<1> for LogSumExp {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let dtype = x.dtype().to_float();
         let shape = x.shape();
-        let x = Tensor::constant(x.to_dtype(compute_dtype(dtype))?);
         if self.0.count(shape) == 0 || x.numel() == 0 {
             return Array::full(&self.0.shape(shape), f64::NEG_INFINITY, dtype);
         }
+        let x = Tensor::constant(once(x).to_dtype(compute_dtype(dtype))?);
         let kept = self.0.kept();
         let dims: Vec<isize> = (0..shape.len()).filter(|&d| kept.mask[d]).map(|d| d as isize).collect();
         let largest = if dims.is_empty() { x.clone() } else { x.amax(&dims, true)? };
         // Rows of -inf, or with an inf, must not become inf - inf.
         let largest = largest.masked_fill(&largest.isinf()?, 0.0)?;
-        let exp = (x - &largest).exp()?;
-        let sum = Tensor::constant(sum_array(exp.array(), &kept)?);
-        let out = sum.log()? + largest;
+        let exp = x.sub(&largest)?.exp()?.array().broadcast_to(Self::NAME, shape)?;
+        let sum = Tensor::constant(sum_array(&exp, &kept)?);
+        let out = sum.log()?.add(&largest)?;
         let out = out.array().contiguous()?;
         self.0.finish(out, shape).to_dtype(dtype)
     }

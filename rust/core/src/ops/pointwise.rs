@@ -8,7 +8,7 @@ use crate::array::Array;
 use crate::autograd::op::check_target;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
 use crate::dtype::Category;
-use crate::kernels::map::{select, zip, Binary, Plain};
+use crate::kernels::map::{lerp, select, zip, Binary, Plain};
 use crate::layout::broadcast_shapes;
 use crate::simd::Isa;
 use crate::tensor::Tensor;
@@ -212,15 +212,14 @@ impl Op<3> for LerpTensor {
         // A 0-d weight is a number: it takes the dtype of the others.
         let weight = if weight.rank() == 0 { weight.to_dtype(a.dtype())? } else { weight.clone() };
         check_lerp(&[a, b, &weight])?;
+        let shape = broadcast_shapes(Self::NAME, a.shape(), b.shape())?;
+        let shape = broadcast_shapes(Self::NAME, &shape, weight.shape())?;
         let compute = compute_dtype(a.dtype());
-        let constant = |x: &Array| Ok::<_, crate::Error>(Tensor::constant(x.to_dtype(compute)?));
-        let (start, end, weight) = (constant(a)?, constant(b)?, constant(&weight)?);
-        let step = end.sub(&start)?;
-        let near = start.add(&weight.mul(&step)?)?;
-        let rest = Tensor::ones(&[], compute)?.sub(&weight)?;
-        let far = end.sub(&step.mul(&rest)?)?;
-        let is_near = weight.abs()?.lt_scalar(0.5)?;
-        Tensor::where_self(&is_near, &near, &far)?.array().to_dtype(a.dtype())
+        let spread = |x: &Array| x.to_dtype(compute)?.broadcast_to(Self::NAME, &shape);
+        let (start, end, weight) = (spread(a)?, spread(b)?, spread(&weight)?);
+        let out = result_like(&start, &end, compute)?;
+        dispatch_float!(compute, Self::NAME, T => lerp::<T>(&start, &end, &weight, &out));
+        out.to_dtype(a.dtype())
     }
 
     fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {

@@ -91,15 +91,13 @@ impl PoolOptions {
             [("kernel size", kernel), ("stride", stride), ("padding", padding), ("dilation", dilation)];
         check_sizes(op, &sizes)?;
         for dim in 0..2 {
-            let reach = self.dilation[dim] * (self.kernel[dim] - 1);
             ensure!(
-                self.padding[dim] <= reach.div_ceil(2),
+                self.padding[dim] <= self.kernel[dim] / 2,
                 Value,
-                "{op}: pad should be at most half of effective kernel size, but got pad={}, kernel_size={} and \
-                 dilation={}; use a smaller padding",
+                "{op}: pad should be at most half of kernel size, but got pad={} and kernel_size={}; use a smaller \
+                 padding",
                 self.padding[dim],
-                self.kernel[dim],
-                self.dilation[dim]
+                self.kernel[dim]
             );
         }
         Ok(())
@@ -147,8 +145,7 @@ impl Op<1> for MaxPool {
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let mut indices = Kept::default();
-        indices.set(self.indices.get()?);
+        let indices = Kept::of(self.indices.get(self.op)?);
         let op = MaxPoolBackward { geometry: self.geometry, shape: saved.shape(0), indices };
         Ok([Some(apply(op, [grad])?)])
     }
@@ -172,7 +169,7 @@ impl Op<1> for MaxPoolBackward {
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(grad.dtype()), grad.dtype());
         let grad = grad.to_dtype(dtype)?.contiguous()?;
-        let indices = self.indices.get()?;
+        let indices = self.indices.get(Self::NAME)?;
         let mut out = Array::empty(&self.shape, dtype)?;
         dispatch_float!(dtype, "max_pool2d", T => {
             pool::max_pool2d_backward(&self.geometry, grad.slice::<T>(), indices.slice(), out.slice_mut());
@@ -183,7 +180,7 @@ impl Op<1> for MaxPoolBackward {
     fn backward(&self, _saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {
         let g = &self.geometry;
         let rows = v.reshape(&[g.planes, g.in_height * g.in_width])?;
-        let indices = Tensor::constant(self.indices.get()?);
+        let indices = Tensor::constant(self.indices.get(Self::NAME)?);
         let nowhere = indices.lt_scalar(0.0)?; // windows without an element of the input
         let places = indices.clamp_min(0i64)?.reshape(&[g.planes, g.out_height * g.out_width])?;
         let picked = rows.gather(1, &places)?.reshape(indices.shape())?;
@@ -261,7 +258,7 @@ impl Tensor {
         );
         let geometry = options.geometry(op, self.shape())?;
         let op = MaxPool { op, geometry, indices: Kept::default() };
-        let (out, indices) = apply_and(op, [self], |op| op.indices.get())?;
+        let (out, indices) = apply_and(op, [self], |op| op.indices.get(op.op))?;
         Ok((out, Tensor::constant(indices)))
     }
 

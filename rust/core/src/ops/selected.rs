@@ -57,7 +57,7 @@ impl<P: Pick> Op<1> for Selected<P> {
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let indices = self.indices.get()?;
+        let indices = self.indices.get(self.pick.node())?;
         let grad = grad.reshape(indices.shape())?;
         let shape = saved.shape(0);
         if shape.is_empty() {
@@ -74,9 +74,10 @@ impl<P: Pick> Op<1> for Selected<P> {
 
 /// Values and indices that `pick` finds along `dim`, as tensors; without `keepdim` an extent of 1 is dropped.
 pub(super) fn selected(x: &Tensor, pick: impl Pick, dim: usize, keepdim: bool) -> Result<(Tensor, Tensor)> {
+    let node = pick.node();
     let op = Selected { pick, dim, keepdim, indices: Kept::default() };
     let indices = |op: &Selected<_>| {
-        let indices = op.indices.get()?;
+        let indices = op.indices.get(node)?;
         Ok(indices.with_layout(Layout::contiguous(&op.shape(indices.shape()))))
     };
     let (values, indices) = apply_and(op, [x], indices)?;

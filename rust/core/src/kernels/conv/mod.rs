@@ -16,6 +16,7 @@ mod weights;
 pub use float::Float;
 pub use geometry::Conv2dGeometry;
 
+use crate::kernels::rows::total;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::Result;
@@ -97,9 +98,9 @@ pub fn conv2d_grad_bias<T: Float>(geometry: &Conv2dGeometry, grad_out: &[T], gra
                 sum_plane(&grad_out[start..start + plane])
             });
             // Doubles between planes: a batch has many.
-            let total: f64 = planes.map(|sum| sum.to_f64()).sum();
+            let sum = total(planes.map(|sum| sum.to_f64()));
             // SAFETY: chunks are disjoint and lie in 0..out_channels.
-            unsafe { out.at(channel).write(T::from_f64(total)) };
+            unsafe { out.at(channel).write(T::from_f64(sum)) };
         }
     });
 }

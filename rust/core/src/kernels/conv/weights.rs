@@ -35,6 +35,9 @@ impl<T: Element> Weights<T> {
         let depth = channels * taps.len();
         let filter = geometry.filter_numel();
         let mut data = Array::empty(&[geometry.groups * rows * depth], T::DTYPE)?;
+        if depth == 0 {
+            return Ok(Self { data, rows, depth, element: PhantomData }); // no input channels: nothing to pack
+        }
         let packed = SharedSlice::new(data.slice_mut::<T>());
         let blocks = block_count(rows);
         let cost = (rows.min(MAX_ROWS) * depth).max(1);

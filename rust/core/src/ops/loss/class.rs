@@ -4,11 +4,12 @@ use super::Reduction;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
 use crate::dtype::Element;
-use crate::kernels::copy;
+use crate::kernels::rows::total;
 use crate::layout::Dims;
+use crate::ops::gather::own_indices;
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
-use crate::{bail, dispatch_float, ensure, DType, Result};
+use crate::{dispatch_float, ensure, DType, Error, Kind, Result};
 
 /// Options of the losses of class indices.
 #[derive(Debug, Clone)]
@@ -61,15 +62,15 @@ pub(super) struct HeldTargets {
 
 impl HeldTargets {
     /// The targets; an error after the graph was freed.
-    pub fn get(&self) -> Result<Targets> {
+    pub fn get(&self, op: &str) -> Result<Targets> {
         Ok(Targets {
             classes: self.classes,
             inner: self.inner,
             shape: self.shape.clone(),
             loss_shape: self.loss_shape.clone(),
-            classes_of: self.classes_of.get()?,
+            classes_of: self.classes_of.get(op)?,
             ignore_index: self.ignore_index,
-            weight: self.weight.as_ref().map(Kept::get).transpose()?,
+            weight: self.weight.as_ref().map(|weight| weight.get(op)).transpose()?,
         })
     }
 
@@ -130,15 +131,16 @@ impl Targets {
         loss_shape.remove(dim);
         check_target_shape(op, x.shape(), target.shape(), &loss_shape)?;
         let weight = class_weight(op, options.weight.as_ref(), classes, x.dtype())?;
-        let classes_of = Array::empty(target.shape(), DType::I64)?;
-        copy::copy(target.array(), &classes_of);
-        let valid = |&class: &i64| class == options.ignore_index || (0..classes as i64).contains(&class);
-        if let Some(class) = classes_of.slice::<i64>().iter().find(|class| !valid(class)) {
-            bail!(
-                Index,
-                "{op}: Target {class} is out of bounds; the input has {classes} classes (or use ignore_index={class})"
-            );
-        }
+        let valid = |class| class == options.ignore_index || (0..classes as i64).contains(&class);
+        let classes_of = own_indices(target.array(), valid, |class| {
+            Error::new(
+                Kind::Index,
+                format!(
+                    "{op}: Target {class} is out of bounds; the input has {classes} classes (or use \
+                     ignore_index={class})"
+                ),
+            )
+        })?;
         Ok(Self {
             classes,
             inner: x.shape()[dim + 1..].iter().product(),
@@ -152,19 +154,14 @@ impl Targets {
 
     /// The same for an operation to hold.
     pub(super) fn held(self) -> HeldTargets {
-        let kept = |array| {
-            let mut kept = Kept::default();
-            kept.set(array);
-            kept
-        };
         HeldTargets {
             classes: self.classes,
             inner: self.inner,
             shape: self.shape,
             loss_shape: self.loss_shape,
             ignore_index: self.ignore_index,
-            classes_of: kept(self.classes_of),
-            weight: self.weight.map(kept),
+            classes_of: Kept::of(self.classes_of),
+            weight: self.weight.map(Kept::of),
         }
     }
 
@@ -208,7 +205,7 @@ fn check_target_shape(op: &str, input: &[usize], target: &[usize], expected: &[u
         target == expected,
         Shape,
         "{op}: Expected target size {expected:?}, got {target:?} (the input has shape {input:?}); \
-             reshape the target"
+         reshape the target"
     );
     Ok(())
 }
@@ -232,7 +229,7 @@ impl Op<1> for NllLoss {
     const NAME: &'static str = "nll_loss";
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let (targets, dtype) = (self.targets.get()?, x.dtype());
+        let (targets, dtype) = (self.targets.get(Self::NAME)?, x.dtype());
         let x = x.to_dtype(compute_dtype(dtype))?.contiguous()?;
         let is_reduced = self.reduction != Reduction::None;
         let shape: &[usize] = if is_reduced { &[] } else { &targets.loss_shape };
@@ -241,7 +238,7 @@ impl Op<1> for NllLoss {
             let (x, out) = (x.slice::<T>(), out.slice_mut::<T>());
             let losses = targets.places::<T>().map(|(i, at, weight)| (i, -(weight * x[at])));
             if is_reduced {
-                let sum: f64 = losses.map(|(_, loss)| loss.to_f64()).sum();
+                let sum = total(losses.map(|(_, loss)| loss.to_f64()));
                 out[0] = T::from_f64(-sum * scale(&targets, self.reduction));
             } else {
                 losses.for_each(|(i, loss)| out[i] = loss);
@@ -251,7 +248,7 @@ impl Op<1> for NllLoss {
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let op = NllLossBackward { targets: self.targets.get()?.held(), reduction: self.reduction };
+        let op = NllLossBackward { targets: self.targets.get(Self::NAME)?.held(), reduction: self.reduction };
         Ok([Some(apply(op, [grad])?)])
     }
 
@@ -271,7 +268,7 @@ impl Op<1> for NllLossBackward {
     const NAME: &'static str = "nll_loss_backward";
 
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
-        let targets = self.targets.get()?;
+        let targets = self.targets.get(Self::NAME)?;
         let dtype = grad.dtype();
         let grad = grad
             .to_dtype(compute_dtype(dtype))?
@@ -289,7 +286,7 @@ impl Op<1> for NllLossBackward {
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let op = NllLoss { targets: self.targets.get()?.held(), reduction: self.reduction };
+        let op = NllLoss { targets: self.targets.get(Self::NAME)?.held(), reduction: self.reduction };
         Ok([Some(apply(op, [grad])?)])
     }
 

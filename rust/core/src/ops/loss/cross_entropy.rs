@@ -6,7 +6,7 @@ use crate::array::Array;
 use crate::autograd::{apply::apply, is_grad_enabled, Grads, Kept, Op, Saved, Saves};
 use crate::dtype::Element;
 use crate::kernels::loss;
-use crate::kernels::rows::Float;
+use crate::kernels::rows::{total, Float};
 use crate::layout::{Dims, Layout};
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
@@ -36,7 +36,7 @@ impl CrossEntropy {
     }
 
     fn run<T: Float>(&mut self, x: &Array) -> Result<Array> {
-        let targets = self.targets.get()?;
+        let targets = self.targets.get(Self::NAME)?;
         let empty = || Array::empty(&[targets.classes_of.numel()], T::DTYPE);
         let (mut losses, mut row_weights, mut maxima, mut log_sums) =
             (empty()?, empty()?, empty()?, empty()?);
@@ -48,7 +48,7 @@ impl CrossEntropy {
         });
         self.maxima.set(maxima);
         self.log_sums.set(log_sums);
-        let sum = |x: &Array| x.slice::<T>().iter().map(|x| x.to_f64()).sum::<f64>();
+        let sum = |x: &Array| total(x.slice::<T>().iter().map(|x| x.to_f64()));
         match self.reduction {
             Reduction::None => Ok(losses.with_layout(Layout::contiguous(&targets.loss_shape))),
             Reduction::Sum => Array::scalar(T::from_f64(sum(&losses))),
@@ -69,14 +69,14 @@ impl CrossEntropy {
     }
 
     fn fused_grad<T: Float>(&self, x: &Array, grad: &Array) -> Result<Array> {
-        let targets = self.targets.get()?;
+        let targets = self.targets.get(Self::NAME)?;
         let scale = self.scale(&targets);
         let grad = grad.to_dtype(T::DTYPE)?.broadcast_to(Self::NAME, &targets.loss_shape)?.contiguous()?;
         let mut grads = Array::empty(grad.shape(), T::DTYPE)?;
         for (out, grad) in grads.slice_mut::<T>().iter_mut().zip(grad.slice::<T>()) {
             *out = T::from_f64(grad.to_f64() * scale);
         }
-        let (maxima, log_sums) = (self.maxima.get()?, self.log_sums.get()?);
+        let (maxima, log_sums) = (self.maxima.get(Self::NAME)?, self.log_sums.get(Self::NAME)?);
         let mut out = Array::empty(x.shape(), T::DTYPE)?;
         let kernel = self.kernel::<T>(&targets, x);
         kernel.backward(maxima.slice(), log_sums.slice(), grads.slice(), out.slice_mut());
@@ -96,7 +96,7 @@ impl CrossEntropy {
 
     /// What each log-probability counts for: smoothed one-hot targets times weights, over the divisor.
     fn shares(&self, x: &Tensor) -> Result<Tensor> {
-        let targets = self.targets.get()?;
+        let targets = self.targets.get(Self::NAME)?;
         let classes = targets.classes;
         let weight = match &targets.weight {
             Some(weight) => weight.to_dtype(DType::F64)?,
@@ -205,18 +205,22 @@ impl Tensor {
         let classes = self.shape()[dim];
         let mut target = target.clone();
         if options.label_smoothing > 0.0 {
-            target = target * (1.0 - options.label_smoothing) + options.label_smoothing / classes as f64;
+            let given = target.mul(&target.scalar_beside(1.0 - options.label_smoothing)?)?;
+            target = given.add(&target.scalar_beside(options.label_smoothing / classes as f64)?)?;
         }
-        let mut terms = self.log_softmax(dim as isize)? * target;
+        let mut terms = self.log_softmax(dim as isize)?.mul(&target)?;
         if let Some(weight) = class_weight("cross_entropy", options.weight.as_ref(), classes, self.dtype())? {
             let mut shape = Dims::from_elem(1, self.rank());
             shape[dim] = classes;
-            terms = terms * Tensor::constant(weight.to_dtype(self.dtype())?).reshape(&shape)?;
+            terms = terms.mul(&Tensor::constant(weight.to_dtype(self.dtype())?).reshape(&shape)?)?;
         }
-        Ok(match options.reduction {
-            Reduction::None => -terms.sum(&[dim as isize], false)?,
-            Reduction::Sum => -terms.sum(&[], false)?,
-            Reduction::Mean => -terms.sum(&[], false)? / (self.numel() as f64 / classes as f64),
-        })
+        match options.reduction {
+            Reduction::None => terms.sum(&[dim as isize], false)?.neg(),
+            Reduction::Sum => terms.sum(&[], false)?.neg(),
+            Reduction::Mean => {
+                let sum = terms.sum(&[], false)?.neg()?;
+                sum.div(&sum.scalar_beside(self.numel() as f64 / classes as f64)?)
+            }
+        }
     }
 }

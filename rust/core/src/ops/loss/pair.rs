@@ -8,7 +8,7 @@ use crate::kernels::pair::{Absolute, CrossEntropy, LogitsCrossEntropy, PairFloat
 use crate::layout::broadcast_shapes;
 use crate::ops::promote::{compute_dtype, result_type};
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{dispatch_float, ensure, DType, Result};
 
 /// A formula of prediction and target.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +48,13 @@ impl Formula {
         Ok(match self {
             Self::Squared(_) => (a - b) * 2.0,
             Self::Absolute(_) => (a - b).sign()?,
-            Self::Rounded(Rounded { factor, reach }, _) => {
+            Self::Rounded(Rounded { factor, reach, limit }, _) => {
                 let d = a - b;
-                let inside = d.detach().abs()?.lt_scalar(reach)?;
-                let outside = d.detach().sign()? * (factor * reach);
+                // Not "inside": nan is neither, and must stay.
+                let outside = d.detach().abs()?.ge_scalar(reach)?;
+                let ends = d.detach().sign()? * limit;
                 // Chosen, not multiplied by 0 and 1: `reach` or the error may be infinite.
-                Tensor::where_self(&inside, &(d * factor), &outside)?
+                Tensor::where_self(&outside, &ends, &(d * factor))?
             }
             Self::CrossEntropy(_) => {
                 let floor = a.scalar_beside(1e-12)?;
@@ -173,12 +174,7 @@ fn loss(
 ) -> Result<Tensor> {
     let name = formula.name();
     let dtype = result_type(a.array(), b.array());
-    ensure!(
-        dtype.is_float(),
-        DType,
-        "{name}: \"{name}_cpu\" not implemented for '{}'; convert with .float()",
-        dtype.scalar_name()
-    );
+    check_float(name, dtype)?;
     let (mut a, mut b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
     if a.shape() != b.shape() {
         let shape = broadcast_shapes(name, a.shape(), b.shape())?;
@@ -191,6 +187,16 @@ fn loss(
             reduction.of(&losses.mul(weight)?)
         }
     }
+}
+
+fn check_float(name: &str, dtype: DType) -> Result<()> {
+    ensure!(
+        dtype.is_float(),
+        DType,
+        "{name}: \"{name}_cpu\" not implemented for '{}'; convert with .float()",
+        dtype.scalar_name()
+    );
+    Ok(())
 }
 
 impl Tensor {
@@ -217,7 +223,7 @@ impl Tensor {
         if beta == 0.0 {
             return self.l1_loss(target, reduction);
         }
-        let rounded = Rounded { factor: 1.0 / beta, reach: beta };
+        let rounded = Rounded { factor: 1.0 / beta, reach: beta, limit: 1.0 };
         loss(Formula::Rounded(rounded, "smooth_l1_loss"), self, target, None, reduction)
     }
 
@@ -228,7 +234,7 @@ impl Tensor {
             Value,
             "huber_loss: does not support non-positive values for delta, got {delta}; use more than 0"
         );
-        let rounded = Rounded { factor: 1.0, reach: delta };
+        let rounded = Rounded { factor: 1.0, reach: delta, limit: delta };
         loss(Formula::Rounded(rounded, "huber_loss"), self, target, None, reduction)
     }
 
@@ -288,12 +294,11 @@ impl Tensor {
         check_factor(op, "pos_weight", pos_weight, self.shape())?;
         let formula = Formula::LogitsCrossEntropy(LogitsCrossEntropy);
         let Some(pos_weight) = pos_weight else { return loss(formula, self, target, weight, reduction) };
-        // The loss of target 1 is softplus(-x): what the positive part is weighted by.
-        let ones = Tensor::ones(self.shape(), self.dtype())?;
-        let positive = loss(formula, self, &ones, None, Reduction::None)?;
+        check_float(op, self.dtype())?;
+        // What the positive part is weighted by is -log(sigmoid(x)), the loss of target 1: 0 at infinity.
         let one = target.scalar_beside(1.0)?;
         let factor = pos_weight.sub(&one)?.mul(target)?.add(&one)?;
-        let mut losses = one.sub(target)?.mul(self)?.add(&factor.mul(&positive)?)?;
+        let mut losses = one.sub(target)?.mul(self)?.sub(&factor.mul(&self.log_sigmoid()?)?)?;
         if let Some(weight) = weight {
             losses = losses.mul(weight)?;
         }

@@ -42,7 +42,7 @@ fn planes(shape: &[usize]) -> Planes {
 
 impl BatchNorm {
     fn run<T: Float>(&self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
-        let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
+        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
         let mut out = Array::empty(x.shape(), T::DTYPE)?;
         let (weight, bias) = (weight.map(|w| w.slice()), bias.map(|b| b.slice()));
         let planes = planes(x.shape());
@@ -67,7 +67,7 @@ impl BatchNorm {
         weight: Option<&Array>,
         grad: &Array,
     ) -> Result<Grads<3>> {
-        let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
+        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
         let planes = planes(x.shape());
         let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
         let mut by_weight = Array::full(&[planes.channels], 0.0, T::DTYPE)?;
@@ -105,7 +105,9 @@ impl BatchNorm {
             let rstd = (mean(&(&centred * &centred))? + self.eps).rsqrt()?;
             (centred, rstd)
         } else {
-            let kept = |kept: &Kept| Tensor::constant(kept.get()?.to_dtype(x.dtype())?).reshape(&per_channel);
+            let kept = |kept: &Kept| {
+                Tensor::constant(kept.get(Self::NAME)?.to_dtype(x.dtype())?).reshape(&per_channel)
+            };
             (x - kept(&self.mean)?, kept(&self.rstd)?)
         };
         let normal = centred * &rstd;
@@ -171,7 +173,7 @@ fn check(x: &Tensor, per_channel: [(&str, Option<&Tensor>); 4], training: bool) 
         x.rank() >= 2,
         Shape,
         "batch_norm: expected input of at least 2 dimensions (N, C, ...), got shape {:?}; \
-             unsqueeze it first",
+         unsqueeze it first",
         x.shape()
     );
     ensure!(
@@ -243,7 +245,9 @@ fn follow(running: [Option<&Tensor>; 2], batch: [&Array; 2], count: f64, momentu
         let Some(running) = running else { continue };
         let value = Tensor::constant(value.to_dtype(DType::F64)?);
         let old = running.detach().to_dtype(DType::F64)?;
-        running.copy_(&(old * (1.0 - momentum) + value * (momentum * factor)))?;
+        let stays = old.mul(&old.scalar_beside(1.0 - momentum)?)?;
+        let comes = value.mul(&value.scalar_beside(momentum * factor)?)?;
+        running.copy_(&stays.add(&comes)?)?;
     }
     Ok(())
 }
@@ -280,20 +284,17 @@ impl Tensor {
             _ => crate::bail!(
                 Value,
                 "batch_norm: Expected running_mean and running_var to be defined when training=False; \
-             give both, or use training=True"
+                 give both, or use training=True"
             ),
         };
         let rstd = dispatch_float!(x.dtype(), "batch_norm", T => rstd::<T>(&variance, eps)?);
-        let (mut kept_mean, mut kept_rstd) = (Kept::default(), Kept::default());
-        kept_mean.set(mean.clone());
-        kept_rstd.set(rstd);
         let op = BatchNorm {
             training,
             eps,
             has_weight: weight.is_some(),
             has_bias: bias.is_some(),
-            mean: kept_mean,
-            rstd: kept_rstd,
+            mean: Kept::of(mean.clone()),
+            rstd: Kept::of(rstd),
         };
         let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
         let out = apply(op, [self, &weight, &bias])?;

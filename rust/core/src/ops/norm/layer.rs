@@ -52,7 +52,7 @@ impl LayerNorm {
         weight: Option<&Array>,
         grad: &Array,
     ) -> Result<Grads<3>> {
-        let (mean, rstd) = (self.mean.get()?, self.rstd.get()?);
+        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
         let row_shape = &x.shape()[x.rank() - self.row_rank..];
         let parameter = |needed: bool| needed.then(|| Array::empty(row_shape, T::DTYPE)).transpose();
         let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
@@ -138,13 +138,13 @@ fn check_rows(op: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
         !shape.is_empty(),
         Shape,
         "{op}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got []; \
-             name the last dims of the input"
+         name the last dims of the input"
     );
     ensure!(
         x.shape().ends_with(shape),
         Shape,
         "{op}: Given normalized_shape={shape:?}, expected input with shape [*, {}], but got input of size{:?}; \
-             name the last dims of the input",
+         name the last dims of the input",
         shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
         x.shape()
     );
@@ -274,9 +274,10 @@ impl Tensor {
         let eps = eps.unwrap_or(if compute == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) });
         let dims: SmallVec<[isize; 4]> = (1..=shape.len() as isize).map(|dim| -dim).collect();
         let x = self.to_dtype(compute)?;
-        let mut out = &x * (x.square()?.mean(&dims, true)? + eps).rsqrt()?;
+        let mean = x.square()?.mean(&dims, true)?;
+        let mut out = x.mul(&mean.add(&mean.scalar_beside(eps)?)?.rsqrt()?)?;
         if let Some(weight) = weight {
-            out = out * weight;
+            out = out.mul(weight)?;
         }
         out.to_dtype(self.dtype())
     }

@@ -1,0 +1,39 @@
+//! Views of a storage: what lies outside of it is refused.
+
+use firesteel::array::Array;
+use firesteel::layout::{Dims, Layout, Strides};
+use firesteel::storage::Storage;
+use firesteel::{DType, Kind};
+use std::sync::Arc;
+
+/// A float32 view of 12 elements of memory.
+fn view(shape: &[usize], strides: &[isize], offset: usize) -> Result<Array, Kind> {
+    let storage = Arc::new(Storage::uninit(48).unwrap());
+    let layout = Layout::new(Dims::from_slice(shape), Strides::from_slice(strides), offset);
+    Array::from_storage(storage, layout, DType::F32).map_err(|error| {
+        assert!(error.message().contains("has 48 bytes"), "{error}");
+        error.kind()
+    })
+}
+
+#[test]
+fn views_inside_the_storage_are_made() {
+    assert!(view(&[3, 4], &[4, 1], 0).is_ok());
+    assert!(view(&[2, 4], &[4, 1], 4).is_ok());
+    assert!(view(&[12], &[-1], 11).is_ok());
+    assert!(view(&[1 << 40], &[0], 11).is_ok());
+    assert!(view(&[0, 1 << 40], &[1 << 40, 1], 1 << 50).is_ok()); // of nothing
+}
+
+#[test]
+fn views_that_leave_the_storage_are_refused() {
+    assert!(view(&[13], &[1], 0).is_err());
+    assert!(view(&[2, 4], &[4, 1], 5).is_err());
+    assert!(view(&[2], &[-1], 0).is_err()); // before its start
+    assert!(view(&[3, 2], &[4, -1], 0).is_err());
+    assert!(view(&[2], &[1], usize::MAX).is_err());
+    assert!(view(&[3], &[isize::MAX], 0).is_err());
+    assert!(view(&[2], &[isize::MIN], 4).is_err());
+    assert!(view(&[2], &[1 << 62], 0).is_err()); // whose bytes 64 bits do not count
+    assert!(view(&[1 << 40, 1 << 40], &[0, 0], 0).is_err());
+}
