@@ -33,8 +33,35 @@ def twisted(lib, seed):
 def test_the_order_of_dims_is_kept(seed):
     ours, theirs = twisted(firesteel, seed), twisted(torch, seed)
     assert ours.stride() == theirs.stride()
-    for call in (lambda x: x * 2, lambda x: x.exp(), lambda x: x.clone()):
+    for call in (
+        lambda x: x * 2,
+        lambda x: x.exp(),
+        lambda x: x.clone(),
+        lambda x: x > 3,
+        lambda x: x == x,
+        lambda x: x.logical_and(x),
+        lambda x: (x > 3) & (x < 9),
+        lambda x: x.long() | x.long(),
+        lambda x: x.flip(0),
+    ):
         a, b = call(ours), call(theirs)
         assert a.tolist() == pytest.approx(b.tolist()) if a.dim() == 1 else a.shape == b.shape
+        significant = [d for d, n in enumerate(b.shape) if n > 1]
+        assert [a.stride(d) for d in significant] == [b.stride(d) for d in significant]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_functions_like_another_keep_its_order(seed):
+    ours, theirs = twisted(firesteel, seed), twisted(torch, seed)
+    for call in (
+        lambda lib, x: lib.empty_like(x),
+        lambda lib, x: lib.zeros_like(x, dtype=lib.int64),
+        lambda lib, x: lib.ones_like(x),
+        lambda lib, x: lib.full_like(x, 2),
+        lambda lib, x: lib.rand_like(x),
+        lambda lib, x: lib.zeros_like(x, memory_format=lib.contiguous_format),
+    ):
+        a, b = call(firesteel, ours), call(torch, theirs)
+        assert tuple(a.shape) == tuple(b.shape)
         significant = [d for d, n in enumerate(b.shape) if n > 1]
         assert [a.stride(d) for d in significant] == [b.stride(d) for d in significant]

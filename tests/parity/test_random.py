@@ -35,6 +35,11 @@ DRAWS = {
     "uniform_-float64": lambda lib, n: lib.empty(n, dtype=lib.float64).uniform_(-3.0, 5.0),
     "bernoulli_": lambda lib, n: lib.empty(n).bernoulli_(0.3),
     "bernoulli": lambda lib, n: lib.bernoulli(lib.full((n,), 0.6)),
+    "bernoulli-bfloat16": lambda lib, n: lib.bernoulli(lib.full((n,), 0.6, dtype=lib.bfloat16)),
+    "bernoulli-float16": lambda lib, n: lib.bernoulli(lib.full((n,), 0.3, dtype=lib.float16)),
+    "bernoulli_-tensor": lambda lib, n: lib.zeros(n, dtype=lib.int64).bernoulli_(lib.full((n,), 0.5).half()),
+    "random_-open": lambda lib, n: lib.zeros(n, dtype=lib.uint8).random_(2, None),
+    "random_-open-float": lambda lib, n: lib.zeros(n).random_(-7, None),
     "dropout": lambda lib, n: lib.nn.functional.dropout(lib.ones(n), 0.4),
 }
 
@@ -73,6 +78,165 @@ def test_shapes_and_layout():
     check(lambda lib: lib.randn(3, 5, 7))
     check(lambda lib: lib.zeros(6, 8).t().normal_())
     check(lambda lib: lib.zeros(6, 8)[:, ::2].uniform_())
+
+
+# Ranges whose ends not every float dtype has: there the range ends at a neighbour.
+RANGES = [(0, 2), (-5, 5), (0, 1000), (0, 2049), (-3, 65504), (0, 2**31), (5, 2**40), (-(2**31), 2**31 - 1)]
+
+
+@pytest.mark.filterwarnings("ignore:.*Due to precision limitations")
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "int64", "int32", "uint8", "bool"]
+)
+@pytest.mark.parametrize(
+    "low, high", [*RANGES, (0, 256), (0, 257), (-300, -299), (0, 65505), (2**62, 2**63 - 1)]
+)
+def test_integers_of_a_range(low, high, dtype):
+    """The same numbers, or in both an error: no wrapped and no infinite values."""
+
+    def draw(lib, function):
+        lib.manual_seed(4)
+        try:
+            return function(lib, getattr(lib, dtype)).tolist()
+        except RuntimeError as error:
+            assert "is out of bounds for" in str(error)
+            return "error"
+
+    for function in (
+        lambda lib, dtype: lib.randint(low, high, (9,), dtype=dtype),
+        lambda lib, dtype: lib.zeros(9, dtype=dtype).random_(low, high),
+        lambda lib, dtype: lib.randint_like(lib.zeros(9, dtype=dtype), low, high),
+    ):
+        assert draw(firesteel, function) == draw(torch, function)
+
+
+LIMITS = [
+    "-inf",
+    "-1e308",
+    "-3.39e38",
+    "-3e38",
+    "-60000",
+    "-1",
+    "0",
+    "32752",
+    "65504",
+    "65505",
+    "3e38",
+    "1e39",
+    "nan",
+]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_uniform_ranges_that_fit(dtype):
+    for low in map(float, LIMITS):
+        for high in map(float, LIMITS):
+            outcome = []
+            for lib in (firesteel, torch):
+                lib.manual_seed(1)
+                try:
+                    outcome.append(lib.zeros(5, dtype=getattr(lib, dtype)).uniform_(low, high).tolist())
+                except RuntimeError:
+                    outcome.append("error")
+            assert outcome[0] == outcome[1], (low, high)
+
+
+@pytest.mark.parametrize(
+    "dtype, most", [("uint8", 256), ("float16", 2049), ("bfloat16", 300), ("int32", 3000), ("float32", 3000)]
+)
+def test_permutations_that_fit(dtype, most):
+    check(lambda lib: lib.randperm(most, dtype=getattr(lib, dtype)))
+    if most in (256, 2049):
+        for lib in (firesteel, torch):
+            with pytest.raises(RuntimeError):
+                lib.randperm(most + 1, dtype=getattr(lib, dtype))
+    with pytest.raises(firesteel.DTypeError, match='randperm: "randperm" not implemented for'):
+        firesteel.randperm(3, dtype=firesteel.bool)
+
+
+VIEWS = {
+    "transposed": lambda x: x.view(6, 20).t(),
+    "permuted": lambda x: x.view(4, 5, 6).permute(2, 0, 1),
+    "with gaps": lambda x: x.view(6, 20)[::2, ::3].t(),
+    "a dim of one": lambda x: x.view(20, 1, 6).transpose(0, 2),
+    "short": lambda x: x[:12].view(3, 4).t(),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_order_of_memory(view):
+    """Tensors are filled in the order of memory, and `*_like` keeps the order of dims."""
+    make = VIEWS[view]
+    for like in (
+        lambda lib, x: lib.rand_like(x),
+        lambda lib, x: lib.randn_like(x),
+        lambda lib, x: lib.randn_like(x, dtype=lib.float64),
+        lambda lib, x: lib.randint_like(x, 100),
+        lambda lib, x: lib.randn_like(x, memory_format=lib.contiguous_format),
+        lambda lib, x: lib.bernoulli(x),
+        lambda lib, x: x.bernoulli_(x * 0.5),
+        lambda lib, x: lib.zeros(x.shape).bernoulli_(x),
+        lambda lib, x: x.uniform_(),
+        lambda lib, x: x.normal_(),
+        lambda lib, x: x.random_(0, 50),
+        lambda lib, x: x.exponential_(),
+        lambda lib, x: x.bernoulli_(0.5),
+    ):
+        results = []
+        for lib in (firesteel, torch):
+            lib.manual_seed(2)
+            result = like(lib, make(lib.rand(120)))
+            results.append((result, [result.stride(d) for d, n in enumerate(result.shape) if n > 1]))
+        (ours, strides), (theirs, expected) = results
+        assert strides == expected
+        assert_same(ours, theirs, compare="exact")
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: firesteel.randint(0, 300, (2,), dtype=firesteel.uint8),
+            r"randint: to - 1 is out of bounds for uint8",
+        ),
+        (
+            lambda: firesteel.randint(5, 5, (2,)),
+            r"randint: expects 'from' to be less than 'to', but got from=5 >= to=5",
+        ),
+        (
+            lambda: firesteel.zeros(2).uniform_(0.0, 1e39),
+            r"uniform_: to is out of bounds for float32: to = 1e39; use",
+        ),
+        (lambda: firesteel.zeros(2).uniform_(2.0, 1.0), r"uniform_: expects .* from=2 > to=1; exchange them"),
+        (
+            lambda: firesteel.zeros(2).uniform_(-3e38, 3e38),
+            r"uniform_: expects to-from <= .* use a smaller range",
+        ),
+        (
+            lambda: firesteel.zeros(2).normal_(0.0, -1.0),
+            r"normal_: expects std >= 0.0, but found std -1; use",
+        ),
+        (
+            lambda: firesteel.zeros(2).exponential_(0.0),
+            r"exponential_: expects lambda > 0.0, but found lambda=0; use",
+        ),
+        (
+            lambda: firesteel.zeros(2).bernoulli_(1.5),
+            r"bernoulli_: expects p to be in \[0, 1\], but got p=1.5; use",
+        ),
+        (
+            lambda: firesteel.bernoulli(firesteel.full((2,), 1.5)),
+            r"bernoulli: Expected .* but found 1.5; clamp them",
+        ),
+        (
+            lambda: firesteel.randperm(300, dtype=firesteel.uint8),
+            r"randperm: n - 1 is out of bounds for uint8: .* 299",
+        ),
+    ],
+)
+def test_what_errors_say(call, message):
+    with pytest.raises(firesteel.ArgumentError, match=message):
+        call()
 
 
 def test_generator():

@@ -98,6 +98,33 @@ impl DType {
         matches!(self, DType::F16 | DType::BF16)
     }
 
+    /// The largest finite value; that of int64 is rounded up to 2^63.
+    pub const fn largest(self) -> f64 {
+        match self {
+            DType::Bool => 1.0,
+            DType::U8 => u8::MAX as f64,
+            DType::I32 => i32::MAX as f64,
+            DType::I64 => i64::MAX as f64,
+            DType::F16 => 65_504.0,
+            DType::BF16 => 3.389_531_389_251_535_5e38,
+            DType::F32 => f32::MAX as f64,
+            DType::F64 => f64::MAX,
+        }
+    }
+
+    /// Binary digits of a value without its sign: a float dtype holds every integer up to 2 to this power.
+    pub const fn digits(self) -> u32 {
+        match self {
+            DType::Bool => 1,
+            DType::U8 | DType::BF16 => 8,
+            DType::F16 => 11,
+            DType::F32 => f32::MANTISSA_DIGITS,
+            DType::I32 => 31,
+            DType::F64 => f64::MANTISSA_DIGITS,
+            DType::I64 => 63,
+        }
+    }
+
     /// The smallest type that both convert to, as PyTorch's `promote_types`.
     pub fn promote(self, other: DType) -> DType {
         if self == other {

@@ -25,6 +25,9 @@ const CHUNKS_PER_THREAD: usize = 4;
 /// cut in two and rounding does not depend on the number of threads.
 const ALIGN: usize = 64;
 
+/// Workers that a pool may start with though nobody has asked for so many threads.
+const SPARE_WORKERS: usize = 8;
+
 /// Splits `0..len` into chunks of about `grain` or more and runs `body` on each, on all threads.
 ///
 /// `grain` is the length that is worth a thread; a loop of at most that runs on the caller, and so
@@ -162,8 +165,10 @@ impl Pool {
             // A pool that is too small, or a parent's, is forgotten and not dropped: dropping would
             // wait for threads that may not exist here. No lock is held, so a fork at any moment
             // leaves the child able to come through here too.
-            // It starts with a worker for every core, so that few programs ever need a larger one.
-            let fresh = Box::into_raw(Box::new(Pool::new(pid, workers.max(cores() - 1))));
+            // It starts with a worker for every core, up to a few, so that few programs ever need a larger one;
+            // on a large machine a program that asks for two threads does not get a hundred.
+            let fresh =
+                Box::into_raw(Box::new(Pool::new(pid, workers.max((cores() - 1).min(SPARE_WORKERS)))));
             if POOL.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 // SAFETY: `fresh` comes from Box::into_raw and was shown to nobody.
                 drop(unsafe { Box::from_raw(fresh) });

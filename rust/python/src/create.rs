@@ -152,9 +152,21 @@ of_shape! {
     empty |shape, dtype| Tensor::empty(&shape, dtype);
 }
 
-/// Functions of another tensor's shape and dtype.
+/// The tensor whose shape and order of dims a `*_like` function takes: `input`, or one with the dims in their
+/// usual order if the format asks for that.
+pub fn model_of(py: Python<'_>, input: &Tensor, format: Option<&Bound<'_, PyAny>>) -> PyResult<Tensor> {
+    let is_contiguous = input.array().is_contiguous()
+        || !format.is_some_and(|format| format.eq("contiguous_format").unwrap_or(false));
+    if is_contiguous {
+        return Ok(input.clone());
+    }
+    // No memory: one element, repeated in contiguous order, has no order of its own.
+    Tensor::empty(&[1], input.dtype()).and_then(|one| one.expand(input.shape())).py(py)
+}
+
+/// Functions of another tensor's shape, order of dims and dtype.
 macro_rules! like {
-    ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident |$x:ident, $dtype:ident| $make:expr;)*) => {
         $(
             $(#[doc = $doc])+
             #[pyfunction]
@@ -168,12 +180,11 @@ macro_rules! like {
                 layout: Option<&Bound<'_, PyAny>>,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
-                let _ = (layout, memory_format);
+                let _ = layout;
                 check_device(py, device)?;
-                let x = &input.get().tensor();
-                let $shape = x.shape();
-                let $dtype = dtype.map_or(x.dtype(), |d| d.0);
-                finish(py, enter(py, x.numel(), || $make)?, requires_grad)
+                let $x = &model_of(py, &input.get().tensor(), memory_format)?;
+                let $dtype = dtype.map_or($x.dtype(), |d| d.0);
+                finish(py, enter(py, $x.numel(), || $make)?, requires_grad)
             }
         )*
         fn register_like(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -185,11 +196,11 @@ macro_rules! like {
 
 like! {
     /// zeros_like(input, *, dtype=None, requires_grad=False) -> Tensor: zeros in the input's shape.
-    zeros_like |shape, dtype| Tensor::zeros(shape, dtype);
+    zeros_like |x, dtype| x.full_like(0i64, dtype);
     /// ones_like(input, *, dtype=None, requires_grad=False) -> Tensor: ones in the input's shape.
-    ones_like |shape, dtype| Tensor::ones(shape, dtype);
+    ones_like |x, dtype| x.full_like(1i64, dtype);
     /// empty_like(input, *, dtype=None, requires_grad=False) -> Tensor: elements without a value yet, in the input's shape.
-    empty_like |shape, dtype| Tensor::empty(shape, dtype);
+    empty_like |x, dtype| x.empty_like(dtype);
 }
 
 /// full_like(input, fill_value, *, dtype=None, requires_grad=False) -> Tensor: every element `fill_value`.
@@ -204,11 +215,10 @@ fn full_like(
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
     memory_format: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Out> {
-    let _ = memory_format;
     check_device(py, device)?;
-    let x = &input.get().tensor();
+    let x = &model_of(py, &input.get().tensor(), memory_format)?;
     let dtype = dtype.map_or(x.dtype(), |d| d.0);
-    finish(py, enter(py, x.numel(), || Tensor::full(x.shape(), fill_value.0, dtype))?, requires_grad)
+    finish(py, enter(py, x.numel(), || x.full_like(fill_value.0, dtype))?, requires_grad)
 }
 
 /// arange(start=0, end, step=1, *, dtype=None, requires_grad=False) -> Tensor: `start, start + step, ...` up to, not including, `end`.
@@ -263,7 +273,7 @@ fn linspace(
         ))
     })?;
     let dtype = dtype.map_or(DType::F32, |d| d.0);
-    finish(py, Tensor::linspace(start.0.to_f64(), end.0.to_f64(), steps, dtype).py(py)?, requires_grad)
+    finish(py, enter(py, steps, || Tensor::linspace(start.0, end.0, steps, dtype))?, requires_grad)
 }
 
 /// eye(n, m=None, *, dtype=None, requires_grad=False) -> Tensor: ones on the diagonal of a matrix of zeros.

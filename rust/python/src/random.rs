@@ -3,6 +3,7 @@
 use crate::convert::{
     check_device, dim_of, flag_of, float_of, ints_of, shape_of, size_of, DTypeArg, Operand,
 };
+use crate::create::model_of;
 use crate::enter::enter;
 use crate::error::{integer_range, IntoPy};
 use crate::tensor::Out;
@@ -46,6 +47,20 @@ type GeneratorArg<'a, 'py> = Option<&'a Bound<'py, PyGenerator>>;
 
 fn source(generator: GeneratorArg<'_, '_>) -> Source {
     generator.map_or_else(Source::default, |generator| generator.get().source())
+}
+
+/// `to` of `random_`: without it the first number is the end; `None` stands for the largest number.
+enum End {
+    Missing,
+    Open,
+    At(i64),
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for End {
+    type Error = PyErr;
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(value.extract::<Option<i64>>()?.map_or(End::Open, End::At))
+    }
 }
 
 /// A seed as PyTorch takes it: 64 bits, negative ones counted from the end.
@@ -269,8 +284,9 @@ fn randperm(
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
 ) -> PyResult<Out> {
     check_device(py, device)?;
-    let n = usize::try_from(n)
-        .map_err(|_| PyRuntimeError::new_err(format!("randperm: n must be non-negative, got {n}")))?;
+    let n = usize::try_from(n).map_err(|_| {
+        PyRuntimeError::new_err(format!("randperm: n must be non-negative, got {n}; use 0 or more"))
+    })?;
     let source = source(generator);
     let dtype = dtype.map_or(DType::I64, |d| d.0);
     let tensor = enter(py, n, || Tensor::randperm(n, dtype, &mut source.lock()))?;
@@ -292,12 +308,11 @@ macro_rules! random_like {
                 #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
-                let _ = memory_format;
                 check_device(py, device)?;
-                let x = &input.get().tensor();
+                let x = &model_of(py, &input.get().tensor(), memory_format)?;
                 let dtype = dtype.map_or(x.dtype(), |d| d.0);
                 let source = source(generator);
-                finish(py, enter(py, x.numel(), || $make(x.shape(), dtype, &mut source.lock()))?, requires_grad)
+                finish(py, enter(py, x.numel(), || $make(x, dtype, &mut source.lock()))?, requires_grad)
             }
         )*
     };
@@ -305,9 +320,9 @@ macro_rules! random_like {
 
 random_like! {
     /// rand_like(input, *, dtype=None) -> Tensor: uniform in [0, 1), in the input's shape.
-    rand_like = Tensor::rand;
+    rand_like = Tensor::rand_like;
     /// randn_like(input, *, dtype=None) -> Tensor: normal with mean 0 and standard deviation 1, in the input's shape.
-    randn_like = Tensor::randn;
+    randn_like = Tensor::randn_like;
 }
 
 /// randint_like(input, low=0, high, *, dtype=None) -> Tensor: integers in [low, high), in the input's shape.
@@ -327,7 +342,7 @@ fn randint_like(
     let (low, high) = high.map_or((0, low), |high| (low, high));
     let dtype = dtype.map_or(x.dtype(), |d| d.0);
     let source = source(generator);
-    enter(py, x.numel(), || Tensor::randint(low, high, x.shape(), dtype, &mut source.lock())).map(Out)
+    enter(py, x.numel(), || x.randint_like(low, high, dtype, &mut source.lock())).map(Out)
 }
 
 /// bernoulli(input, *, generator=None) -> Tensor: 1 with the probability that each element names, else 0.
@@ -430,24 +445,25 @@ impl PyTensor {
         let (x, source) = (&slf.get().tensor(), source(generator));
         enter(slf.py(), x.numel(), || match p {
             Operand::Scalar(p) => x.bernoulli_(p.to_f64(), &mut source.lock()),
-            Operand::Tensor(p) => x.copy_(&p.expand(x.shape())?.bernoulli(&mut source.lock())?),
+            Operand::Tensor(p) => x.bernoulli_each_(&p, &mut source.lock()),
         })?;
         Ok(slf)
     }
 
     /// random_(from=0, to=None) -> Tensor: overwrites with integers in [from, to), or any that the dtype can hold.
-    #[pyo3(signature = (r#from=None, to=None, *, generator=None))]
+    #[pyo3(signature = (r#from=None, to=End::Missing, *, generator=None), text_signature = "($self, from=None, to=None, *, generator=None)")]
     fn random_<'py>(
         slf: Bound<'py, Self>,
         r#from: Option<i64>,
-        to: Option<i64>,
+        to: End,
         generator: GeneratorArg<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
         let (x, source) = (&slf.get().tensor(), source(generator));
         let range = match (r#from, to) {
-            (None, None) => None,
-            (Some(to), None) => Some((0, to)),
-            (from, Some(to)) => Some((from.unwrap_or(0), to)),
+            (None, End::Missing | End::Open) => None,
+            (Some(to), End::Missing) => Some((0, Some(to))),
+            (Some(from), End::Open) => Some((from, None)),
+            (from, End::At(to)) => Some((from.unwrap_or(0), Some(to))),
         };
         enter(slf.py(), x.numel(), || x.random_(range, &mut source.lock()))?;
         Ok(slf)

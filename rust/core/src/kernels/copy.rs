@@ -55,6 +55,9 @@ pub fn copy(x: &Array, out: &Array) {
         (dtype, F32) => dispatch_all!(dtype, T => map::<T, f32, _>(x, out, Cast)),
         (I64, F64) => map::<i64, f64, _>(x, out, Cast),
         (B, U8) => map::<Bool, u8, _>(x, out, Cast),
+        (U8, B) => map::<u8, Bool, _>(x, out, Cast),
+        (I64, B) => map::<i64, Bool, _>(x, out, Cast),
+        (B, I64) => map::<Bool, i64, _>(x, out, Cast),
         (from, to) => {
             dispatch_all!(from, T => dispatch_all!(to, U => convert(x, out, cast::<T, U>)));
         }

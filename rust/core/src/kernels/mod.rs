@@ -17,6 +17,7 @@ pub mod optim;
 pub mod pair;
 pub mod pool;
 pub mod power;
+pub mod ramp;
 pub mod random;
 pub mod reduce;
 pub mod region;

@@ -1,8 +1,7 @@
 //! Comparisons: bool results, no gradient. A row is an op.
 
-use super::binary::operands;
+use super::binary::{operands, result_like};
 use super::promote::result_type;
-use crate::array::Array;
 use crate::dtype::Bool;
 use crate::kernels::map::{zip, Plain};
 use crate::tensor::Tensor;
@@ -18,7 +17,7 @@ macro_rules! compare_ops {
                 pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
                     let dtype = result_type(self.array(), other.array());
                     let (a, b) = operands(stringify!($name), self.array(), other.array(), dtype)?;
-                    let out = Array::empty(a.shape(), DType::Bool)?;
+                    let out = result_like(&a, &b, DType::Bool)?;
                     dispatch_compute!(a.dtype(), stringify!($name), T => {
                         zip::<T, Bool, _>(&a, &b, &out, Plain(|$a: T, $b: T| Bool::from($f)))
                     });

@@ -2,10 +2,12 @@
 
 use super::promote::Scalar;
 use crate::array::Array;
+use crate::dtype::Element;
 use crate::kernels::copy;
+use crate::kernels::ramp::{tabulate, Ramp};
 use crate::layout::{Dims, Strides};
 use crate::tensor::Tensor;
-use crate::{ensure, DType, Layout, Result};
+use crate::{dispatch_all, ensure, DType, Layout, Result};
 
 impl Tensor {
     /// Elements without a value yet.
@@ -16,16 +18,20 @@ impl Tensor {
     /// Every element `value`.
     pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Result<Tensor> {
         let value = value.into();
-        // As in PyTorch a single 16-bit float becomes infinite, several are refused.
-        if !dtype.is_half() || shape.iter().any(|&extent| extent != 1) {
-            value.check_fits("full", dtype)?;
-        }
-        let out = Array::empty(shape, dtype)?;
-        match value {
-            Scalar::Int(value) => copy::fill_i64(&out, value),
-            value => copy::fill(&out, value.to_f64()),
-        }
-        Ok(Self::constant(out))
+        check_filling("full", value, shape, dtype)?;
+        Ok(Self::constant(filled(Array::empty(shape, dtype)?, value)))
+    }
+
+    /// As [`Tensor::empty`], in this tensor's shape and order of dims.
+    pub fn empty_like(&self, dtype: DType) -> Result<Tensor> {
+        Ok(Self::constant(Array::empty_like(self.array().layout(), dtype)?))
+    }
+
+    /// As [`Tensor::full`], in this tensor's shape and order of dims.
+    pub fn full_like(&self, value: impl Into<Scalar>, dtype: DType) -> Result<Tensor> {
+        let value = value.into();
+        check_filling("full_like", value, self.shape(), dtype)?;
+        Ok(Self::constant(filled(Array::empty_like(self.array().layout(), dtype)?, value)))
     }
 
     /// Zeros.
@@ -82,49 +88,43 @@ impl Tensor {
             } else {
                 (i128::from(to) - i128::from(from)).unsigned_abs().div_ceil(i128::from(by).unsigned_abs())
             };
-            let values: Vec<i64> = (0..checked("arange", numel)?)
-                .map(|i| from.wrapping_add(by.wrapping_mul(i as i64)))
-                .collect();
-            return Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?));
+            let mut out = Array::empty(&[checked("arange", numel, dtype)?], dtype)?;
+            dispatch_all!(dtype, T => tabulate(out.slice_mut::<T>(), |i| {
+                T::from_i64(from.wrapping_add(by.wrapping_mul(i as i64)))
+            }));
+            return Ok(Self::constant(out));
         }
-        let values: Vec<f64> =
-            (0..checked("arange", counted as u128)?).map(|i| from + by * i as f64).collect();
-        Ok(Self::constant(Array::from_slice(&values, &[values.len()])?.to_dtype(dtype)?))
+        let mut out = Array::empty(&[checked("arange", counted as u128, dtype)?], dtype)?;
+        dispatch_all!(dtype, T => tabulate(out.slice_mut::<T>(), |i| T::from_f64(from + by * i as f64)));
+        Ok(Self::constant(out))
     }
 
     /// `steps` values from `start` to `end`, evenly spaced, both included.
-    pub fn linspace(start: f64, end: f64, steps: usize, dtype: DType) -> Result<Tensor> {
-        check_numeric("linspace", dtype)?;
-        if !dtype.is_float() {
-            Scalar::Float(start).check_fits("linspace", dtype)?;
-            Scalar::Float(end).check_fits("linspace", dtype)?;
+    pub fn linspace(
+        start: impl Into<Scalar>,
+        end: impl Into<Scalar>,
+        steps: usize,
+        dtype: DType,
+    ) -> Result<Tensor> {
+        let (start, end) = (start.into(), end.into());
+        if steps <= 1 {
+            return Self::full(&[steps], if steps == 0 { Scalar::Int(0) } else { start }, dtype);
         }
-        checked("linspace", steps as u128)?;
-        // Counted from the nearer end, so that both ends are exact; float32 in float32, as PyTorch does.
-        let values: Vec<f64> = if dtype == DType::F64 {
-            let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
-            (0..steps)
-                .map(|i| {
-                    if i < steps / 2 || steps == 1 {
-                        start + step * i as f64
-                    } else {
-                        end - step * (steps - i - 1) as f64
-                    }
-                })
-                .collect()
+        check_numeric("linspace", dtype)?;
+        start.check_fits("linspace", dtype)?;
+        end.check_fits("linspace", dtype)?;
+        let mut out = Array::empty(&[checked("linspace", steps as u128, dtype)?], dtype)?;
+        let bound = |x: Scalar| x.to_array(dtype)?.item_f64();
+        let (start, end) = (bound(start)?, bound(end)?);
+        // As in PyTorch: floats in their type with one rounding, 16-bit ones as float32, and integers in doubles.
+        if dtype.is_float() && dtype != DType::F64 {
+            let ramp = Ramp::<f32>::new(start as f32, end as f32, steps, true);
+            dispatch_all!(dtype, T => ramp.fill(out.slice_mut::<T>(), T::from_f32));
         } else {
-            let (start, end) = (start as f32, end as f32);
-            let step = if steps > 1 { (end - start) / (steps - 1) as f32 } else { 0.0 };
-            let at = |i: usize| {
-                if i < steps / 2 || steps == 1 {
-                    step.mul_add(i as f32, start)
-                } else {
-                    (-step).mul_add((steps - i - 1) as f32, end)
-                }
-            };
-            (0..steps).map(|i| f64::from(at(i))).collect()
-        };
-        Ok(Self::constant(Array::from_slice(&values, &[steps])?.to_dtype(dtype)?))
+            let ramp = Ramp::<f64>::new(start, end, steps, dtype == DType::F64);
+            dispatch_all!(dtype, T => ramp.fill(out.slice_mut::<T>(), T::from_f64));
+        }
+        Ok(Self::constant(out))
     }
 
     /// Ones on the diagonal of an `n` x `m` matrix of zeros.
@@ -145,10 +145,25 @@ fn check_numeric(op: &str, dtype: DType) -> Result<()> {
     Ok(())
 }
 
-/// A number of elements that memory can be asked for.
-fn checked(op: &str, numel: u128) -> Result<usize> {
+/// An error unless tensors of `dtype` may be filled with `value`: as in PyTorch a single 16-bit float becomes
+/// infinite, several are refused.
+fn check_filling(op: &str, value: Scalar, shape: &[usize], dtype: DType) -> Result<()> {
+    if !dtype.is_half() || shape.iter().any(|&extent| extent != 1) {
+        value.check_fits(op, dtype)?;
+    }
+    Ok(())
+}
+
+fn filled(out: Array, value: Scalar) -> Array {
+    match value {
+        Scalar::Int(value) => copy::fill_i64(&out, value),
+        value => copy::fill(&out, value.to_f64()),
+    }
+    out
+}
+
+/// A number of elements that a vector of `dtype` can have.
+fn checked(op: &str, numel: u128, dtype: DType) -> Result<usize> {
     let numel = usize::try_from(numel).unwrap_or(usize::MAX);
-    crate::layout::checked_numel(op, &[numel], 8)?;
-    drop(crate::alloc::Block::new(numel * 8)?); // asked for before a vector of that size is built
-    Ok(numel)
+    crate::layout::checked_numel(op, &[numel], dtype.size())
 }

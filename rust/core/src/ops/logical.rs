@@ -1,7 +1,7 @@
 //! Logic on truth values and on bits, and tests for special values. A row is an op; the
 //! results have no gradient, and that of a target written in place is 0.
 
-use super::binary::operands;
+use super::binary::{operands, result_like};
 use super::promote::{compute_dtype, result_type};
 use super::reduce::Over;
 use crate::array::Array;
@@ -11,6 +11,7 @@ use crate::dtype::{Bool, Category, Element};
 use crate::kernels::map::{map, zip, Plain};
 use crate::kernels::num::Num;
 use crate::kernels::reduce::{reduce, By, Fold};
+use crate::layout::broadcast_shapes;
 use crate::tensor::Tensor;
 use crate::{bail, dispatch_all, dispatch_compute, ensure, DType, Result};
 
@@ -41,6 +42,23 @@ fn assign(target: &Tensor, name: &'static str, result: Tensor) -> Result<()> {
     apply_inplace(Assign(name, Some(result.array().clone())), [target])
 }
 
+/// `f` of two arrays of truth values, computed as they are; nothing for other dtypes.
+fn of_bools(
+    name: &str,
+    a: &Array,
+    b: &Array,
+    f: impl Fn(bool, bool) -> bool + Copy + Send + Sync,
+) -> Result<Option<Array>> {
+    if a.dtype() != DType::Bool || b.dtype() != DType::Bool {
+        return Ok(None);
+    }
+    let shape = broadcast_shapes(name, a.shape(), b.shape())?;
+    let (a, b) = (a.broadcast_to(name, &shape)?, b.broadcast_to(name, &shape)?);
+    let out = result_like(&a, &b, DType::Bool)?;
+    zip::<Bool, Bool, _>(&a, &b, &out, Plain(|a: Bool, b: Bool| Bool::from(f(a.get(), b.get()))));
+    Ok(Some(out))
+}
+
 macro_rules! logical_ops {
     ($($(#[doc = $doc:literal])+ $name:ident / $inplace:ident { |$a:ident, $b:ident| $f:expr })*) => {
         impl Tensor {
@@ -48,9 +66,12 @@ macro_rules! logical_ops {
                 $(#[doc = $doc])+
                 pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
                     let name = stringify!($name);
-                    let dtype = result_type(self.array(), other.array());
-                    let (a, b) = operands(name, self.array(), other.array(), dtype)?;
-                    let out = Array::empty(a.shape(), DType::Bool)?;
+                    let (x, y) = (self.array(), other.array());
+                    if let Some(out) = of_bools(name, x, y, |$a: bool, $b: bool| $f)? {
+                        return Ok(Tensor::constant(out));
+                    }
+                    let (a, b) = operands(name, x, y, result_type(x, y))?;
+                    let out = result_like(&a, &b, DType::Bool)?;
                     dispatch_compute!(a.dtype(), name, T => {
                         let f = |a: T, b: T| {
                             let ($a, $b) = (a != T::ZERO, b != T::ZERO);
@@ -88,7 +109,7 @@ fn check_bits(name: &str, dtype: DType) -> Result<()> {
     Ok(())
 }
 
-/// As `dispatch_compute!` for the integers, which bool is computed as.
+/// As `dispatch_compute!` for the integers.
 macro_rules! dispatch_bits {
     ($dtype:expr, $op:expr, $t:ident => $body:expr) => {
         match $dtype {
@@ -109,21 +130,31 @@ macro_rules! dispatch_bits {
     };
 }
 
+/// Rows on bits, and after `of_bools` what a row makes of truth values.
 macro_rules! bitwise_ops {
-    ($($(#[doc = $doc:literal])+ $name:ident / $inplace:ident { |$a:ident, $b:ident, $t:ident| $f:expr })*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident / $inplace:ident {
+        |$a:ident, $b:ident, $t:ident| $f:expr, |$x:ident, $y:ident| $of_bools:expr
+    })*) => {
         impl Tensor {
             $(
                 $(#[doc = $doc])+
                 pub fn $name(&self, other: &Tensor) -> Result<Tensor> {
                     let name = stringify!($name);
-                    let dtype = result_type(self.array(), other.array());
+                    let ($x, $y) = (self.array(), other.array());
+                    let dtype = result_type($x, $y);
                     check_bits(name, dtype)?;
-                    let (a, b) = operands(name, self.array(), other.array(), dtype)?;
-                    let out = Array::empty(a.shape(), a.dtype())?;
+                    if dtype == DType::Bool {
+                        let out: Option<Array> = $of_bools;
+                        if let Some(out) = out {
+                            return Ok(Tensor::constant(out));
+                        }
+                    }
+                    let (a, b) = operands(name, $x, $y, dtype)?;
+                    let out = result_like(&a, &b, a.dtype())?;
                     dispatch_bits!(a.dtype(), name, $t => {
                         zip::<$t, $t, _>(&a, &b, &out, Plain(|$a: $t, $b: $t| $f))
                     });
-                    Ok(Tensor::constant(out.to_dtype(dtype)?))
+                    Ok(Tensor::constant(out))
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
                 pub fn $inplace(&self, other: &Tensor) -> Result<()> {
@@ -136,23 +167,35 @@ macro_rules! bitwise_ops {
 
 bitwise_ops! {
     /// Bits set in both, element-wise and broadcast.
-    bitwise_and / bitwise_and_ { |a, b, T| a & b }
+    bitwise_and / bitwise_and_ { |a, b, T| a & b, |x, y| of_bools("bitwise_and", x, y, |a, b| a & b)? }
     /// Bits set in one or both, element-wise and broadcast.
-    bitwise_or / bitwise_or_ { |a, b, T| a | b }
+    bitwise_or / bitwise_or_ { |a, b, T| a | b, |x, y| of_bools("bitwise_or", x, y, |a, b| a | b)? }
     /// Bits set in exactly one, element-wise and broadcast.
-    bitwise_xor / bitwise_xor_ { |a, b, T| a ^ b }
+    bitwise_xor / bitwise_xor_ { |a, b, T| a ^ b, |x, y| of_bools("bitwise_xor", x, y, |a, b| a ^ b)? }
     /// Bits moved `b` places up, element-wise and broadcast; 0 when `b` is not less than the width.
     bitwise_left_shift / bitwise_left_shift_ {
-        |a, b, T| if (0..T::BITS as i64).contains(&i64::from(b)) { a << b } else { 0 }
+        |a, b, T| if (0..T::BITS as i64).contains(&i64::from(b)) { a << b } else { 0 },
+        |_x, _y| no_bools("bitwise_left_shift", "lshift_cpu")?
     }
     /// Bits moved `b` places down, element-wise and broadcast; the sign fills up.
     bitwise_right_shift / bitwise_right_shift_ {
         |a, b, T| {
-            let last = T::BITS as i64 - 1;
-            let b = i64::from(b);
-            a >> if (0..last).contains(&b) { b } else { last }
-        }
+            // The last but one place leaves nothing but the sign, which unsigned integers do not have.
+            let (last, b) = (T::BITS as i64 - 1, i64::from(b));
+            if (0..=last).contains(&b) {
+                a >> b
+            } else if T::MIN == 0 {
+                0
+            } else {
+                a >> last
+            }
+        },
+        |_x, _y| no_bools("bitwise_right_shift", "rshift_cpu")?
     }
+}
+
+fn no_bools(name: &str, kernel: &str) -> Result<Option<Array>> {
+    bail!(DType, "{name}: \"{kernel}\" not implemented for 'Bool'; convert with .int() first")
 }
 
 macro_rules! value_tests {

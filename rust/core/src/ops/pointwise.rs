@@ -137,12 +137,6 @@ impl Op<3> for MaskedFill {
     }
 }
 
-/// The number that a `masked_fill` writes.
-fn fill_value(value: Scalar, dtype: DType) -> Result<Array> {
-    value.check_fits(MaskedFill::NAME, dtype)?;
-    value.to_array(dtype)
-}
-
 fn check_lerp(inputs: &[&Array]) -> Result<()> {
     let dtype = inputs[0].dtype();
     for input in inputs {
@@ -231,7 +225,7 @@ impl Op<3> for LerpTensor {
     }
 }
 
-/// `a + alpha b`.
+/// `a + alpha b`, or `a - alpha b`.
 #[derive(Debug, Clone, Copy)]
 struct AddScaled {
     alpha: Scalar,
@@ -281,8 +275,9 @@ impl AddScaled {
             "sub: Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert \
              a mask, use the `~` or `logical_not()` operator instead."
         );
+        // PyTorch's `add` and `sub` are strict about the factor; its `addcmul` takes any number.
         ensure!(
-            dtype.is_float() || self.alpha.category() != Category::Float,
+            self.exact || dtype.is_float() || self.alpha.category() != Category::Float,
             Value,
             "{}: For integral input tensors, argument alpha must not be a floating point number: alpha = {} for \
              {dtype}; use an int, or convert with .float()",
@@ -290,22 +285,33 @@ impl AddScaled {
             self.alpha
         );
         ensure!(
-            dtype == DType::Bool || self.alpha.category() != Category::Bool,
+            self.exact || dtype == DType::Bool || self.alpha.category() != Category::Bool,
             Value,
             "{}: Boolean alpha only supported for Boolean results, not {dtype}; use a number",
             self.op()
         );
-        if !(self.exact && dtype.is_half()) {
-            self.alpha.check_fits(self.op(), dtype)?;
-        }
+        let holds_alpha = if self.exact { compute_dtype(dtype) } else { dtype };
+        self.factor().check_fits(self.op(), holds_alpha)?;
         Ok(dtype)
     }
 
-    fn write(self, a: &Array, b: &Array, out: &Array, dtype: DType) -> Result<()> {
-        let alpha = if dtype.is_half() && !self.exact {
-            Scalar::Float(self.alpha.to_array(dtype)?.item_f64()?) // rounded to the dtype first, as in PyTorch
+    /// What the second operand is multiplied by.
+    fn factor(&self) -> Scalar {
+        if self.node == "SubBackward0" {
+            negated(self.alpha)
         } else {
             self.alpha
+        }
+    }
+
+    fn write(self, a: &Array, b: &Array, out: &Array, dtype: DType) -> Result<()> {
+        let factor = self.factor();
+        let alpha = if dtype.is_half() && !self.exact {
+            Scalar::Float(factor.to_array(dtype)?.item_f64()?) // rounded to the dtype first, as in PyTorch
+        } else if dtype == DType::Bool {
+            Scalar::Int(i64::from(factor.to_f64() != 0.0)) // computed as uint8, where -1 would wrap
+        } else {
+            factor
         };
         dispatch_compute!(a.dtype(), Self::NAME, T => zip::<T, T, _>(a, b, out, PlusTimes(element::<T>(alpha))));
         Ok(())
@@ -343,7 +349,7 @@ impl Op<2> for AddScaled {
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
-        let by_b = saved.needs(1).then(|| grad * self.alpha.to_f64());
+        let by_b = saved.needs(1).then(|| grad * self.factor().to_f64());
         Ok([saved.needs(0).then(|| grad.clone()), by_b])
     }
 }
@@ -365,13 +371,13 @@ impl Tensor {
 
     /// A copy with `value` wherever the bool tensor `mask`, broadcast, holds.
     pub fn masked_fill(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
-        let value = Tensor::constant(fill_value(value.into(), self.dtype())?);
+        let value = Tensor::constant(value.into().to_value(MaskedFill::NAME, self.dtype())?);
         apply(MaskedFill { node: "MaskedFillBackward0" }, [self, mask, &value])
     }
 
     /// In-place [`Tensor::masked_fill`].
     pub fn masked_fill_(&self, mask: &Tensor, value: impl Into<Scalar>) -> Result<()> {
-        let value = Tensor::constant(fill_value(value.into(), self.dtype())?);
+        let value = Tensor::constant(value.into().to_value(MaskedFill::NAME, self.dtype())?);
         apply_inplace(MaskedFill { node: "MaskedFillBackward0" }, [self, mask, &value])
     }
 
@@ -427,14 +433,11 @@ impl Tensor {
 
     /// `self - alpha other`, element-wise and broadcast.
     pub fn sub_scaled(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<Tensor> {
-        apply(AddScaled { alpha: negated(alpha.into()), node: "SubBackward0", exact: false }, [self, other])
+        apply(AddScaled { alpha: alpha.into(), node: "SubBackward0", exact: false }, [self, other])
     }
 
     /// In-place [`Tensor::sub_scaled`].
     pub fn sub_scaled_(&self, other: &Tensor, alpha: impl Into<Scalar>) -> Result<()> {
-        apply_inplace(
-            AddScaled { alpha: negated(alpha.into()), node: "SubBackward0", exact: false },
-            [self, other],
-        )
+        apply_inplace(AddScaled { alpha: alpha.into(), node: "SubBackward0", exact: false }, [self, other])
     }
 }

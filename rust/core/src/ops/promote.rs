@@ -6,9 +6,6 @@ use crate::tensor::Tensor;
 use crate::{bail, DType, Result};
 use std::fmt;
 
-/// The largest finite bfloat16.
-const LARGEST_BF16: f64 = 3.389_531_389_251_535_5e38;
-
 /// A Python number as an operand: it promotes less than any tensor of its category.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scalar {
@@ -58,7 +55,7 @@ impl Scalar {
         }
     }
 
-    /// A 0-d array of `dtype`.
+    /// A 0-d array of `dtype`; what does not fit wraps or becomes infinite (see [`Scalar::to_value`]).
     #[inline]
     pub fn to_array(self, dtype: DType) -> Result<Array> {
         match (self, dtype) {
@@ -70,6 +67,14 @@ impl Scalar {
             }
             _ => Array::full(&[], self.to_f64(), dtype),
         }
+    }
+
+    /// A 0-d array of `dtype`, which must be able to hold this number: the way of numbers into tensors that keep
+    /// their dtype.
+    #[inline]
+    pub fn to_value(self, op: &str, dtype: DType) -> Result<Array> {
+        self.check_fits(op, dtype)?;
+        self.to_array(dtype)
     }
 
     /// Itself as an operand beside values of `dtype`, without loss: what an operation then makes of it is
@@ -99,9 +104,7 @@ impl Scalar {
                 (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f)
             }
             (Scalar::Int(i), DType::F16) => (-65504..=65504).contains(&i),
-            (Scalar::Float(f), DType::F16) => !f.is_finite() || f.abs() <= 65504.0,
-            (Scalar::Float(f), DType::BF16) => !f.is_finite() || f.abs() <= LARGEST_BF16,
-            (Scalar::Float(f), DType::F32) => !f.is_finite() || f.abs() <= f64::from(f32::MAX),
+            (Scalar::Float(f), dtype) if dtype.is_float() => !f.is_finite() || f.abs() <= dtype.largest(),
             _ => true,
         };
         if fits {

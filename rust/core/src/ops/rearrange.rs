@@ -26,7 +26,7 @@ impl Op<1> for Flip {
             return x.copied();
         }
         let layout = Layout::new(Dims::from_slice(x.shape()), strides, offset as usize);
-        let out = Array::empty(x.shape(), x.dtype())?;
+        let out = Array::empty_like(x.layout(), x.dtype())?;
         crate::kernels::copy::copy(&x.with_reversed(layout), &out);
         Ok(out)
     }

@@ -137,9 +137,13 @@ impl Generator {
     }
 
     /// Integers in `low..high`: a word per value modulo the range; two words from a range of 2^28 on.
+    ///
+    /// `high` may wrap: `i64::MIN` stands for `i64::MAX + 1`, and from `i64::MIN` on these are all integers.
     pub fn randint<T: Element>(&mut self, out: &mut [T], low: i64, high: i64) {
-        debug_assert!(low < high);
         let range = high.wrapping_sub(low) as u64;
+        if range == 0 {
+            return out.iter_mut().for_each(|out| *out = T::from_i64(self.random64() as i64));
+        }
         if range >= WIDE_RANGE {
             for out in out {
                 *out = T::from_i64((self.random64() % range).wrapping_add(low as u64) as i64);

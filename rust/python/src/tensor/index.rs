@@ -434,7 +434,8 @@ fn assign(parsed: &Indexed, value: Operand, dtype: DType) -> firesteel::Result<(
             parsed.view.copy_(&source.without_leading_ones(parsed.view.rank())?)
         }
         (true, Operand::Scalar(scalar)) => {
-            let value = Tensor::constant(scalar.to_array(dtype)?);
+            // Of one element, so that `fill_`'s rule for numbers that do not fit is this one's, too.
+            let value = Tensor::full(&[], scalar, dtype)?;
             parsed.view.index_put_(&parsed.indices, &value, false)
         }
         (true, Operand::Tensor(value)) => parsed.view.index_put_(&parsed.indices, &value, false),
@@ -446,7 +447,7 @@ fn source_of(py: Python<'_>, x: &Tensor, index: &Tensor, src: Option<Operand>) -
     match src {
         Some(Operand::Tensor(src)) => Ok(src),
         Some(Operand::Scalar(scalar)) => {
-            let value = Tensor::constant(scalar.to_array(x.dtype()).py(py)?);
+            let value = Tensor::constant(scalar.to_value("scatter", x.dtype()).py(py)?);
             value.expand(index.shape()).py(py)
         }
         None => {
@@ -467,8 +468,7 @@ fn index_add(
     enter(py, target.numel(), || match alpha {
         // The factor takes the source's dtype, as in PyTorch; nothing is multiplied where nothing is added.
         Some(alpha) if source.numel() > 0 => {
-            alpha.0.check_fits("index_add", source.dtype())?;
-            let factor = Tensor::constant(alpha.0.to_array(source.dtype())?);
+            let factor = Tensor::constant(alpha.0.to_value("index_add", source.dtype())?);
             target.index_add_(dim, index, &source.mul(&factor)?)
         }
         _ => target.index_add_(dim, index, source),

@@ -4,7 +4,7 @@ use super::PyTensor;
 use crate::convert::{Number, Operand, Right};
 use crate::enter::enter;
 use crate::tensor::Out;
-use firesteel::{Scalar, Tensor};
+use firesteel::{DType, Scalar, Tensor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
@@ -300,7 +300,7 @@ impl PyTensor {
     #[pyo3(name = "where")]
     fn where_method(&self, py: Python<'_>, condition: &Bound<'_, PyTensor>, other: Operand) -> PyResult<Out> {
         let (x, condition) = (&self.tensor(), &condition.get().tensor());
-        enter(py, x.numel(), || Tensor::where_self(condition, x, &other.beside(x)?)).map(Out)
+        enter(py, x.numel(), || Tensor::where_self(condition, x, &choice(other, x)?)).map(Out)
     }
 
     /// masked_fill(input, mask, value) -> Tensor: a copy with value wherever the bool tensor mask holds.
@@ -408,6 +408,17 @@ fn scale(value: Option<Number>) -> Scalar {
     value.map_or(Scalar::Int(1), |value| value.0)
 }
 
+/// What `where` may choose instead of an element of `other`: a float32 result has to hold it.
+fn choice(operand: Operand, other: &Tensor) -> firesteel::Result<Tensor> {
+    if let Operand::Scalar(scalar) = operand {
+        let dtype = scalar.dtype_beside(other.dtype());
+        if dtype == DType::F32 {
+            scalar.check_fits("where", dtype)?;
+        }
+    }
+    operand.beside(other)
+}
+
 /// An operand as a tensor of its own dtype.
 fn alone(operand: Operand) -> firesteel::Result<Tensor> {
     match operand {
@@ -451,10 +462,10 @@ fn where_function<'py>(
     let out = enter(py, condition.numel(), || {
         let (a, b) = match (input, other) {
             (Operand::Tensor(a), b) => {
-                let b = b.beside(&a)?;
+                let b = choice(b, &a)?;
                 (a, b)
             }
-            (a, Operand::Tensor(b)) => (a.beside(&b)?, b),
+            (a, Operand::Tensor(b)) => (choice(a, &b)?, b),
             (a, b) => (alone(a)?, alone(b)?),
         };
         Tensor::where_self(condition, &a, &b)
