@@ -314,14 +314,6 @@ NORMS = [
         layouts=("contiguous", "transposed", "strided", "offset"),
         errors=[E(T((3, 4)), 2, 2, raises=IndexError, says=("-2", "1", "2"), label="dim")],
     ),
-    Case("unique", "fm", [S(T((12,), 0, 4))], dtypes=("int64",), optional=True),
-    Case("bincount", "fm", [S(T((12,), 0, 5))], dtypes=("int64",), optional=True),
-    Case(
-        "median",
-        "fm",
-        [S(T((3, 5), distinct=True)), S(T((3, 5), distinct=True), 1, label="dim")],
-        optional=True,
-    ),
 ]
 
 

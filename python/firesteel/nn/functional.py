@@ -201,9 +201,12 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return _result(input, where(input <= threshold, input.new_full((), value), input), inplace)
 
 
+_threshold = threshold  # under a name that is no argument's
+
+
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
     """In-place `threshold`."""
-    return input.copy_(where(input <= threshold, input.new_full((), value), input))
+    return _threshold(input, threshold, value, True)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:

@@ -180,6 +180,11 @@ impl PyTensor {
         enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
+    /// ravel(input) -> Tensor: all dims made one.
+    fn ravel(&self, py: Python<'_>) -> PyResult<Out> {
+        self.flatten(py, 0, -1)
+    }
+
     /// unflatten(input, dim, sizes) -> Tensor: one dim made several.
     fn unflatten(&self, py: Python<'_>, dim: isize, sizes: &Bound<'_, PyAny>) -> PyResult<Out> {
         let x = &self.tensor();
@@ -341,6 +346,7 @@ impl PyTensor {
 pub const FUNCTIONS: &[&str] = &[
     "reshape",
     "flatten",
+    "ravel",
     "unflatten",
     "broadcast_to",
     "permute",
