@@ -30,7 +30,8 @@ def _rebuild(
     flat = _core.frombuffer(bytearray(data), dtype=kind).clone() if data else _core.empty(0, dtype=kind)
     tensor = flat.reshape(shape)
     if order is not None:
-        tensor = tensor.permute(sorted(range(len(order)), key=order.__getitem__)).detach()
+        tensor = tensor.permute(sorted(range(len(order)), key=order.__getitem__))
+    tensor = tensor.detach()  # no view of the bytes
     if cls is Tensor:
         return tensor.requires_grad_(requires_grad)
     return Tensor._make_subclass(cls, tensor, requires_grad)

@@ -51,7 +51,6 @@ GATHER = [
             S(X, places(1, 4, high=4), 1, label="row"),
             S(T((1, 4)), places(3, 2, high=4), -1, label="grows"),
             S(T((2, 1, 3)), places(1, 4, 3, high=1), 1, label="both"),
-            S(X, places(2, 5, high=12), label="flat"),
         ],
         dtypes=ALL,
         grad=True,
@@ -62,6 +61,15 @@ GATHER = [
             E(X, FLOAT_INDEX, 0, says="int64", label="dtype"),
             E(X, ONCE, 2, raises=IndexError, label="dim"),
         ],
+    ),
+    Case(
+        "take_along_dim",
+        "fm",
+        [S(X, places(2, 5, high=12))],
+        title="take_along_dim_flat",
+        grad=True,
+        compare="exact",
+        layouts=("contiguous", "offset"),  # PyTorch takes a view of all elements
     ),
     Case(
         "index_select",

@@ -75,6 +75,19 @@ DROPOUTS = [
     reseeded("dropout2d", S(T((2, 3, 2, 2))), S(T((2, 5, 3, 2)), 0.3, label="p")),
 ]
 
+# The method, which has no `p` of its own.
+DRAWS = [
+    Case(
+        "bernoulli",
+        "",
+        [S(T((3, 4), 0, 1)), S(T((2, 3, 4), 0, 1), label="3-d")],
+        title="bernoulli_method",
+        call=seeded(lambda lib, x: x.bernoulli()),
+        covers=("Tensor.bernoulli",),
+        compare="exact",
+    )
+]
+
 WITH_NAN = T((2, 3), values=[[1.0, float("nan"), 2.0], [float("nan"), float("nan"), -1.0]])
 SUMS = [
     Case(
@@ -133,4 +146,4 @@ VIEWS = [
     in_place("swapdims_", S(T((2, 3, 4)), 1, 2)),
 ]
 
-CASES = ACTIVATIONS + TWINS + DROPOUTS + SUMS + VIEWS
+CASES = ACTIVATIONS + TWINS + DROPOUTS + DRAWS + SUMS + VIEWS

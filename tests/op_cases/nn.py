@@ -505,6 +505,16 @@ OTHERS = [
         ],
     ),
     Case(
+        "dropout",
+        "",
+        [S(T((3, 4))), S(T((40, 70)), 0.3, label="large")],
+        title="dropout_layouts",
+        call=seeded(dropout),
+        grad="formula",  # differences are taken on contiguous copies, for which other elements are drawn
+        compare="exact",
+        layouts=("transposed", "strided", "broadcast"),
+    ),
+    Case(
         "embedding",
         "n",
         [

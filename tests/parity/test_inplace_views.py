@@ -111,7 +111,7 @@ def test_a_failed_call_changes_nothing() -> None:
     for call in (lambda: x.unsqueeze_(5), lambda: x.transpose_(0, 3), lambda: x.squeeze_(7)):
         with pytest.raises(IndexError, match="out of range"):
             call()
-    with pytest.raises(RuntimeError, match="t: expects a tensor with <= 2 dimensions"):
+    with pytest.raises(RuntimeError, match="t_: expects a tensor with <= 2 dimensions"):
         x.t_()
     assert x.shape == (2, 3, 4) and x.stride() == (12, 4, 1)
 

@@ -230,7 +230,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         if channels != weight.numel():
             raise RuntimeError(
                 "prelu: Mismatch of parameter numbers and input channel size. "
-                f"Found parameter numbers = {weight.numel()} and channel size = {channels}."
+                f"Found parameter numbers = {weight.numel()} and channel size = {channels}; "
+                "give one weight, or one per channel"
             )
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
     return where(input > 0, input, input * weight)

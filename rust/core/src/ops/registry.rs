@@ -14,7 +14,6 @@ pub struct Registered {
 const OTHERS: &[&str] = &[
     "clone",
     "contiguous",
-    "to",
     "copy_",
     "fill_",
     "zero_",
@@ -28,7 +27,8 @@ const OTHERS: &[&str] = &[
     "narrow",
     "select",
     "diagonal",
-    "index",
+    "getitem",
+    "setitem",
     "cat",
     "stack",
     "split",

@@ -25,8 +25,8 @@ impl Indexed {
     }
 }
 
-/// `x[...]` runs other operations; its errors speak of what the user wrote.
-fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> {
+/// `x[...]` and others run other operations; their errors speak of what the user wrote.
+pub fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> {
     result.map_err(|error| match (error.kind(), error.message().split_once(": ")) {
         (Kind::External | Kind::Memory, _) | (_, None) => error,
         (kind, Some((_, facts))) => Error::new(kind, format!("{op}: {facts}")),
@@ -317,10 +317,13 @@ impl PyTensor {
     ) -> PyResult<Out> {
         let (x, index) = (&self.tensor(), &indices.get().tensor());
         enter(py, index.numel(), || match dim {
-            None => x.reshape(&[x.numel()])?.gather(0, &index.reshape(&[index.numel()])?),
+            None => spoken_of(
+                "take_along_dim",
+                x.reshape(&[x.numel()])?.gather(0, &index.reshape(&[index.numel()])?),
+            ),
             Some(dim) => {
                 let (x, index) = broadcast_but(x, index, dim)?;
-                x.gather(dim, &index)
+                spoken_of("take_along_dim", x.gather(dim, &index))
             }
         })
         .map(Out)

@@ -1,5 +1,6 @@
 //! In-place twins of views: the object becomes that of a tensor which sees the same memory in another shape.
 
+use super::index::spoken_of;
 use super::PyTensor;
 use crate::convert::DimArg;
 use crate::error::IntoPy;
@@ -14,7 +15,7 @@ fn becomes<'py>(
 ) -> PyResult<Bound<'py, PyTensor>> {
     // Two handles are ours: this one and the object's.
     let tensor = slf.get().tensor();
-    let next = tensor.view_in_place(op, 2, view).py(slf.py())?;
+    let next = tensor.view_in_place(op, 2, |x| spoken_of(op, view(x))).py(slf.py())?;
     PyTensor::become_tensor(&slf, next)?;
     Ok(slf)
 }

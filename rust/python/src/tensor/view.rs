@@ -180,9 +180,10 @@ impl PyTensor {
         enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
-    /// ravel(input) -> Tensor: all dims made one.
+    /// ravel(input) -> Tensor: all dims made one; a view of what is contiguous, else a copy.
     fn ravel(&self, py: Python<'_>) -> PyResult<Out> {
-        self.flatten(py, 0, -1)
+        let x = &self.tensor();
+        enter(py, x.numel(), || x.contiguous()?.view(&[x.numel()])).map(Out)
     }
 
     /// unflatten(input, dim, sizes) -> Tensor: one dim made several.
