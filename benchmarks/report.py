@@ -69,18 +69,21 @@ def print_table(rows: Iterable[Row], write: Callable[[str], None]) -> None:
 
 
 def _wheel() -> list[str]:
-    """The size of the newest wheel in `dist/`, or of the installed files compressed one by one."""
+    """The size of the newest wheel in `dist/`; without one that of the installed files, which judges nothing.
+
+    `make wheel` optimises more than the build of `make bench`, and its file is smaller by a tenth.
+    """
     import firesteel
 
     wheels = sorted(DIST.glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    files = [path for path in Path(firesteel.__file__).parent.rglob("*") if path.is_file()]
     if wheels:
         name, size = "wheel", wheels[-1].stat().st_size
+        met = "met" if size / 1e6 <= LARGEST_WHEEL else "missed"
     else:
-        name = "wheel (estimated)"
+        files = [path for path in Path(firesteel.__file__).parent.rglob("*") if path.is_file()]
+        name, met = "wheel (estimated; see make wheel)", "?"
         size = sum(len(gzip.compress(path.read_bytes())) for path in files if path.suffix != ".pyc")
-    verdict = [f"<= {LARGEST_WHEEL:g} MB", "met" if size / 1e6 <= LARGEST_WHEEL else "missed"]
-    return [name, "", f"{size / 1e6:.2f} MB", *[""] * 5, *verdict]
+    return [name, "", f"{size / 1e6:.2f} MB", *[""] * 5, f"<= {LARGEST_WHEEL:g} MB", met]
 
 
 def print_sizes(libraries: Iterable[ModuleType], write: Callable[[str], None]) -> None:

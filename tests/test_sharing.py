@@ -109,3 +109,37 @@ def test_a_result_with_history_cannot_be_deep_copied():
     x = firesteel.ones(2, requires_grad=True)
     with pytest.raises(RuntimeError, match="leaf|leaves|detach"):
         copy.deepcopy(x * 2)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t,
+        lambda t: t.transpose(0, 2),
+        lambda t: t.permute(1, 2, 0),
+        lambda t: t[:, ::2],
+        lambda t: t[0],
+    ],
+    ids=["plain", "transposed", "permuted", "sliced", "row"],
+)
+def test_pickling_keeps_the_order_in_memory(view):
+    x = view(firesteel.arange(24.0).reshape(2, 3, 4))
+    copied = pickle.loads(pickle.dumps(x))
+    assert copied.tolist() == x.tolist() and not copied._is_view() and copied.is_leaf
+    if x.numel() == 24:
+        assert copied.stride() == x.stride()
+    parameter = pickle.loads(pickle.dumps(firesteel.nn.Parameter(firesteel.ones(2, 3).t())))
+    assert type(parameter) is firesteel.nn.Parameter and parameter.stride() == (1, 3)
+
+
+def test_functions_of_numpy_give_tensors():
+    np = pytest.importorskip("numpy")
+    x = firesteel.tensor([0.0, 1.0])
+    result = np.exp(x)
+    assert type(result) is firesteel.Tensor and result.dtype is firesteel.float32
+    assert result.tolist() == pytest.approx([1.0, 2.7182817])
+    assert type(np.exp(firesteel.tensor(1.0))) is firesteel.Tensor
+    assert np.isnan(x).tolist() == [False, False]
+    assert [part.tolist() for part in np.modf(x)] == [[0.0, 0.0], [0.0, 1.0]]
+    with pytest.raises(RuntimeError, match="requires grad"):
+        np.exp(x.requires_grad_())

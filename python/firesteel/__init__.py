@@ -182,9 +182,11 @@ if TYPE_CHECKING:
     greater_equal = _core.ge
     less = _core.lt
     less_equal = _core.le
+    moveaxis = _core.movedim
     negative = _core.neg
     not_equal = _core.ne
     subtract = _core.sub
+    swapdims = _core.transpose
 for _alias, _name in _tensor.ALIASES.items():
     globals()[_alias] = getattr(_core, _name)
 del _alias, _name

@@ -14,14 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from numpy.typing import NDArray
+
 
 def _rebuild(
-    cls: type[Tensor], data: bytes, dtype: str, shape: tuple[int, ...], requires_grad: bool
+    cls: type[Tensor],
+    data: bytes,
+    dtype: str,
+    shape: tuple[int, ...],
+    requires_grad: bool,
+    order: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """A tensor from its pickled bytes."""
+    """A tensor from its pickled bytes, whose dims lie in memory in `order`."""
     kind = getattr(_core, dtype)
     flat = _core.frombuffer(bytearray(data), dtype=kind).clone() if data else _core.empty(0, dtype=kind)
     tensor = flat.reshape(shape)
+    if order is not None:
+        tensor = tensor.permute(sorted(range(len(order)), key=order.__getitem__))
+    tensor = tensor.detach()  # no view of the bytes
     if cls is Tensor:
         return tensor.requires_grad_(requires_grad)
     return Tensor._make_subclass(cls, tensor, requires_grad)
@@ -29,13 +39,22 @@ def _rebuild(
 
 def _reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
     """Pickles the elements; history is not kept."""
-    data = self.detach().contiguous()
+    data, order = self.detach(), None
+    if not data.is_contiguous():
+        steps = data.stride()
+        by_step = sorted(range(data.ndim), key=lambda dim: -steps[dim])
+        if data.permute(by_step).is_contiguous():  # a transposed matrix comes back as one
+            data, order = data.permute(by_step), tuple(by_step)
     dtype = str(self.dtype).removeprefix("torch.")
-    return (
-        _rebuild,
-        (type(self), data._bytes(), dtype, tuple(self.shape), self.requires_grad),
-        self.__dict__ or None,
-    )
+    content = (type(self), data.contiguous()._bytes(), dtype, tuple(data.shape), self.requires_grad)
+    return _rebuild, content if order is None else (*content, order), self.__dict__ or None
+
+
+def _array_wrap(
+    self: Tensor, array: NDArray[Any], context: object = None, return_scalar: bool = False
+) -> Tensor:
+    """The tensor that NumPy's functions of tensors give, `numpy.exp(x)`: over the memory of their result."""
+    return _core.from_numpy(array)
 
 
 def _copy(self: Tensor) -> Tensor:
@@ -79,6 +98,17 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         copied.grad = _deepcopy(self.grad, memo) if self.grad.is_leaf else self.grad.detach().clone()
     copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
     return copied
+
+
+def clear_gradient(parameter: Tensor) -> None:
+    """Fills a gradient with zeros and forgets its history; without one it stays the same object."""
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    if gradient.grad_fn is None:
+        gradient.requires_grad_(False).zero_()
+    else:
+        parameter.grad = gradient.detach().zero_()
 
 
 def _type(self: Tensor, dtype: _core.dtype | str | None = None, non_blocking: bool = False) -> str | Tensor:
@@ -142,9 +172,11 @@ ALIASES = {
     "greater_equal": "ge",
     "less": "lt",
     "less_equal": "le",
+    "moveaxis": "movedim",
     "negative": "neg",
     "not_equal": "ne",
     "subtract": "sub",
+    "swapdims": "transpose",
 }
 for _alias, _name in ALIASES.items():
     setattr(Tensor, _alias, getattr(Tensor, _name))
@@ -248,6 +280,7 @@ def _reduce_generator(self: Generator) -> tuple[Any, ...]:
 
 
 for _name, _method in {
+    "__array_wrap__": _array_wrap,
     "__copy__": _copy,
     "__deepcopy__": _deepcopy,
     "__reduce_ex__": _reduce_ex,

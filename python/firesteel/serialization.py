@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -39,8 +40,9 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
 
     Args:
         obj: usually a state dict or ``{"model": ..., "optimizer": ..., "epoch": 3}``. Dict keys are
-            strings or ints; values are tensors, None, bools, ints, floats, strings, or further dicts, lists
-            and tuples. Tensors are saved without their history.
+            strings or ints; values are tensors, None, bools, ints, floats, strings, NumPy scalars (saved as
+            Python's numbers), or further dicts, lists and tuples. Tensors are saved without their history,
+            and a `Parameter` comes back as a tensor that requires a gradient.
         f: a path, or a file object opened for writing bytes.
 
     Raises:
@@ -119,6 +121,7 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
         raise ValueError(
             f"save: {_place(path[:4])}... is nested more than {_DEEPEST} levels deep; does it contain itself?"
         )
+    value = _plain(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _LONGEST_INT:
         raise TypeError(
             f"save: {_place(path)} is an int of {value.bit_length()} bits; "
@@ -131,7 +134,7 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
     if isinstance(value, Tensor):
         name = _free_name(_encodable(".".join(path)) or "tensor", tensors)
         tensors[name] = value.detach().contiguous()
-        return {"tensor": name}
+        return {"tensor requiring grad" if value.requires_grad else "tensor": name}
     if isinstance(value, Mapping):
         return {
             "dict": [[_key(key, path), _encode(v, (*path, str(key)), tensors)] for key, v in value.items()]
@@ -143,6 +146,12 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
         f"save: {_place(path)} is a {type(value).__name__}; only tensors, numbers, strings, None and "
         "dicts, lists and tuples of those can be saved"
     )
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's number or text; everything else as it is."""
+    numpy = sys.modules.get("numpy")  # without NumPy there are no scalars of it
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
 
 
 def _encodable(name: str) -> str:
@@ -179,6 +188,8 @@ def _decode(structure: Any, tensors: dict[str, Tensor]) -> Any:
         if content not in tensors:
             raise ValueError(f"its structure names the tensor {content!r}, which is missing")
         return tensors[content]
+    if kind == "tensor requiring grad":
+        return _decode({"tensor": content}, tensors).requires_grad_()
     if kind == "dict":
         return {key: _decode(value, tensors) for key, value in content}
     if kind == "tuple":

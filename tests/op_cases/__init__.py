@@ -5,7 +5,7 @@ import importlib
 import firesteel
 from op_cases.table import Case
 
-FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "create")
+FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "layers", "create")
 
 
 def _exists(case: Case) -> bool:

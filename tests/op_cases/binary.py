@@ -190,15 +190,6 @@ ROUNDED = [
         np=np.fmod,
         optional=True,
     ),
-    Case(
-        "atan2",
-        "fm",
-        [S(T((3, 4), 0.5, 2), T((3, 4), 0.5, 2))],
-        grad=True,
-        inplace="atan2_",
-        np=np.arctan2,
-        optional=True,
-    ),
 ]
 
 COMPARISONS = [

@@ -236,7 +236,6 @@ RANDOM = [
     draws("randn_like", [S(T((3, 4))), S(T((20,)), label="long")], dtypes=WIDE),
     draws("randint_like", [S(T((3, 4)), 10)], optional=True),
     draws("bernoulli", [S(T((3, 4), 0, 1)), S(T((50,), 0, 1), label="long")]),
-    draws("multinomial", [S(T((5,), 0.1, 1), 2)], optional=True),
     draws("normal", [S(0.0, 1.0, (3, 4))]),
     filled("normal_"),
     filled("uniform_"),

@@ -43,7 +43,34 @@ GATHER = [
             E(X, 1, places(5, 2, high=2), says="5", label="shape"),
         ],
     ),
-    Case("take_along_dim", "fm", [S(X, ONCE, 0)], grad=True, optional=True),
+    Case(
+        "take_along_dim",
+        "fm",
+        [
+            S(X, ONCE, 0),
+            S(X, places(1, 4, high=4), 1, label="row"),
+            S(T((1, 4)), places(3, 2, high=4), -1, label="grows"),
+            S(T((2, 1, 3)), places(1, 4, 3, high=1), 1, label="both"),
+        ],
+        dtypes=ALL,
+        grad=True,
+        compare="exact",
+        errors=[
+            E(X, places(2, 3, high=3), 1, says=("3", "2"), label="shape"),
+            E(X, places(3, high=3), 0, says=("2", "1"), label="ranks"),
+            E(X, FLOAT_INDEX, 0, says="int64", label="dtype"),
+            E(X, ONCE, 2, raises=IndexError, label="dim"),
+        ],
+    ),
+    Case(
+        "take_along_dim",
+        "fm",
+        [S(X, places(2, 5, high=12))],
+        title="take_along_dim_flat",
+        grad=True,
+        compare="exact",
+        layouts=("contiguous", "offset"),  # PyTorch takes a view of all elements
+    ),
     Case(
         "index_select",
         "fm",
@@ -182,25 +209,6 @@ SCATTER = [
         ],
     ),
     Case(
-        "index_fill", "fm", [S(X, 0, places(2, high=3), 1.5)], grad=True, inplace="index_fill_", optional=True
-    ),
-    Case(
-        "index_copy",
-        "fm",
-        [S(X, 0, T((2,), values=[2, 0], dtype="int64"), T((2, 4)))],
-        grad=True,
-        inplace="index_copy_",
-        optional=True,
-    ),
-    Case(
-        "masked_scatter",
-        "fm",
-        [S(X, T((3, 4), dtype="bool"), T((12,)))],
-        grad=True,
-        inplace="masked_scatter_",
-        optional=True,
-    ),
-    Case(
         "index_put_",
         "",
         [
@@ -254,24 +262,6 @@ SORTING = [
         optional=True,
     ),
     Case("argsort", "fm", [S(D34), S(D34, 0, True, label="descending")], optional=True),
-    Case(
-        "searchsorted",
-        "f",
-        [S(T((4,), values=[0.0, 1.0, 2.0, 3.0]), T((3,), 0, 3))],
-        layouts=("contiguous",),
-        optional=True,
-    ),
-    Case(
-        "bucketize",
-        "f",
-        [S(T((3,), 0, 3), T((4,), values=[0.0, 1.0, 2.0, 3.0]))],
-        layouts=("contiguous",),
-        optional=True,
-    ),
-    Case("isin", "f", [S(T((3, 4), 0, 5, dtype="int64"), T((2,), 0, 5, dtype="int64"))], optional=True),
-    Case("kthvalue", "fm", [S(D34, 2)], grad=True, optional=True),
-    Case("cummax", "fm", [S(D34, 1)], grad=True, optional=True),
-    Case("cummin", "fm", [S(D34, 1)], grad=True, optional=True),
 ]
 
 CASES = GATHER + SCATTER + SORTING

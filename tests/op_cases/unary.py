@@ -73,7 +73,6 @@ SIGNED = [
         samples=[S(T((4,), values=[0.0, -0.0, 3.0, -2.0]), label="zeros", grad=False)],
     ),
     unary("square", dtypes=NUMBERS, np=np.square),
-    more("positive", dtypes=NUMBERS, inplace=None, operators={"+x": lambda x: +x}),
 ]
 
 ROUNDING = [
@@ -150,29 +149,12 @@ MORE = [
     more("mish", forms="n", dtypes=FLOATS, inplace=None),
     more("softsign", forms="n", away=(0.0,), dtypes=FLOATS, inplace=None),
     more("tan", -1.0, 1.0, np=np.tan),
-    more("sinh", np=np.sinh),
-    more("cosh", np=np.cosh),
-    more("asin", -0.8, 0.8, np=np.arcsin),
-    more("acos", -0.8, 0.8, np=np.arccos),
-    more("atan", np=np.arctan),
-    more("erfc", inplace="erfc_"),
-    more("exp2", np=np.exp2),
-    more("frac", -3.0, 3.0, away="integers", dtypes=FLOATS),
 ]
 
 TESTS = [
     unary("isnan", grad=False, inplace=None, np=np.isnan, samples=[special(0.0, INF, -INF, NAN)]),
     unary("isinf", grad=False, inplace=None, np=np.isinf, samples=[special(0.0, INF, -INF, NAN)]),
     unary("isfinite", grad=False, inplace=None, np=np.isfinite, samples=[special(0.0, INF, -INF, NAN)]),
-    more(
-        "nan_to_num",
-        grad=True,
-        dtypes=FLOATS,
-        samples=[
-            special(0.0, INF, -INF, NAN),
-            S(T((3,), values=[INF, NAN, 1.0]), nan=5.0, posinf=7.0, label="given", grad=False),
-        ],
-    ),
     unary(
         "logical_not",
         grad=False,

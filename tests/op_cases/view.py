@@ -67,6 +67,7 @@ SHAPES = [
         ],
         errors=[E(x(2, 3), 1, 0, says="", label="order"), E(x(2, 3), 4, raises=IndexError, label="dim")],
     ),
+    view("ravel", [S(x(2, 3, 4)), S(x(3), label="1-d"), S(x(), label="0-d")]),
     view(
         "unflatten",
         [S(x(2, 12), 1, (3, 4)), S(x(2, 12), -1, (-1, 4), label="infer")],
@@ -121,7 +122,7 @@ ORDERS = [
         "transpose",
         [S(x(3, 4), 0, 1), S(x(2, 3, 4), -1, 0, label="negative"), S(x(3), 0, 0, label="1-d")],
         errors=[E(x(3, 4), 0, 2, raises=IndexError, says=("-2", "1", "2"), label="dim")],
-        also=("swapaxes", "Tensor.swapaxes"),
+        also=("swapaxes", "Tensor.swapaxes", "swapdims", "Tensor.swapdims"),
     ),
     view(
         "t",
@@ -134,6 +135,7 @@ ORDERS = [
         "movedim",
         [S(x(2, 3, 4), 0, 2), S(x(2, 3, 4), (0, 1), (-1, 0), label="several")],
         errors=[E(x(2, 3), 2, 0, raises=IndexError, label="dim")],
+        also=("moveaxis", "Tensor.moveaxis"),
     ),
     view(
         "flip",
@@ -146,8 +148,6 @@ ORDERS = [
         optional=True,
     ),
     view("diagonal", [S(x(3, 4)), S(x(2, 3, 4), 1, 1, 2, label="dims")], optional=True),
-    view("diag", [S(x(3, 4)), S(x(3), label="1-d")], optional=True),
-    view("unfold", [S(x(6, 3), 0, 2, 2)], forms="m", optional=True),
 ]
 
 PARTS = [
@@ -221,15 +221,6 @@ PARTS = [
     ),
     view("tile", [S(x(3, 2), (2, 2))], optional=True),
     view(
-        "repeat_interleave",
-        [
-            S(x(3, 2), 2, 0),
-            S(x(3, 2), 3, label="flat"),
-            S(x(3, 2), T((3,), values=[1, 0, 2], dtype="int64"), 0, label="counts"),
-        ],
-        optional=True,
-    ),
-    view(
         "tril",
         [
             S(x(3, 4)),
@@ -286,9 +277,6 @@ JOINS = [
             E([], label="none"),
         ],
     ),
-    view("hstack", [S(SQUARE)], forms="f", optional=True),
-    view("vstack", [S(SQUARE)], forms="f", optional=True),
-    view("meshgrid", [S(x(3), x(2), indexing="ij")], forms="f", optional=True),
 ]
 
 

@@ -122,3 +122,36 @@ def test_what_cannot_be_saved() -> None:
     firesteel.save(deep, file)
     file.seek(0)
     assert isinstance(firesteel.load(file), list)
+
+
+def _saved(value: Any) -> Any:
+    file = io.BytesIO()
+    firesteel.save(value, file)
+    file.seek(0)
+    return firesteel.load(file)
+
+
+def test_tensors_require_grad_after_loading_if_they_did() -> None:
+    x = firesteel.ones(2, requires_grad=True)
+    loaded = _saved({"leaf": x, "loss": (x * 2).sum(), "plain": firesteel.zeros(1)})
+    assert loaded["leaf"].requires_grad and loaded["leaf"].is_leaf
+    assert loaded["loss"].requires_grad and loaded["loss"].is_leaf and loaded["loss"].item() == 4
+    assert not loaded["plain"].requires_grad
+    model = firesteel.nn.Linear(2, 1)
+    assert not any(value.requires_grad for value in _saved(model.state_dict()).values())
+
+
+def test_numpy_scalars_are_saved_as_numbers() -> None:
+    np = pytest.importorskip("numpy")
+    scalars = {
+        "a": np.float32(0.5),
+        "b": np.int64(3),
+        "c": np.bool_(True),
+        "d": np.float64("inf"),
+        "e": np.str_("x"),
+    }
+    loaded = _saved(scalars)
+    assert loaded == {"a": 0.5, "b": 3, "c": True, "d": float("inf"), "e": "x"}
+    assert [type(value) for value in loaded.values()] == [float, int, bool, float, str]
+    with pytest.raises(TypeError, match="'when' is a date"):
+        _saved({"when": np.datetime64("2024-01-01")})

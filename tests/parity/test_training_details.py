@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -209,3 +210,64 @@ def test_two_processes_draw_other_numbers() -> None:
     ]
     assert runs[0] != runs[1]
     assert all(run.split()[2] == "67280421310721" for run in runs)
+
+
+@pytest.mark.parametrize("owner", ["optimizer", "module"])
+def test_a_gradient_filled_with_zeros_stays_the_same_object(owner: str) -> None:
+    model = nn.Linear(2, 1)
+    zeroing = optim.SGD(model.parameters(), lr=0.1) if owner == "optimizer" else model
+    model(firesteel.ones(1, 2)).sum().backward()
+    gradient = model.weight.grad
+    gradient.note = "kept"
+    zeroing.zero_grad(set_to_none=False)
+    assert model.weight.grad is gradient and gradient.note == "kept"
+    assert gradient.tolist() == [[0.0, 0.0]] and not gradient.requires_grad
+
+
+def test_a_gradient_with_a_history_loses_it_when_filled_with_zeros() -> None:
+    x = nn.Parameter(firesteel.ones(2))
+    (x**3).sum().backward(create_graph=True)
+    kept = x.grad
+    optim.SGD([x], lr=0.1).zero_grad(set_to_none=False)
+    assert x.grad.grad_fn is None and x.grad.tolist() == [0.0, 0.0]
+    kept.sum().backward()
+    assert x.grad.tolist() == [6.0, 6.0]
+
+
+@pytest.mark.parametrize("extents", [["a"], [1.5], [1, None], ("2",)])
+def test_a_size_holds_ints(extents: Any) -> None:
+    with pytest.raises(TypeError, match=r"torch.Size\(\) takes an iterable of 'int' \(item \d is"):
+        firesteel.Size(extents)
+    with pytest.raises(TypeError, match="takes an iterable of 'int'"):
+        firesteel.Size((1,)) + ("a",)
+    with pytest.raises(TypeError):
+        firesteel.Size(3)
+
+
+def test_a_size_takes_what_stands_for_an_int() -> None:
+    size = firesteel.Size([firesteel.tensor(2), True, 3])
+    assert size == (2, 1, 3) and type(size[0]) is int
+    assert firesteel.Size() == () and type(firesteel.ones(2, 3).shape) is firesteel.Size
+    assert repr(firesteel.ones(2, 3).shape[1:]) == "torch.Size([3])"
+
+
+def test_a_warning_of_a_loss_is_at_the_line_of_the_call() -> None:
+    with pytest.warns(UserWarning, match=r"\(torch.Size\(\[2\]\)\)") as caught:
+        nn.functional.mse_loss(firesteel.ones(2, 1), firesteel.ones(2))
+    line = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
+    assert caught[0].filename == __file__ and caught[0].lineno == line
+
+
+def test_the_truth_of_many_and_of_no_values() -> None:
+    for x, says in ((firesteel.ones(2), "more than one value is"), (firesteel.ones(0), "no values is")):
+        with pytest.raises(RuntimeError, match=f"Boolean value of Tensor with {says} ambiguous"):
+            bool(x)
+
+
+def test_bernoulli_is_a_method() -> None:
+    firesteel.manual_seed(3)
+    expected = firesteel.bernoulli(firesteel.full((5,), 0.5)).tolist()
+    firesteel.manual_seed(3)
+    assert firesteel.full((5,), 0.5).bernoulli().tolist() == expected
+    assert firesteel.ones(3).bernoulli(0.0).tolist() == [0.0] * 3
+    assert firesteel.ones(3, 4).ndimension() == 2

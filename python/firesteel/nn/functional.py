@@ -201,9 +201,12 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return _result(input, where(input <= threshold, input.new_full((), value), input), inplace)
 
 
+_threshold = threshold  # under a name that is no argument's
+
+
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
     """In-place `threshold`."""
-    return input.copy_(where(input <= threshold, input.new_full((), value), input))
+    return _threshold(input, threshold, value, True)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -227,7 +230,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         if channels != weight.numel():
             raise RuntimeError(
                 "prelu: Mismatch of parameter numbers and input channel size. "
-                f"Found parameter numbers = {weight.numel()} and channel size = {channels}."
+                f"Found parameter numbers = {weight.numel()} and channel size = {channels}; "
+                "give one weight, or one per channel"
             )
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
     return where(input > 0, input, input * weight)

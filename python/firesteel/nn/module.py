@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from firesteel._core import Tensor, empty_like, float32
 from firesteel._hooks import RemovableHandle, register
+from firesteel._tensor import clear_gradient
 from firesteel._types import device as _device
 from firesteel.autograd.grad_mode import no_grad
 
@@ -481,13 +482,10 @@ class Module(StateDict):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients of all parameters, or fills them with zeros."""
         for parameter in self.parameters():
-            gradient = parameter.grad
-            if gradient is None:
-                continue
             if set_to_none:
                 parameter.grad = None
-            else:
-                parameter.grad = gradient.detach().zero_()
+            elif parameter.grad is not None:
+                clear_gradient(parameter)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replaces the values of all parameters, gradients and buffers by `fn` of them.

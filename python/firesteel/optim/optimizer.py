@@ -12,6 +12,7 @@ from typing import Any
 import firesteel
 from firesteel._core import Tensor, float32, tensor
 from firesteel._hooks import RemovableHandle, register
+from firesteel._tensor import clear_gradient
 from firesteel.autograd.grad_mode import enable_grad
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -124,7 +125,7 @@ class Optimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    parameter.grad = parameter.grad.detach().zero_()
+                    clear_gradient(parameter)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds parameters with options of their own: {"params": ..., "lr": ...}."""

@@ -1,7 +1,9 @@
 //! A tensor: an array and its place in the graph. What can be done with it is in `ops/`.
 
 use crate::array::Array;
+use crate::autograd::inplace::check_not_leaf;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
+use crate::autograd::mode::{self, GradMode};
 use crate::autograd::node::{self, lock, Edges, GradHook, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
@@ -481,6 +483,35 @@ impl Tensor {
         let old = std::mem::replace(&mut *lock(&latest), next.clone());
         drop(old); // without the lock
         lock(&self.0.meta).rare().replaced = Some(latest);
+        Ok(next)
+    }
+
+    /// The tensor that this one becomes when `view`, which takes a view of all of it, is done in place as `op`
+    /// (`unsqueeze_`). `handles` is the number of handles to this tensor that belong to the caller: others,
+    /// its views, keep it as their base.
+    pub fn view_in_place(
+        &self,
+        op: &str,
+        handles: usize,
+        view: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        check_not_leaf(op, self, mode::is_grad_enabled() && self.requires_grad())?;
+        let is_alone = !self.is_view() && Arc::strong_count(&self.0) <= handles;
+        if self.is_leaf() && (is_alone || self.requires_grad()) {
+            return self.replace_data(view(&self.detach())?.array());
+        }
+        // Recorded even under `no_grad`: no value changes, and base, views and it keep one history.
+        let recording = GradMode::set(true);
+        let next = view(self)?;
+        drop(recording);
+        let next = if is_alone {
+            Self::make(next.array().clone(), next.requires_grad(), next.grad_fn())
+        } else {
+            next
+        };
+        if self.retains_grad() {
+            next.retain_grad()?;
+        }
         Ok(next)
     }
 

@@ -354,7 +354,16 @@ fn bernoulli(
     p: Option<f64>,
     generator: GeneratorArg<'_, '_>,
 ) -> PyResult<Out> {
-    let x = &input.get().tensor();
+    zeros_and_ones(py, &input.get().tensor(), p, generator)
+}
+
+/// 1 with probability `p`, without it with the probability that each element of `x` names.
+fn zeros_and_ones(
+    py: Python<'_>,
+    x: &Tensor,
+    p: Option<f64>,
+    generator: GeneratorArg<'_, '_>,
+) -> PyResult<Out> {
     let source = source(generator);
     enter(py, x.numel(), || match p {
         None => x.bernoulli(&mut source.lock()),
@@ -433,6 +442,13 @@ impl PyTensor {
         let (x, source) = (&slf.get().tensor(), source(generator));
         enter(slf.py(), x.numel(), || x.normal_(mean, std, &mut source.lock()))?;
         Ok(slf)
+    }
+
+    /// bernoulli(p=None) -> Tensor: 1 with probability p, without it with the probability that each element
+    /// names, else 0.
+    #[pyo3(signature = (p=None, *, generator=None))]
+    fn bernoulli(&self, py: Python<'_>, p: Option<f64>, generator: GeneratorArg<'_, '_>) -> PyResult<Out> {
+        zeros_and_ones(py, &self.tensor(), p, generator)
     }
 
     /// bernoulli_(p=0.5) -> Tensor: overwrites with 1 at probability p (a number or a tensor), else 0.

@@ -21,8 +21,11 @@ _FIXED = frozenset({"batch_sampler", "batch_size", "dataset", "drop_last", "pers
 class DataLoader(Generic[T_co]):
     """Iterates over a dataset in batches.
 
-    With the same seed the batches are those of PyTorch, in the same order. What a dataset itself draws at
-    random in workers depends on the seed, too, but is read by threads with a generator each.
+    With the same seed the batches are those of PyTorch, in the same order. So is what a dataset draws with
+    Firesteel in workers: each has a default generator of its own, which the seed determines. `random` and
+    `numpy.random` have one state for the whole program. Workers share it with the main thread, in the order
+    in which they happen to run, and `random.seed` in `worker_init_fn` seeds it for all. For numbers that
+    repeat draw with `firesteel.rand` and `firesteel.randint`, or read with ``num_workers=0``.
 
     Args:
         dataset: what to read: a :class:`Dataset` or an :class:`IterableDataset`.

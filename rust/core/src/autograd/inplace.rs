@@ -69,8 +69,8 @@ fn is_view_of_leaf(target: &Tensor) -> bool {
     }
 }
 
-fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
-    let array: &Array = target.array();
+/// Refuses, while recording, to change a leaf that asks for a gradient, or a view of one, in place.
+pub fn check_not_leaf(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
     let op = op.trim_end_matches('_');
     if recorded {
         ensure!(
@@ -94,6 +94,13 @@ fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> 
              operation; wrap it in `with no_grad():`, or use the out-of-place form"
         );
     }
+    Ok(())
+}
+
+fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
+    check_not_leaf(op, target, recorded)?;
+    let array: &Array = target.array();
+    let op = op.trim_end_matches('_');
     ensure!(
         !array.layout().has_overlap(),
         Autograd,

@@ -54,7 +54,7 @@ fn warn_of_sizes(a: &Tensor, b: &Bound<'_, PyTensor>) -> PyResult<()> {
     warn(
         b.py(),
         &format!(
-            "Using a target size ({:?}) that is different to the input size ({:?}). This will likely lead to \
+            "Using a target size (torch.Size({:?})) that is different to the input size (torch.Size({:?})). This will likely lead to \
              incorrect results due to broadcasting. Please ensure they have the same size.",
             target.shape(),
             a.shape()

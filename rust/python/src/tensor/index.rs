@@ -6,8 +6,9 @@ use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::tensor::Out;
+use firesteel::layout::{broadcast_shapes, normalize_dim};
 use firesteel::{DType, Error, Kind, Tensor};
-use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PyList, PyRange, PySlice, PyTuple};
@@ -25,8 +26,8 @@ impl Indexed {
     }
 }
 
-/// `x[...]` runs other operations; its errors speak of what the user wrote.
-fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> {
+/// `x[...]` and others run other operations; their errors speak of what the user wrote.
+pub fn spoken_of<T>(op: &str, result: firesteel::Result<T>) -> firesteel::Result<T> {
     result.map_err(|error| match (error.kind(), error.message().split_once(": ")) {
         (Kind::External | Kind::Memory, _) | (_, None) => error,
         (kind, Some((_, facts))) => Error::new(kind, format!("{op}: {facts}")),
@@ -222,6 +223,32 @@ fn covers(index: Option<&Tensor>) -> usize {
     index.map_or(1, |t| if t.dtype() == DType::Bool { t.rank() } else { 1 })
 }
 
+/// Both tensors of `take_along_dim`, made one shape but for their extents of `dim`.
+fn broadcast_but(x: &Tensor, index: &Tensor, dim: isize) -> firesteel::Result<(Tensor, Tensor)> {
+    const OP: &str = "take_along_dim";
+    if x.rank() == 0 && index.rank() == 0 {
+        return Err(Error::new(
+            Kind::Index,
+            format!("{OP}: Dimension specified as {dim} but tensor has no dimensions; unsqueeze both"),
+        ));
+    }
+    if x.rank() != index.rank() {
+        return Err(Error::new(Kind::Shape, format!(
+            "{OP}: input and indices should have the same number of dimensions, but got {} dimensions for input, \
+             and {} dimensions for indices; unsqueeze one of them",
+            x.rank(),
+            index.rank()
+        )));
+    }
+    let d = normalize_dim(OP, dim, x.rank())?;
+    let mut like_x: SmallVec<[usize; 4]> = index.shape().into();
+    like_x[d] = x.shape()[d];
+    let mut shape = broadcast_shapes(OP, x.shape(), &like_x)?;
+    let x = x.expand(&shape)?;
+    shape[d] = index.shape()[d];
+    Ok((x, index.expand(&shape)?))
+}
+
 #[pymethods]
 impl PyTensor {
     fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Out> {
@@ -280,23 +307,27 @@ impl PyTensor {
         enter(py, index.numel(), || x.gather(dim, index)).map(Out)
     }
 
-    /// take_along_dim(input, indices, dim) -> Tensor: alias of `gather`.
-    fn take_along_dim(&self, py: Python<'_>, indices: &Bound<'_, PyTensor>, dim: isize) -> PyResult<Out> {
+    /// take_along_dim(input, indices, dim=None) -> Tensor: the elements that `indices` name along `dim`. The other
+    /// dims are broadcast; without `dim` both tensors are flattened.
+    #[pyo3(signature = (indices, dim=None))]
+    fn take_along_dim(
+        &self,
+        py: Python<'_>,
+        indices: &Bound<'_, PyTensor>,
+        dim: Option<isize>,
+    ) -> PyResult<Out> {
         let (x, index) = (&self.tensor(), &indices.get().tensor());
-        if x.rank() == 0 && index.rank() == 0 {
-            return Err(PyIndexError::new_err(format!(
-                "take_along_dim: Dimension specified as {dim} but tensor has no dimensions; unsqueeze both"
-            )));
-        }
-        if x.rank() != index.rank() {
-            return Err(PyRuntimeError::new_err(format!(
-                "take_along_dim: input and indices should have the same number of dimensions, but got {} dimensions for \
-                 input, and {} dimensions for indices; unsqueeze one of them",
-                x.rank(),
-                index.rank()
-            )));
-        }
-        self.gather(py, dim, indices)
+        enter(py, index.numel(), || match dim {
+            None => spoken_of(
+                "take_along_dim",
+                x.reshape(&[x.numel()])?.gather(0, &index.reshape(&[index.numel()])?),
+            ),
+            Some(dim) => {
+                let (x, index) = broadcast_but(x, index, dim)?;
+                spoken_of("take_along_dim", x.gather(dim, &index))
+            }
+        })
+        .map(Out)
     }
 
     /// scatter(input, dim, index, src) -> Tensor: a copy with `src` (a tensor or a number) written at the indices.

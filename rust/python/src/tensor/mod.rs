@@ -7,6 +7,7 @@ mod convert;
 mod function;
 mod identity;
 mod index;
+mod inplace_view;
 mod join;
 mod matmul;
 mod pointwise;
@@ -122,8 +123,8 @@ fn drop_in_turn(object: Py<PyTensor>) {
 
 /// `torch.Size` of `extents`.
 pub fn size<'py>(py: Python<'py>, extents: &[usize]) -> PyResult<Bound<'py, PyAny>> {
-    static SIZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    SIZE.import(py, "firesteel._types", "Size")?.call1((PyTuple::new(py, extents)?,))
+    static SIZE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    SIZE.import(py, "firesteel._types", "size_of_ints")?.call1((PyTuple::new(py, extents)?,))
 }
 
 #[pymethods]
@@ -243,6 +244,11 @@ impl PyTensor {
 
     /// Number of dims.
     fn dim(&self) -> usize {
+        self.tensor().rank()
+    }
+
+    /// Number of dims.
+    fn ndimension(&self) -> usize {
         self.tensor().rank()
     }
 
@@ -368,8 +374,8 @@ impl PyTensor {
     fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
         if self.tensor().numel() != 1 {
             return Err(pyo3::exceptions::PyRuntimeError::new_err(format!(
-                "Boolean value of Tensor with {} value is ambiguous; use .any() or .all()",
-                if self.tensor().numel() == 0 { "no" } else { "more than one" }
+                "Boolean value of Tensor with {} is ambiguous; use .any() or .all()",
+                if self.tensor().numel() == 0 { "no values" } else { "more than one value" }
             )));
         }
         Ok(self.tensor().array().item_f64().py(py)? != 0.0)

@@ -180,6 +180,12 @@ impl PyTensor {
         enter(py, x.numel(), || x.reshape(&shape)).map(Out)
     }
 
+    /// ravel(input) -> Tensor: all dims made one; a view of what is contiguous, else a copy.
+    fn ravel(&self, py: Python<'_>) -> PyResult<Out> {
+        let x = &self.tensor();
+        enter(py, x.numel(), || x.contiguous()?.view(&[x.numel()])).map(Out)
+    }
+
     /// unflatten(input, dim, sizes) -> Tensor: one dim made several.
     fn unflatten(&self, py: Python<'_>, dim: isize, sizes: &Bound<'_, PyAny>) -> PyResult<Out> {
         let x = &self.tensor();
@@ -341,6 +347,7 @@ impl PyTensor {
 pub const FUNCTIONS: &[&str] = &[
     "reshape",
     "flatten",
+    "ravel",
     "unflatten",
     "broadcast_to",
     "permute",
