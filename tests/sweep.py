@@ -22,7 +22,7 @@ SHOWN = 5
 PYTORCH_WARNS = [
     pytest.mark.filterwarnings("ignore:Using padding='same'"),
     pytest.mark.filterwarnings(r"ignore:\w+.*degrees of freedom is"),
-    pytest.mark.filterwarnings(r"ignore:dropout\dd: Received a \d-D input"),
+    pytest.mark.filterwarnings(r"ignore:dropout\dd. Received a \d-D input"),
     pytest.mark.filterwarnings(r"ignore:Tensor.m?T is deprecated on 0-D tensors"),
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 
 TYPE_CHECKING = False
@@ -56,7 +55,7 @@ class Size(tuple[int, ...]):
 
     def __getitem__(self, index: SupportsIndex | slice) -> int | Size:
         if isinstance(index, slice):
-            return size_of_ints(tuple.__getitem__(self, index))
+            return tuple.__new__(Size, tuple.__getitem__(self, index))
         return tuple.__getitem__(self, index)
 
     if TYPE_CHECKING:
@@ -75,10 +74,6 @@ class Size(tuple[int, ...]):
         return Size(tuple.__mul__(self, count))
 
     __rmul__ = __mul__
-
-
-# A `Size` of what are ints for sure: for the core, which makes one for every `x.shape`.
-size_of_ints = functools.partial(tuple.__new__, Size)
 
 
 class DeviceError(RuntimeError, AssertionError):

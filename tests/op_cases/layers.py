@@ -1,7 +1,7 @@
 """Functions of layers beside those in `nn` and `unary`, their in-place twins, and views in place."""
 
 from op_cases.nn import CLOSE, seeded
-from op_cases.table import ALL, FLOATS, NUMBERS, Case, E, S, T
+from op_cases.table import ALL, FLOATS, NUMBERS, WIDE, Case, E, S, T
 
 # Kinks of the shrinking functions at their default of 0.5, and of their samples.
 KINKS = (-0.7, -0.5, 0.0, 0.5, 0.7)
@@ -84,6 +84,7 @@ DRAWS = [
         title="bernoulli_method",
         call=seeded(lambda lib, x: x.bernoulli()),
         covers=("Tensor.bernoulli",),
+        dtypes=WIDE,
         compare="exact",
     )
 ]

@@ -209,3 +209,27 @@ def test_generators_can_be_copied_and_pickled() -> None:
     for copied in copies:
         assert copied.initial_seed() == 5
         assert firesteel.randn(4, generator=copied).tolist() == expected
+
+
+def test_to_empty_keeps_parameters_and_ties() -> None:
+    model = _tied()
+    weight = model[0].weight
+    assert model.to_empty(device="cpu") is model
+    assert model[0].weight is model[1].weight is weight
+    assert weight.shape == (2, 2) and weight.requires_grad and weight.is_leaf
+    with pytest.raises(RuntimeError, match="cuda"):
+        model.to_empty(device="cuda")
+
+
+def test_parameters_make_a_vector_and_come_back() -> None:
+    model = nn.Linear(2, 3)
+    vector = nn.utils.parameters_to_vector(model.parameters())
+    assert vector.shape == (9,) and vector.requires_grad
+    nn.utils.vector_to_parameters(firesteel.arange(9.0), model.parameters())
+    assert model.weight.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    assert model.bias.tolist() == [6.0, 7.0, 8.0] and model.bias.is_leaf
+
+
+def test_programs_that_ask_for_cuda_find_none() -> None:
+    assert not firesteel.cuda.is_available() and firesteel.cuda.device_count() == 0
+    assert firesteel.cuda.synchronize() is None and firesteel.cuda.empty_cache() is None  # type: ignore[func-returns-value]
