@@ -115,12 +115,22 @@ impl Layout {
         if self.is_contiguous() {
             return Self { offset: 0, ..self.clone() };
         }
+        self.ordered(|a, b| self.is_further_out(a, b))
+    }
+
+    /// As `like` for a result of two operands of one shape: the second orders the dims that the first repeats.
+    pub fn like_both(&self, other: &Self) -> Self {
+        self.ordered(|a, b| self.is_further_out(a, b).or_else(|| other.is_further_out(a, b)))
+    }
+
+    /// A dense layout of this shape with its dims in an order.
+    fn ordered(&self, is_further_out: impl Fn(usize, usize) -> Option<bool>) -> Self {
         // Innermost first. Dims that repeat elements (stride 0) stay where they are.
         let mut order: SmallVec<[usize; 4]> = (0..self.rank()).rev().collect();
         for i in 1..order.len() {
             let mut at = i;
             for before in (0..i).rev() {
-                match self.is_further_out(order[before], order[at]) {
+                match is_further_out(order[before], order[at]) {
                     Some(true) => {
                         order.swap(before, at);
                         at = before;

@@ -91,12 +91,14 @@ fn broadcast(name: &str, a: Array, b: Array) -> Result<(Array, Array)> {
 
 type Operands = fn(&str, &Array, &Array, DType) -> Result<(Array, Array)>;
 
-/// A new array for a result of the operands: in the order of dims that they share.
+/// A new array for a result of the operands: in the first one's order of dims, as far as it has one.
 pub(super) fn result_like(a: &Array, b: &Array, dtype: DType) -> Result<Array> {
     if a.strides() == b.strides() || b.strides().iter().all(|&s| s == 0) {
         Array::empty_like(a.layout(), dtype)
-    } else {
+    } else if a.is_contiguous() {
         Array::empty(a.shape(), dtype)
+    } else {
+        Array::empty_like(&a.layout().like_both(b.layout()), dtype)
     }
 }
 
