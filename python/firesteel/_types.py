@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, ClassVar, Self, SupportsIndex, TypeVar, overload
+    from typing import Any, ClassVar, SupportsIndex, TypeVar, overload
 
     from firesteel._core import dtype as DType
 
@@ -18,23 +15,6 @@ class Size(tuple[int, ...]):
     """Extents of a tensor: a tuple of ints with `numel()`."""
 
     __slots__ = ()
-
-    def __new__(cls, extents: Iterable[SupportsIndex] = ()) -> Self:
-        """Takes ints and what can stand for one.
-
-        Raises:
-            TypeError: for anything else.
-        """
-        items = []
-        for place, extent in enumerate(extents):
-            try:
-                items.append(extent if isinstance(extent, int) else operator.index(extent))
-            except TypeError:
-                raise TypeError(
-                    f"torch.Size() takes an iterable of 'int' (item {place} is '{type(extent).__name__}'); "
-                    "give whole numbers"
-                ) from None
-        return tuple.__new__(cls, items)
 
     def numel(self) -> int:
         """Product of the extents."""
@@ -55,7 +35,7 @@ class Size(tuple[int, ...]):
 
     def __getitem__(self, index: SupportsIndex | slice) -> int | Size:
         if isinstance(index, slice):
-            return tuple.__new__(Size, tuple.__getitem__(self, index))
+            return Size(tuple.__getitem__(self, index))
         return tuple.__getitem__(self, index)
 
     if TYPE_CHECKING:

@@ -124,11 +124,7 @@ fn drop_in_turn(object: Py<PyTensor>) {
 /// `torch.Size` of `extents`.
 pub fn size<'py>(py: Python<'py>, extents: &[usize]) -> PyResult<Bound<'py, PyAny>> {
     static SIZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = SIZE.import(py, "firesteel._types", "Size")?;
-    // Its own `__new__` looks at each item; these are ints.
-    let new = NEW.get_or_try_init(py, || py.get_type::<PyTuple>().getattr("__new__").map(Bound::unbind))?;
-    new.bind(py).call1((class, PyTuple::new(py, extents)?))
+    SIZE.import(py, "firesteel._types", "Size")?.call1((PyTuple::new(py, extents)?,))
 }
 
 #[pymethods]
