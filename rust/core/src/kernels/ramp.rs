@@ -52,9 +52,9 @@ macro_rules! ramps {
                     debug_assert_eq!(out.len(), self.steps);
                     let data = super::map::Shared(out.as_mut_ptr());
                     par::for_each_chunk(out.len(), GRAIN_CHEAP, |range| {
+                        let (data, len) = (data.at(range.start as isize), range.len());
                         // SAFETY: chunks are disjoint parts of `out`.
-                        let part =
-                            unsafe { std::slice::from_raw_parts_mut(data.at(range.start as isize), range.len()) };
+                        let part = unsafe { std::slice::from_raw_parts_mut(data, len) };
                         let mut values = [0.0; PIECE];
                         for (at, part) in (range.start..).step_by(PIECE).zip(part.chunks_mut(PIECE)) {
                             let values = &mut values[..part.len()];
