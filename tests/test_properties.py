@@ -72,7 +72,7 @@ def pairs(draw):
 @few
 @given(pairs())
 def test_broadcasting(shapes):
-    a, b = numbers(shapes[0]), numbers(shapes[1]) + 0.5
+    a, b = numbers(shapes[0]), np.asarray(numbers(shapes[1]) + 0.5)
     x, y = firesteel.from_numpy(a.copy()), firesteel.from_numpy(b.copy())
     try:
         expected = a * b
