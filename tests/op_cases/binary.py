@@ -188,7 +188,6 @@ ROUNDED = [
         grad=True,
         inplace="fmod_",
         np=np.fmod,
-        optional=True,
     ),
 ]
 
@@ -411,8 +410,8 @@ CLAMP = [
         also=("clip", "Tensor.clip"),
         errors=[E(T(), label="no-bounds", says="min")],
     ),
-    Case("clamp_min", "fm", [S(T((3, 4), away=(0.0,)), 0.0)], grad=True, inplace="clamp_min_", optional=True),
-    Case("clamp_max", "fm", [S(T((3, 4), away=(0.0,)), 0.0)], grad=True, inplace="clamp_max_", optional=True),
+    Case("clamp_min", "fm", [S(T((3, 4), away=(0.0,)), 0.0)], grad=True, inplace="clamp_min_"),
+    Case("clamp_max", "fm", [S(T((3, 4), away=(0.0,)), 0.0)], grad=True, inplace="clamp_max_"),
 ]
 
 MASK = T((3, 4), dtype="bool")
@@ -459,7 +458,6 @@ TERNARY = [
         [S(T(), T(), 0.3), S(T(), T(), T(low=0, high=1), label="tensor")],
         grad=True,
         inplace="lerp_",
-        optional=True,
     ),
     Case(
         "addcmul",
@@ -467,7 +465,6 @@ TERNARY = [
         [S(T(), T(), T()), S(T(), T((4,)), T((3, 1)), value=0.5, label="value")],
         grad=True,
         inplace="addcmul_",
-        optional=True,
     ),
     Case(
         "addcdiv",
@@ -476,10 +473,9 @@ TERNARY = [
         grad=True,
         inplace="addcdiv_",
         tol16=8.0,  # the quotient is rounded before it is added
-        optional=True,
     ),
-    Case("isclose", "fm", [S(T(), T())], optional=True),
-    Case("allclose", "fm", [S(T(), T())], optional=True),
+    Case("isclose", "fm", [S(T(), T())]),
+    Case("allclose", "fm", [S(T(), T())]),
     Case(
         "equal",
         "fm",
@@ -488,7 +484,6 @@ TERNARY = [
             S(T((2,), values=[1.0, 2.0]), T((2,), values=[1.0, 2.0]), label="same"),
             S(T((2,)), T((3,)), label="shapes"),
         ],
-        optional=True,
         dtypes=ALL,
     ),
 ]

@@ -42,7 +42,7 @@ VALUES = [
             E("text", raises=TypeError, label="text"),
         ],
     ),
-    create("as_tensor", [S([1.0, 2.0]), S(np.arange(3), label="numpy")], optional=True),
+    create("as_tensor", [S([1.0, 2.0]), S(np.arange(3), label="numpy")]),
     create(
         "from_numpy",
         [
@@ -234,7 +234,7 @@ RANDOM = [
     ),
     draws("rand_like", [S(T((3, 4))), S(T((20,)), label="long")], dtypes=WIDE),
     draws("randn_like", [S(T((3, 4))), S(T((20,)), label="long")], dtypes=WIDE),
-    draws("randint_like", [S(T((3, 4)), 10)], optional=True),
+    draws("randint_like", [S(T((3, 4)), 10)]),
     draws("bernoulli", [S(T((3, 4), 0, 1)), S(T((50,), 0, 1), label="long")]),
     draws("normal", [S(0.0, 1.0, (3, 4))]),
     filled("normal_"),
@@ -246,7 +246,6 @@ RANDOM = [
 ]
 for _index, _case in enumerate(RANDOM):
     _case.title = f"{_case.name}-{_index}"
-    _case.optional |= _case.name in ("exponential_", "random_")
 
 WRITES = [
     Case(
@@ -285,7 +284,6 @@ CONVERSIONS = [
         dtypes=ALL,
         grad="formula" if name in FLOAT_CONVERSIONS else False,
         compare="exact",
-        optional=name in ("short", "half", "char"),
     )
     for name in ("float", "double", "half", "bfloat16", "int", "long", "byte", "bool")
 ] + [

@@ -244,7 +244,6 @@ SORTING = [
         grad=True,
         layouts=("contiguous", "transposed"),
         errors=[E(D34, 5, says="5", label="k")],
-        optional=True,
     ),
     Case(
         "sort",
@@ -259,9 +258,8 @@ SORTING = [
         grad=True,
         layouts=("contiguous", "transposed"),
         errors=[E(D34, 2, raises=IndexError, label="dim")],
-        optional=True,
     ),
-    Case("argsort", "fm", [S(D34), S(D34, 0, True, label="descending")], optional=True),
+    Case("argsort", "fm", [S(D34), S(D34, 0, True, label="descending")]),
 ]
 
 CASES = GATHER + SCATTER + SORTING

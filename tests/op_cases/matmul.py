@@ -147,11 +147,8 @@ PRODUCTS = [
         grad=True,
         tol=10.0,
         inplace="baddbmm_",
-        optional=True,
     ),
-    Case(
-        "addmv", "fm", [S(T((3,)), T((3, 4)), T((4,)))], grad=True, inplace="addmv_", tol=10.0, optional=True
-    ),
+    Case("addmv", "fm", [S(T((3,)), T((3, 4)), T((4,)))], grad=True, inplace="addmv_", tol=10.0),
     Case(
         "linear",
         "n",

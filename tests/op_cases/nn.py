@@ -34,12 +34,10 @@ NORMALISED = [
     )
     for name in ("softmax", "log_softmax")
 ] + [
-    Case("softmin", "n", [S(T((3, 4)), 1)], grad=True, optional=True),
-    Case(
-        "normalize", "n", [S(T((3, 4))), S(T((3, 4)), 2.0, 0, label="dim")], grad=True, tol=4.0, optional=True
-    ),
-    Case("glu", "n", [S(T((3, 4)))], grad=True, optional=True),
-    Case("cosine_similarity", "nf", [S(T((3, 4)), T((3, 4)))], grad=True, tol=4.0, optional=True),
+    Case("softmin", "n", [S(T((3, 4)), 1)], grad=True),
+    Case("normalize", "n", [S(T((3, 4))), S(T((3, 4)), 2.0, 0, label="dim")], grad=True, tol=4.0),
+    Case("glu", "n", [S(T((3, 4)))], grad=True),
+    Case("cosine_similarity", "nf", [S(T((3, 4)), T((3, 4)))], grad=True, tol=4.0),
     Case(
         "layer_norm",
         "nf",
@@ -65,7 +63,6 @@ NORMALISED = [
         [S(T((2, 4, 3)), 2, T((4,)), T((4,))), S(T((2, 4, 3, 2)), 2, label="4-d")],
         grad=True,
         tol=20.0,
-        optional=True,
         layouts=("contiguous", "strided"),
     ),
     Case(
@@ -74,7 +71,6 @@ NORMALISED = [
         [S(T((3, 4)), (4,), T((4,))), S(T((3, 4)), (4,), label="plain")],
         grad=True,
         tol=10.0,
-        optional=True,
     ),
     Case(
         "batch_norm",
@@ -225,7 +221,7 @@ LOSSES = [
             S(T((3, 4)), T((3, 4)), beta=0.0, label="beta0"),
         ],
     ),
-    loss("huber_loss", samples=[S(T((3, 4)), T((3, 4)), delta=0.5, label="delta")], optional=True),
+    loss("huber_loss", samples=[S(T((3, 4)), T((3, 4)), delta=0.5, label="delta")]),
     loss(
         "binary_cross_entropy",
         P,
@@ -277,7 +273,6 @@ LOSSES = [
         ],
         grad=True,
         tol=8.0,
-        optional=True,
     ),
 ]
 
@@ -358,7 +353,6 @@ CONVOLUTIONS = [
         tol=30.0,
         tol16=4.0,
         layouts=STRAIGHT,
-        optional=True,
     ),
 ]
 
@@ -406,7 +400,6 @@ POOLS = [
         [S(T((2, 3, 7), distinct=True), 2), S(T((2, 3, 7), distinct=True), 3, 2, 1, label="padding")],
         grad=True,
         layouts=STRAIGHT,
-        optional=True,
     ),
     Case(
         "avg_pool2d",
@@ -429,7 +422,7 @@ POOLS = [
             E(T((1, 2, 5, 5)), 2, padding=2, says="2", label="padding"),
         ],
     ),
-    Case("avg_pool1d", "nf", [S(T((2, 3, 7)), 2)], grad=True, layouts=STRAIGHT, optional=True),
+    Case("avg_pool1d", "nf", [S(T((2, 3, 7)), 2)], grad=True, layouts=STRAIGHT),
     Case(
         "adaptive_avg_pool2d",
         "n",
@@ -441,7 +434,6 @@ POOLS = [
         grad=True,
         layouts=STRAIGHT,
         tol=2.0,
-        optional=True,
     ),
     Case(
         "pad",
@@ -454,14 +446,12 @@ POOLS = [
             S(T((3, 4)), (-1, 1), label="crop"),
         ],
         grad=True,
-        optional=True,
     ),
     Case(
         "one_hot",
         "n",
         [S(classes(3, 4, high=5), 5), S(classes(3, high=4), label="infer")],
         dtypes=("int64",),
-        optional=True,
     ),
 ]
 

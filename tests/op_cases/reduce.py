@@ -121,7 +121,6 @@ SUMS = [
         grad=True,
         inplace="cumprod_",
         tol=4.0,
-        optional=True,
     ),
 ]
 
@@ -181,7 +180,6 @@ SPREAD = [
         [S(T((3, 4))), S(T((3, 4)), dim=1, correction=0, label="dim")],
         grad=True,
         tol=20.0,
-        optional=True,
     ),
     Case(
         "std_mean",
@@ -189,7 +187,6 @@ SPREAD = [
         [S(T((3, 4))), S(T((3, 4)), dim=1, correction=0, label="dim")],
         grad=True,
         tol=20.0,
-        optional=True,
     ),
 ]
 
@@ -281,7 +278,7 @@ TRUTH = [
         errors=[NO_DIM],
     )
     for name in ("any", "all")
-] + [Case("count_nonzero", "fm", [S(T((3, 4))), S(T((3, 4)), 1, label="dim")], dtypes=ALL, optional=True)]
+] + [Case("count_nonzero", "fm", [S(T((3, 4))), S(T((3, 4)), 1, label="dim")], dtypes=ALL)]
 
 NORMS = [
     Case(

@@ -101,9 +101,9 @@ class Case:
     `forms` says where it is public: f = module function, m = Tensor method, n = nn.functional; the first is
     the one that the full sweep uses. `call(lib, *args, **kwargs)` replaces them for operations that are
     spelled otherwise (operators, indexing). `also` are further spellings: ("clip", "Tensor.clip", "F.relu").
-    `optional` rows are run only where the operation exists. `tol` multiplies the tolerances of float32 and
-    float64 (sums of many terms), `tol16` those of the 16-bit dtypes: it is 1 unless a formula rounds between
-    its steps there. `grad` and `twice`: first and second derivatives are checked; `grad="formula"` as in `S`.
+    `tol` multiplies the tolerances of float32 and float64 (sums of many terms), `tol16` those of the 16-bit
+    dtypes: it is 1 unless a formula rounds between its steps there. `grad` and `twice`: first and second
+    derivatives are checked; `grad="formula"` as in `S`.
     """
 
     name: str
@@ -125,7 +125,6 @@ class Case:
     np: Callable | None = None
     title: str = ""
     covers: tuple[str, ...] = ()
-    optional: bool = False
 
     def __post_init__(self):
         if self.twice is None:

@@ -29,7 +29,7 @@ NO_CAST = [
 
 def more(name, low=-2.0, high=2.0, **rest):
     """A row that is run where the operation exists."""
-    return unary(name, low, high, optional=True, **rest)
+    return unary(name, low, high, **rest)
 
 
 FLOAT_FUNCTIONS = [

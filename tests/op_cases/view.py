@@ -55,7 +55,7 @@ SHAPES = [
         call=lambda lib, t: t.t().view(4, 3, 1),
     ),
     view("view_as", [S(x(3, 4), T((2, 6), grad=False))], forms="m", layouts=("contiguous",)),
-    view("reshape_as", [S(x(3, 4), T((2, 6), grad=False))], forms="m", optional=True),
+    view("reshape_as", [S(x(3, 4), T((2, 6), grad=False))], forms="m"),
     view(
         "flatten",
         [
@@ -102,7 +102,7 @@ SHAPES = [
         errors=[E(x(3, 4), 3, 5, says="4", label="size"), E(x(3, 4), 4, label="fewer")],
     ),
     view("expand_as", [S(x(3, 1), T((2, 3, 4), grad=False))], forms="m"),
-    view("broadcast_to", [S(x(3, 1), (2, 3, 4))], optional=True),
+    view("broadcast_to", [S(x(3, 1), (2, 3, 4))]),
     view("contiguous", [S(x(3, 4)), S(x(), label="0-d")], forms="m"),
     view("clone", [S(x(3, 4)), S(x(), label="0-d"), S(x(0, 2), label="empty", grad=False)]),
 ]
@@ -145,9 +145,8 @@ ORDERS = [
     view(
         "roll",
         [S(x(3, 4), 1, 0), S(x(3, 4), 2, label="flat"), S(x(3, 4), (1, -1), (0, 1), label="both")],
-        optional=True,
     ),
-    view("diagonal", [S(x(3, 4)), S(x(2, 3, 4), 1, 1, 2, label="dims")], optional=True),
+    view("diagonal", [S(x(3, 4)), S(x(2, 3, 4), 1, 1, 2, label="dims")]),
 ]
 
 PARTS = [
@@ -219,7 +218,7 @@ PARTS = [
         forms="m",
         errors=[E(x(3, 2), 2, says="1", label="few")],
     ),
-    view("tile", [S(x(3, 2), (2, 2))], optional=True),
+    view("tile", [S(x(3, 2), (2, 2))]),
     view(
         "tril",
         [
