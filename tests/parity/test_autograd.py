@@ -264,3 +264,17 @@ def test_next_functions():
     accumulate = mul.next_functions[0][0]
     assert "AccumulateGrad" in accumulate.name() and accumulate.variable.data_ptr() == x.data_ptr()
     assert x.grad_fn is None and x.is_leaf
+
+
+def test_the_first_input_of_a_linear_layer_is_its_bias():
+    def names(lib):
+        lib.manual_seed(0)
+        model = lib.nn.Sequential(lib.nn.Linear(3, 4), lib.nn.ReLU(), lib.nn.Linear(4, 2))
+        node = lib.nn.MSELoss()(model(lib.ones(5, 3)), lib.ones(5, 2)).grad_fn
+        path = []
+        while node is not None:
+            path.append(node.name().rpartition("::")[2])
+            node = node.next_functions[0][0] if node.next_functions else None
+        return path
+
+    assert names(firesteel) == names(torch) == ["MseLossBackward0", "AddmmBackward0", "AccumulateGrad"]

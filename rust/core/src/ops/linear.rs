@@ -113,11 +113,11 @@ impl Linear {
 
 const LINEAR: &str = "linear";
 
-/// The gradients of `x` and `weight`, where needed.
-fn linear_grads<const N: usize>(saved: &Saved<N>, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
-    let by_x = if saved.needs(0) { Some(grad.matmul(&saved.input(1)?)?) } else { None };
-    let by_weight = if saved.needs(1) {
-        let x = saved.input(0)?;
+/// The gradients of `x` and `weight`, inputs `at` and `at + 1`, where needed.
+fn linear_grads<const N: usize>(saved: &Saved<N>, grad: &Tensor, at: usize) -> Result<[Option<Tensor>; 2]> {
+    let by_x = if saved.needs(at) { Some(grad.matmul(&saved.input(at + 1)?)?) } else { None };
+    let by_weight = if saved.needs(at + 1) {
+        let x = saved.input(at)?;
         Some(if x.rank() == 1 { grad.unsqueeze(1)?.mul(&x)? } else { contract_rows(grad, &x)? })
     } else {
         None
@@ -141,10 +141,11 @@ impl Op<2> for Linear {
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
-        linear_grads(saved, grad)
+        linear_grads(saved, grad, 0)
     }
 }
 
+// The bias first, as in PyTorch: programs that walk the graph take the first input of a node.
 impl Op<3> for Linear {
     const NAME: &'static str = LINEAR;
 
@@ -152,19 +153,19 @@ impl Op<3> for Linear {
         self.node.into()
     }
 
-    fn saves(&self, [x, weight, _]: [bool; 3]) -> Saves<3> {
-        Saves::inputs([weight, x, false])
+    fn saves(&self, [_, x, weight]: [bool; 3]) -> Saves<3> {
+        Saves::inputs([false, weight, x])
     }
 
-    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
+    fn forward(&mut self, [bias, x, weight]: [&Array; 3]) -> Result<Array> {
         Self::compute(x, weight, Some(bias))
     }
 
     fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
-        let [by_x, by_weight] = linear_grads(saved, grad)?;
+        let [by_x, by_weight] = linear_grads(saved, grad, 1)?;
         // Summed over all dims but the last here, in one pass; the engine would do the rest.
-        let by_bias = if saved.needs(2) { Some(fold(grad)?) } else { None };
-        Ok([by_x, by_weight, by_bias])
+        let by_bias = if saved.needs(0) { Some(fold(grad)?) } else { None };
+        Ok([by_bias, by_x, by_weight])
     }
 }
 
@@ -307,7 +308,7 @@ impl Tensor {
             _ => "LinearBackward0",
         };
         match bias {
-            Some(bias) => apply(Linear { node }, [self, weight, bias]),
+            Some(bias) => apply(Linear { node }, [bias, self, weight]),
             None => apply(Linear { node }, [self, weight]),
         }
     }
