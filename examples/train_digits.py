@@ -97,6 +97,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.epochs < 1:
         parser.error(f"--epochs is {args.epochs}; it must be 1 or more")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {args.out} cannot be a folder: {error}")
 
     torch.manual_seed(args.seed)
     train, test = split_digits(args.seed)
@@ -114,7 +118,6 @@ def main() -> None:
     seconds = time.perf_counter() - start
     print(f"{len(test)} held-out digits read with accuracy {accuracies[-1]:.2%} after {seconds:.1f} s")
 
-    args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = {
         "name": args.model,
         "model": model.state_dict(),

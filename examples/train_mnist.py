@@ -102,6 +102,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.epochs < 1:
         parser.error(f"--epochs is {args.epochs}; it must be 1 or more")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {args.out} cannot be a folder: {error}")
 
     torch.manual_seed(args.seed)
     try:
@@ -125,7 +129,6 @@ def main() -> None:
         accuracy = measure_accuracy(model, test_loader)
         print(f"epoch {epoch:2}: loss {loss:.4f}, test accuracy {accuracy:.2%}, {seconds:.1f} s")
 
-    args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"mnist-{args.model}.safetensors"
     torch.save({"name": args.model, "model": model.state_dict(), "epoch": args.epochs}, path)
     print(f"saved {path}")

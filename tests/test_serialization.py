@@ -188,3 +188,10 @@ def test_saving_through_a_link_keeps_the_link(tmp_path: Path) -> None:
     save({"epoch": 1}, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert load(tmp_path / "target") == {"epoch": 1}
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "model.safetensors"
+    with pytest.raises(FileNotFoundError, match="save: there is no such folder; create it first") as caught:
+        firesteel.save({"x": firesteel.ones(1)}, path)
+    assert caught.value.filename == str(path)

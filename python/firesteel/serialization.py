@@ -236,9 +236,12 @@ def _write_atomically(path: Path, data: bytes, mode: int | None) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, FileNotFoundError):  # it names the temporary file
+            text = "save: there is no such folder; create it first"
+            raise FileNotFoundError(error.errno, text, str(path)) from None
         raise
     with contextlib.suppress(OSError):  # the file is written; not every directory can be synchronised
         _sync_directory(path.parent)

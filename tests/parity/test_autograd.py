@@ -278,3 +278,26 @@ def test_the_first_input_of_a_linear_layer_is_its_bias():
         return path
 
     assert names(firesteel) == names(torch) == ["MseLossBackward0", "AddmmBackward0", "AccumulateGrad"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_names_of_losses_that_pytorch_composes(reduction):
+    def names(lib):
+        functional, x = lib.nn.functional, lib.ones(2, 3, requires_grad=True)
+        labels = lib.tensor([0, 1])
+        losses = (
+            functional.l1_loss(x, lib.zeros(2, 3), reduction=reduction),
+            functional.smooth_l1_loss(x, lib.zeros(2, 3), reduction=reduction, beta=0.0),
+            functional.cross_entropy(x, labels, reduction=reduction, label_smoothing=0.1),
+            functional.cross_entropy(x, labels, reduction=reduction),
+        )
+        return [loss.grad_fn.name() for loss in losses]
+
+    assert names(firesteel) == names(torch)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_names_of_linear_layers(shape, bias):
+    names = [lib.nn.Linear(3, 4, bias)(lib.ones(*shape)).grad_fn.name() for lib in (firesteel, torch)]
+    assert names[0] == names[1]

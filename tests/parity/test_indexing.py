@@ -137,3 +137,35 @@ def test_repeated_places_accumulate():
     x = firesteel.zeros(3, requires_grad=True)
     x[[0, 0, 2]].sum().backward()
     assert x.grad.tolist() == [2.0, 0.0, 1.0]
+
+
+LISTS = {
+    "of lists": [[0, 1], [1, 2]],
+    "of a list": [[0, 1]],
+    "of a list and an int": [[0, 1], 2],
+    "of a slice": [slice(0, 1)],
+    "with None": [None, 1],
+    "of numbers": [0, 1],
+    "of 32 lists": [[i % 3, 1] for i in range(32)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+@pytest.mark.parametrize("key", LISTS.values(), ids=LISTS)
+def test_a_list_that_stands_for_a_tuple(key):
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    t, r = from_numpy(firesteel, values), from_numpy(torch, values)
+    assert_same(t[key], r[key], compare="exact")
+    t[key], r[key] = -1.0, -1.0
+    assert_same(t, r, compare="exact")
+
+
+def test_one_row_of_an_expanded_tensor_can_be_written():
+    for lib in (firesteel, torch):
+        b = lib.ones(2).expand(3, 2)
+        b[0] = lib.tensor([3.0, 4.0])
+        b[1] += 1
+        b[2, 0] = 7
+        assert b.tolist() == [[7.0, 5.0]] * 3
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+        firesteel.ones(2).expand(3, 2)[:2] = 5

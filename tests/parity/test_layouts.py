@@ -5,7 +5,7 @@ import random
 import pytest
 
 import firesteel
-from tensors import torch
+from tensors import assert_same, torch
 
 pytestmark = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
 
@@ -71,3 +71,20 @@ def test_functions_like_another_keep_its_order(seed):
         assert tuple(a.shape) == tuple(b.shape)
         significant = [d for d, n in enumerate(b.shape) if n > 1]
         assert [a.stride(d) for d in significant] == [b.stride(d) for d in significant]
+
+
+ROW_MAJOR = {
+    "masked_fill": lambda lib, x: x.masked_fill(x > 3, 0.0),
+    "scatter": lambda lib, x: x.scatter(0, lib.tensor([[0, 1, 0]]), 1.0),
+    "scatter_add": lambda lib, x: x.scatter_add(0, lib.tensor([[0, 1, 0]]), lib.ones(1, 3)),
+    "index_add": lambda lib, x: x.index_add(0, lib.tensor([1]), lib.ones(1, 3)),
+    "where": lambda lib, x: lib.where(lib.ones(4, 3, dtype=lib.bool), x, x),
+    "where by a row": lambda lib, x: lib.where(lib.ones(3, dtype=lib.bool), x, x),
+}
+
+
+@pytest.mark.parametrize("call", ROW_MAJOR.values(), ids=ROW_MAJOR)
+def test_results_from_a_transposed_tensor(call):
+    ours, theirs = (call(lib, lib.arange(12.0).reshape(3, 4).t()) for lib in (firesteel, torch))
+    assert_same(ours, theirs)
+    assert ours.stride() == theirs.stride()

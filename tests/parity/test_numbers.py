@@ -3,6 +3,7 @@
 import pytest
 
 import firesteel
+from tensors import assert_same
 
 torch = pytest.importorskip("torch")
 
@@ -113,3 +114,18 @@ def test_remainders_and_quotients(dtype):
             for x in (lib.tensor(values, dtype=getattr(lib, dtype)),)
         )
         assert str(ours.tolist()) == str(theirs.tolist()), name
+
+
+@pytest.mark.parametrize("op", ["sum", "prod", "cumsum"])
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float64", "bool"])
+def test_the_dtype_of_a_sum_is_that_of_its_result(op, dtype):
+    if (op, dtype) == ("cumsum", "bool"):
+        return  # PyTorch has none
+    args = (0,) if op == "cumsum" else ()
+    for values in ([200, 200], [2**31 - 1, 2], [1.5, 0.0]):
+        actual, expected = (
+            getattr(lib.tensor(values), op)(*args, dtype=getattr(lib, dtype)) for lib in (firesteel, torch)
+        )
+        if dtype == "uint8" and values[0] > 255:
+            continue  # the values themselves do not fit
+        assert_same(actual, expected, where=f"{values}", compare="exact")

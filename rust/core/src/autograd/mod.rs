@@ -9,7 +9,7 @@ pub mod node;
 pub mod op;
 
 pub use engine::{backward, grad, set_interrupt_check, Options};
-pub use inplace::check_writable;
+pub use inplace::{check_not_leaf, check_writable};
 pub use mode::{is_grad_enabled, GradMode};
 pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeRef};
 pub use op::{Grads, Kept, Op, Saved, Saves};

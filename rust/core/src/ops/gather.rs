@@ -114,13 +114,14 @@ impl Op<2> for Scatter {
         let index = self.index.get(Self::NAME)?;
         let wide = self.wide(x.dtype());
         if index.numel() == 0 || wide == x.dtype() {
-            let out = x.copied()?;
+            let out = Array::empty(x.shape(), x.dtype())?; // row-major, as in PyTorch
+            copy::copy(x, &out);
             if index.numel() > 0 {
                 self.write(&index, &out, src)?;
             }
             return Ok(out);
         }
-        let sums = x.to_dtype(wide)?; // another dtype: a copy
+        let sums = x.to_dtype(wide)?.contiguous()?; // another dtype: a copy
         self.write(&index, &sums, src)?;
         sums.to_dtype(x.dtype())
     }

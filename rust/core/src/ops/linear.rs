@@ -305,7 +305,10 @@ impl Tensor {
         let node = match (self.rank(), bias) {
             (2, Some(_)) => "AddmmBackward0",
             (2, None) => "MmBackward0",
-            _ => "LinearBackward0",
+            // What PyTorch makes of it ends with these.
+            (_, Some(_)) => "ViewBackward0",
+            (1, None) => "SqueezeBackward4",
+            (_, None) => "UnsafeViewBackward0",
         };
         match bias {
             Some(bias) => apply(Linear { node }, [bias, self, weight]),

@@ -48,7 +48,11 @@ impl Op<3> for Where {
         let shape = broadcast_shapes(Self::NAME, condition.shape(), &shape)?;
         let spread = |x: &Array, dtype| x.to_dtype(dtype)?.broadcast_to(Self::NAME, &shape);
         let (condition, a, b) = (spread(condition, DType::Bool)?, spread(a, dtype)?, spread(b, dtype)?);
-        let out = result_like(&a, &b, dtype)?;
+        let out = if condition.strides().iter().all(|&step| step == 0) {
+            result_like(&a, &b, dtype)?
+        } else {
+            result_like(&condition, &a, dtype)?
+        };
         dispatch_all!(dtype, T => select::<T>(&condition, &a, &b, &out));
         Ok(out)
     }
@@ -108,11 +112,7 @@ impl Op<3> for MaskedFill {
     fn forward(&mut self, [x, mask, value]: [&Array; 3]) -> Result<Array> {
         Self::check(mask, value)?;
         let shape = broadcast_shapes(Self::NAME, x.shape(), mask.shape())?;
-        let out = if x.shape() == shape.as_slice() {
-            Array::empty_like(x.layout(), x.dtype())?
-        } else {
-            Array::empty(&shape, x.dtype())?
-        };
+        let out = Array::empty(&shape, x.dtype())?; // row-major also of a transposed tensor, as in PyTorch
         Self::fill(x, mask, value, &out)?;
         Ok(out)
     }

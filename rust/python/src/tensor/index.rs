@@ -119,16 +119,34 @@ fn mask_of(py: Python<'_>, index: Tensor) -> PyResult<Tensor> {
     Ok(index)
 }
 
+/// A list that stands for a tuple, as in PyTorch: `x[[[0, 1], [1, 2]]]` is `x[[0, 1], [1, 2]]`. So does a short
+/// list of anything but numbers.
+fn list_of_items<'a, 'py>(key: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyList>> {
+    let list = key.cast::<PyList>().ok().filter(|list| list.len() < 32)?;
+    let is_item = |value: Bound<'_, PyAny>| {
+        value.is_none()
+            || value.cast::<PyList>().is_ok()
+            || value.cast::<PyTuple>().is_ok()
+            || value.cast::<PySlice>().is_ok()
+            || value.cast::<PyEllipsis>().is_ok()
+            || value.cast::<PyTensor>().is_ok()
+    };
+    list.iter().any(is_item).then_some(list)
+}
+
 /// Takes the views of `x[key]`, from left to right, and collects its index tensors.
 fn parse(op: &str, x: &Tensor, key: &Bound<'_, PyAny>) -> PyResult<Indexed> {
     let mut items: SmallVec<[Item<'_>; 4]> = SmallVec::new();
-    match key.cast::<PyTuple>() {
-        Ok(tuple) => {
-            for value in tuple.iter_borrowed() {
-                items.push(Item::of(op, &value)?);
-            }
+    if let Ok(tuple) = key.cast::<PyTuple>() {
+        for value in tuple.iter_borrowed() {
+            items.push(Item::of(op, &value)?);
         }
-        Err(_) => items.push(Item::of(op, key)?),
+    } else if let Some(list) = list_of_items(key) {
+        for value in list.iter() {
+            items.push(Item::of(op, &value)?);
+        }
+    } else {
+        items.push(Item::of(op, key)?);
     }
     let used: usize = items.iter().map(Item::dims_used).sum();
     if used > x.rank() {
@@ -270,7 +288,8 @@ impl PyTensor {
 
     fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let x = &self.tensor();
-        firesteel::autograd::check_writable("setitem", x).py(py)?;
+        let recorded = firesteel::autograd::is_grad_enabled() && x.requires_grad();
+        firesteel::autograd::check_not_leaf("setitem", x, recorded).py(py)?;
         let value = match scalar_of(value) {
             Some(scalar) => Operand::Scalar(scalar),
             None => match value.cast::<PyTensor>() {
@@ -395,7 +414,10 @@ impl PyTensor {
         source: &Bound<'_, PyTensor>,
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Out> {
-        let out = self.tensor().copy().py(py)?;
+        // Row-major, as in PyTorch.
+        let x = self.tensor();
+        let rows = x.contiguous().py(py)?;
+        let out = if rows.is_same(&x) { x.copy().py(py)? } else { rows };
         index_add(py, &out, dim, index, source, alpha)?;
         Ok(Out(out))
     }

@@ -24,10 +24,15 @@ fn one_dim(op: &str, dim: DimArg, axis: DimArg) -> PyResult<Option<isize>> {
     }
 }
 
-fn cast(x: &Tensor, dtype: Option<DTypeArg>) -> firesteel::Result<Tensor> {
+/// What `reduce` makes of `x` as `dtype`, in that dtype: sums of integers are computed in int64.
+fn in_dtype(
+    x: &Tensor,
+    dtype: Option<DTypeArg>,
+    reduce: impl FnOnce(&Tensor) -> firesteel::Result<Tensor>,
+) -> firesteel::Result<Tensor> {
     match dtype {
-        None => Ok(x.clone()),
-        Some(dtype) => x.to_dtype(dtype.0),
+        None => reduce(x),
+        Some(DTypeArg(dtype)) => reduce(&x.to_dtype(dtype)?)?.to_dtype(dtype),
     }
 }
 
@@ -62,7 +67,7 @@ macro_rules! sums {
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
-                    enter(py, x.numel(), || cast(x, dtype)?.$name(&dims, keepdim)).map(Out)
+                    enter(py, x.numel(), || in_dtype(x, dtype, |x| x.$name(&dims, keepdim))).map(Out)
                 }
             )*
         }
@@ -327,7 +332,7 @@ macro_rules! scans {
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let dim = required(stringify!($name), one_dim(stringify!($name), dim, axis)?)?;
-                    enter(py, x.numel(), || cast(x, dtype)?.$name(dim)).map(Out)
+                    enter(py, x.numel(), || in_dtype(x, dtype, |x| x.$name(dim))).map(Out)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
                 #[pyo3(signature = (dim=DimArg(None), *, dtype=None, axis=DimArg(None)))]
@@ -392,7 +397,7 @@ impl PyTensor {
         let x = &self.tensor();
         let dim = one_dim("prod", dim, axis)?;
         let keepdim = keepdims.unwrap_or(keepdim);
-        enter(py, x.numel(), || cast(x, dtype)?.prod(dim, keepdim)).map(Out)
+        enter(py, x.numel(), || in_dtype(x, dtype, |x| x.prod(dim, keepdim))).map(Out)
     }
 
     /// count_nonzero(input, dim=None) -> Tensor: number of elements over dims that are not 0.
@@ -415,7 +420,7 @@ impl PyTensor {
     ) -> PyResult<Out> {
         let x = &self.tensor();
         let (p, dims) = (order_of(p)?, dim.0.unwrap_or_default());
-        enter(py, x.numel(), || cast(x, dtype)?.norm(p, &dims, keepdim)).map(Out)
+        enter(py, x.numel(), || in_dtype(x, dtype, |x| x.norm(p, &dims, keepdim))).map(Out)
     }
 
     /// sort(input, dim=-1, descending=False, stable=False): elements in order along dim, and their indices.

@@ -121,7 +121,7 @@ impl Op<1> for CrossEntropy {
     const NAME: &'static str = "cross_entropy";
 
     fn grad_fn_name(&self) -> String {
-        "NllLossBackward0".into()
+        if self.label_smoothing == 0.0 { "NllLossBackward0" } else { "AddBackward0" }.into()
     }
 
     fn saves(&self, _needs: [bool; 1]) -> Saves<1> {

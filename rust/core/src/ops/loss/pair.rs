@@ -139,6 +139,15 @@ impl Op<2> for PairLoss {
     const NAME: &'static str = "loss";
 
     fn grad_fn_name(&self) -> String {
+        if matches!(self.formula, Formula::Absolute(_)) {
+            // PyTorch has no operation of this name.
+            let last = match self.reduction {
+                Reduction::Mean => "Mean",
+                Reduction::Sum => "Sum",
+                Reduction::None => "Abs",
+            };
+            return format!("{last}Backward0");
+        }
         let words = self.formula.name().split('_');
         let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
         words.map(capital).collect::<String>() + "Backward0"
