@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import importlib
 
-from firesteel import _core, _tensor  # noqa: F401  attaches methods to Tensor
+from firesteel import _core, _tensor
 from firesteel._core import *  # noqa: F403
 from firesteel._tensor import allclose as allclose, equal as equal, isclose as isclose, round as round
 from firesteel._types import (
@@ -139,15 +139,13 @@ def get_default_dtype() -> _core.dtype:
 
 def numel(input: _core.Tensor) -> builtins.int:
     """Number of elements."""
-    if not isinstance(input, _core.Tensor):
-        raise TypeError(f"numel(): argument 'input' must be Tensor, not {type(input).__name__}")
+    _tensor.expect_tensors("numel", input=input)
     return input.numel()
 
 
 def is_floating_point(input: _core.Tensor) -> builtins.bool:
     """Whether elements are floating-point numbers."""
-    if not isinstance(input, _core.Tensor):
-        raise TypeError(f"is_floating_point(): argument 'input' must be Tensor, not {type(input).__name__}")
+    _tensor.expect_tensors("is_floating_point", input=input)
     return input.is_floating_point()
 
 

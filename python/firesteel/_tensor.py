@@ -6,7 +6,7 @@ import copy
 import copyreg
 import functools
 
-from firesteel import _core, _types
+from firesteel import _core
 from firesteel._core import Generator, Tensor
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ def _copy(self: Tensor) -> Tensor:
 _MEMORIES = "firesteel memories"
 
 
-def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+def _deepcopy(self: Tensor, memo: dict[Any, Any]) -> Tensor:
     """A copy whose memory no original shares; only leaves can be copied."""
     known: Tensor | None = memo.get(id(self))
     if known is not None:
@@ -84,7 +84,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         )
     # Views of one memory become views of one copy of all of it. The original stays alive with the copy, or
     # another tensor could take its address.
-    memories = memo.setdefault(_MEMORIES, {})  # type: ignore[call-overload]
+    memories = memo.setdefault(_MEMORIES, {})
     key = self._memory_key()
     if key not in memories:
         memories[key] = (self._memory_copy(), self)
@@ -139,8 +139,7 @@ def _cuda(
     Raises:
         DeviceError: always.
     """
-    _types.device("cuda")
-    return self
+    return self.to("cuda")
 
 
 def _setstate(self: Tensor, state: Mapping[str, Any]) -> None:
@@ -184,17 +183,18 @@ for _alias, _name in ALIASES.items():
         setattr(Tensor, f"{_alias}_", getattr(Tensor, f"{_name}_"))
 
 
-def _expect_tensors(op: str, input: object, other: object) -> None:
-    for name, given in (("input", input), ("other", other)):
-        if not isinstance(given, Tensor):
-            raise TypeError(f"{op}(): argument '{name}' must be Tensor, not {type(given).__name__}")
+def expect_tensors(op: str, **given: object) -> None:
+    """Raises a TypeError, as PyTorch does, for the first argument that is no tensor."""
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}(): argument '{name}' must be Tensor, not {type(value).__name__}")
 
 
 def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
     """As `allclose`, for each element."""
-    _expect_tensors("isclose", input, other)
+    expect_tensors("isclose", input=input, other=other)
     if input.dtype != other.dtype:
         raise RuntimeError(f"isclose: {input.dtype} did not match {other.dtype}; convert one with .to(dtype)")
     for name, value in (("rtol", rtol), ("atol", atol)):
@@ -235,7 +235,7 @@ def allclose(
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have the same shape and elements."""
-    _expect_tensors("equal", input, other)
+    expect_tensors("equal", input=input, other=other)
     return input.shape == other.shape and bool((input == other).all())
 
 

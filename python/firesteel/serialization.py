@@ -41,8 +41,8 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     Args:
         obj: usually a state dict or ``{"model": ..., "optimizer": ..., "epoch": 3}``. Dict keys are
             strings or ints; values are tensors, None, bools, ints, floats, strings, NumPy scalars (saved as
-            Python's numbers), or further dicts, lists and tuples. Tensors are saved without their history,
-            and a `Parameter` comes back as a tensor that requires a gradient.
+            Python's numbers), or further dicts, lists and tuples. Tensors are saved without their history;
+            those that require a gradient, a `Parameter` among them, come back as tensors that do.
         f: a path, or a file object opened for writing bytes.
 
     Raises:

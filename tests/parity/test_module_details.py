@@ -232,4 +232,5 @@ def test_parameters_make_a_vector_and_come_back() -> None:
 
 def test_programs_that_ask_for_cuda_find_none() -> None:
     assert not firesteel.cuda.is_available() and firesteel.cuda.device_count() == 0
-    assert firesteel.cuda.synchronize() is None and firesteel.cuda.empty_cache() is None  # type: ignore[func-returns-value]
+    firesteel.cuda.synchronize()
+    firesteel.cuda.empty_cache()

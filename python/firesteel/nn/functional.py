@@ -58,6 +58,7 @@ from firesteel._core import (
     where,
     zeros,
 )
+from firesteel._tensor import expect_tensors as _expect_tensors
 from firesteel.autograd.grad_mode import no_grad
 
 __all__ = [
@@ -130,12 +131,6 @@ __all__ = [
 
 def _result(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
     return input.copy_(output) if inplace else output
-
-
-def _expect_tensors(op: str, **given: object) -> None:
-    for name, value in given.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}(): argument '{name}' must be Tensor, not {type(value).__name__}")
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -44,8 +44,8 @@ fn take_items<T: Element>(rest: &Array, offsets: &[i64], out: &Array) {
 }
 
 /// `out[offsets[b] + ...] = values[b, ...]`, or `+=`; in the order of `b`, because offsets may coincide: threads
-/// share the positions of an item, not the items. `values` is contiguous; `rest` is the layout of one item of `out`. Offsets as
-/// for [`take`].
+/// share the positions of an item, not the items. `values` is contiguous; `rest` is the layout of one item of
+/// `out`. Offsets as for [`take`].
 pub fn put(offsets: &[i64], rest: &Array, values: &Array, accumulate: bool) {
     assert!(values.numel() == offsets.len() * rest.numel());
     dispatch_all!(rest.dtype(), T => put_items::<T>(rest, offsets, values, accumulate));
