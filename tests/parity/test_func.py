@@ -1,5 +1,6 @@
 """`torch.func`: what the transforms return is what PyTorch's return, and what the formulas say."""
 
+import gc
 from collections import namedtuple
 from functools import cache, partial
 
@@ -413,6 +414,29 @@ def test_randomness(lib):
         lib.vmap(draw, randomness="some")(x)
     with pytest.raises(RuntimeError, match="randomness error mode"):
         lib.func.jacfwd(lambda x: x * lib.rand(3))(x)
+
+
+def test_graphs_are_freed_without_the_garbage_collector():
+    f, x = firesteel.func, values(firesteel, 4, 3)
+
+    def run():
+        w = values(firesteel, 3, 3)
+        f.hessian(lambda w: (x @ w).tanh().sum())(w)
+        f.jacfwd(f.grad(lambda w: (x @ w).tanh().sum()))(w)
+        f.vmap(f.grad(lambda w, x: (w @ x).sum()), (None, 0))(w, x)
+        output, pull = f.vjp(lambda w: {"y": x @ w}, w)
+        pull(output)
+        f.linearize(lambda w: x @ w, w)[1](w)
+
+    run()
+    gc.collect()
+    gc.disable()
+    try:
+        before = firesteel.memory_stats()["allocated_bytes"]
+        run()
+        assert firesteel.memory_stats()["allocated_bytes"] == before
+    finally:
+        gc.enable()
 
 
 def test_a_refused_draw_leaves_the_generator_alone():

@@ -6,7 +6,7 @@ Everything else, None included, is a leaf.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
@@ -70,6 +70,24 @@ class TreeSpec:
 _LEAF = TreeSpec(None, None, [])
 
 
+def _collect(tree: Any, leaves: list[Any]) -> TreeSpec:
+    """Appends the tree's leaves to the list. A closure that calls itself would keep them alive."""
+    if not _is_container(tree):
+        leaves.append(tree)
+        return _LEAF
+    children, keys = _parts(tree)
+    return TreeSpec(type(tree), keys, [_collect(child, leaves) for child in children])
+
+
+def _build(spec: TreeSpec, leaves: Iterator[Any]) -> Any:
+    if spec.kind is None:
+        return next(leaves)
+    children = [_build(child, leaves) for child in spec.children]
+    if spec.keys is not None:
+        return spec.kind(zip(spec.keys, children, strict=True))
+    return spec.kind(*children) if _is_namedtuple(spec.kind) else spec.kind(children)
+
+
 def tree_flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
     """The leaves of a tree, in order, and what is needed to rebuild it.
 
@@ -79,16 +97,7 @@ def tree_flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
         ([1, 2, 3], (*, {'a': [*, *]}))
     """
     leaves: list[Any] = []
-
-    def visit(node: Any) -> TreeSpec:
-        if not _is_container(node):
-            leaves.append(node)
-            return _LEAF
-        children, keys = _parts(node)
-        return TreeSpec(type(node), keys, [visit(child) for child in children])
-
-    spec = visit(tree)
-    return leaves, spec
+    return leaves, _collect(tree, leaves)
 
 
 def tree_unflatten(leaves: list[Any] | tuple[Any, ...], spec: TreeSpec) -> Any:
@@ -105,17 +114,7 @@ def tree_unflatten(leaves: list[Any] | tuple[Any, ...], spec: TreeSpec) -> Any:
     """
     if len(leaves) != spec.num_leaves:
         raise ValueError(f"tree_unflatten: {len(leaves)} leaves for {spec.num_leaves} places in {spec}")
-    remaining = iter(leaves)
-
-    def build(node: TreeSpec) -> Any:
-        if node.kind is None:
-            return next(remaining)
-        children = [build(child) for child in node.children]
-        if node.keys is not None:
-            return node.kind(zip(node.keys, children, strict=True))
-        return node.kind(*children) if _is_namedtuple(node.kind) else node.kind(children)
-
-    return build(spec)
+    return _build(spec, iter(leaves))
 
 
 def tree_leaves(tree: Any) -> list[Any]:
