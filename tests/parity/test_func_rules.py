@@ -83,6 +83,20 @@ def test_no_grad_around_a_transform_only_takes_the_history(lib):
 
 
 @both
+def test_what_a_pullback_returns_depends_on_the_mode_it_is_called_in(lib):
+    w, x = values(lib, 2).requires_grad_(), values(lib, 2, seed=1)
+    with lib.no_grad():
+        output, pull = lib.func.vjp(lambda x: x**2 * w, x)
+        assert not output.requires_grad and not pull(lib.ones_like(x))[0].requires_grad
+    (by_w,) = lib.autograd.grad(pull(lib.ones_like(x))[0].sum(), w)
+    assert lib.allclose(by_w, 2 * x)
+    with lib.no_grad():
+        _, pull = lib.func.vjp(lambda x: x**2, x)
+    (by_w,) = lib.autograd.grad(pull(w)[0].sum(), w)
+    assert lib.allclose(by_w, 2 * x)
+
+
+@both
 def test_no_gradient_is_added_anywhere(lib):
     w, x = values(lib, 2).requires_grad_(), values(lib, 2, seed=1).requires_grad_()
     lib.func.grad(lambda x: (x * w).sum())(x)

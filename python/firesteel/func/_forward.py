@@ -35,7 +35,7 @@ class _Pushforward:
             self.outputs, self.output_spec = tree_flatten(output)
             expect_tensor_outputs(self.outputs, _JVP)
             self.inputs, self.input_spec = tree_flatten(variables)
-            self.recorded = level.escapes(self.outputs)
+            self.reaches_others = level.reaches_others(self.outputs)
             # The value does not matter, the pass is linear in it; zeros cannot overflow.
             self._dependent = [out for out in self.outputs if out.requires_grad]
             self._cotangents = [level.leaf(zeros_like(out)) for out in self._dependent]
@@ -49,7 +49,7 @@ class _Pushforward:
         pairs = [
             (g, t) for g, t in zip(self._grads, tangents, strict=True) if g is not None and t is not None
         ]
-        recorded = self.recorded or (_core.is_grad_enabled() and any(t.requires_grad for _, t in pairs))
+        recorded = _core.is_grad_enabled() and (self.reaches_others or any(t.requires_grad for _, t in pairs))
         products = iter(
             gradients(
                 [g for g, _ in pairs],
@@ -65,7 +65,7 @@ class _Pushforward:
                 "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This "
                 "is not allowed with strict=True."
             )
-        return [self.level.release(product) for product in or_zeros(found, self.outputs)]
+        return [self.level.release(product, recorded) for product in or_zeros(found, self.outputs)]
 
 
 def _check_tangents(primals: list[Any], tangents: list[Any], api: str) -> None:

@@ -130,16 +130,27 @@ class Level:
 
         return tree_map(fresh, tree)
 
-    def escapes(self, tree: Any) -> bool:
+    def reaches_others(self, tree: Any) -> bool:
         """Whether the tensors of a tree depend on variables of others, that may be asked for later."""
-        if not self._recording_outside:
-            return False
         return any(leaf not in self._own and leaf not in _open.spent for leaf in _leaves(tree_leaves(tree)))
 
-    def release(self, tree: Any) -> Any:
-        """The tree without histories that end in this level; leaves that are no tensors stay."""
+    def escapes(self, tree: Any) -> bool:
+        """Whether tensors of a tree must keep their history when they leave the block."""
+        return self._recording_outside and self.reaches_others(tree)
+
+    def release(self, tree: Any, recording: bool | None = None) -> Any:
+        """The tree without histories that end in this level; leaves that are no tensors stay.
+
+        Args:
+            tree: what is handed out.
+            recording: whether it may have a history; default: as around the block.
+        """
+        if recording is None:
+            recording = self._recording_outside
 
         def value(x: Any) -> Any:
-            return x.detach() if isinstance(x, Tensor) and x.requires_grad and not self.escapes(x) else x
+            if isinstance(x, Tensor) and x.requires_grad and not (recording and self.reaches_others(x)):
+                return x.detach()
+            return x
 
         return tree_map(value, tree)

@@ -115,7 +115,7 @@ class _Pullback:
                         f"Tensor with dtype {out.dtype}"
                     )
             self.inputs, self.input_spec = tree_flatten(variables)
-            self.recorded = level.escapes(self.outputs)
+            self.reaches_others = level.reaches_others(self.outputs)
             self.output, self.aux = level.release(output), level.release(aux)
 
     def __call__(self, cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
@@ -127,11 +127,13 @@ class _Pullback:
             )
         if create_graph is None:
             given = any(c.requires_grad for c in flat)
-            create_graph = _core.is_grad_enabled() and (self.recorded or given)
+            create_graph = _core.is_grad_enabled() and (self.reaches_others or given)
         grads = gradients(
             self.outputs, self.inputs, flat, create_graph=create_graph, retain_graph=retain_graph
         )
-        return self.level.release(tree_unflatten(or_zeros(grads, self.inputs), self.input_spec))
+        return self.level.release(
+            tree_unflatten(or_zeros(grads, self.inputs), self.input_spec), recording=create_graph
+        )
 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -178,9 +180,10 @@ def basis(like: Tensor) -> list[Tensor]:
 
 def _rows(pullback: _Pullback, output: Tensor) -> list[Tensor]:
     """The Jacobian of one output with respect to each input."""
+    recorded = _core.is_grad_enabled() and pullback.reaches_others
     rows = [
         or_zeros(
-            gradients([output], pullback.inputs, [unit], create_graph=pullback.recorded, retain_graph=True),
+            gradients([output], pullback.inputs, [unit], create_graph=recorded, retain_graph=True),
             pullback.inputs,
         )
         for unit in basis(output)
