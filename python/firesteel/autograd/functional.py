@@ -418,6 +418,23 @@ def hessian(
     return result if is_inputs_tuple else result[0][0]
 
 
+def _gradient(
+    func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool, strict: bool, api: str
+) -> tuple[bool, _Tensors, Any, Any, Any]:
+    """The gradient, recorded, that products with a Hessian begin with.
+
+    Returns:
+        Whether the inputs were a tuple; they and the vector as tensors of their own; the value; its gradient.
+    """
+    is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", api)
+    inputs = _fresh(inputs, create_graph, need_graph=True)
+    v = _vector(v, inputs, is_inputs_tuple, create_graph, api, _ONE_INPUT)
+    outputs = _scalar(func(*inputs), strict, api)
+    gradient = _grads(outputs, inputs, None, create_graph=True)
+    _expect_dependent(gradient, strict, _CONSTANT_JACOBIAN)
+    return is_inputs_tuple, inputs, v, outputs, gradient
+
+
 def vhp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
@@ -443,12 +460,9 @@ def vhp(
         (tensor(9.), tensor([  6., 120.]))
     """
     with enable_grad():
-        is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "vhp")
-        inputs = _fresh(inputs, create_graph, need_graph=True)
-        v = _vector(v, inputs, is_inputs_tuple, create_graph, "vhp", _ONE_INPUT)
-        outputs = _scalar(func(*inputs), strict, "vhp")
-        gradient = _grads(outputs, inputs, None, create_graph=True)
-        _expect_dependent(gradient, strict, _CONSTANT_JACOBIAN)
+        is_inputs_tuple, inputs, v, outputs, gradient = _gradient(
+            func, inputs, v, create_graph, strict, "vhp"
+        )
         product = _result(
             _grads(gradient, inputs, v, create_graph),
             inputs,
@@ -487,12 +501,9 @@ def hvp(
         (tensor(9.), tensor([  6., 120.]))
     """
     with enable_grad():
-        is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "hvp")
-        inputs = _fresh(inputs, create_graph, need_graph=True)
-        v = _vector(v, inputs, is_inputs_tuple, create_graph, "hvp", _ONE_INPUT)
-        outputs = _scalar(func(*inputs), strict, "hvp")
-        gradient = _grads(outputs, inputs, None, create_graph=True)
-        _expect_dependent(gradient, strict, _CONSTANT_JACOBIAN)
+        is_inputs_tuple, inputs, v, outputs, gradient = _gradient(
+            func, inputs, v, create_graph, strict, "hvp"
+        )
         cotangents = tuple(zeros_like(x.detach()).requires_grad_() for x in inputs)
         backward = _grads(gradient, inputs, cotangents, create_graph=True)
         product = _result(
