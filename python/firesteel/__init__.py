@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         backends as backends,
         cuda as cuda,
         datasets as datasets,
+        graph as graph,
         nn as nn,
         optim as optim,
         serialization as serialization,
@@ -58,7 +59,7 @@ preserve_format = "preserve_format"
 
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
 _SUBPACKAGES = frozenset(
-    {"autograd", "backends", "cuda", "datasets", "nn", "optim", "serialization", "utils"}
+    {"autograd", "backends", "cuda", "datasets", "graph", "nn", "optim", "serialization", "utils"}
 )
 _LAZY_NAMES = {
     "cosine_similarity": "firesteel.nn.functional",

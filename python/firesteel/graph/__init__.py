@@ -1,0 +1,3 @@
+"""The graph of a computation, seen: pictures, the backward pass in words, and who holds the memory."""
+
+from firesteel.graph.drawing import Drawing as Drawing, draw as draw
