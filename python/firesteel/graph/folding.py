@@ -137,11 +137,14 @@ def fold(model: GraphModel, how: int | bool | Sequence[str] | None) -> GraphMode
 
 
 def _folded_to(model: GraphModel, depth: int) -> GraphModel:
-    groups = {
-        key: ".".join(box.module.split(".")[:depth])
-        for key, box in model.boxes.items()
-        if box.module and box.module.count(".") + 1 >= depth and box.kind == "operation"
-    }
+    """Modules at this depth as boxes, and those above it that hold no others."""
+    paths = {tuple(box.module.split(".")) for box in model.boxes.values() if box.module}
+    holders = {path[:length] for path in paths for length in range(1, len(path))}
+    groups = {}
+    for key, box in model.boxes.items():
+        path = tuple(box.module.split("."))
+        if box.module and box.kind == "operation" and (len(path) >= depth or path not in holders):
+            groups[key] = ".".join(path[:depth])
     return contract(model, groups)
 
 

@@ -21,12 +21,14 @@ Point = tuple[float, float]
 
 # Room between neighbours of a layer, between layers, around the picture, and beside an arrow.
 BESIDE = 22.0
-BETWEEN = 40.0
+BETWEEN = 44.0
 MARGIN = 24.0
 BEND = 10.0
 # Distance of arrows at the edge of a box, and from its corners.
 PORTS = 14.0
 CORNER = 16.0
+# An arrow arrives straight from above, for so long.
+TIP = 10.0
 SWEEPS = 12
 
 
@@ -210,7 +212,7 @@ def _coordinates(layers: Sequence[Sequence[int]], chains: _Chains, leaves: set[i
         return (chains.width[one] + chains.width[other]) / 2 + room
 
     def weight(key: int) -> float:
-        return 6.0 if key in chains.bends else 0.2 if key in leaves else 2.0
+        return 6.0 if key in chains.bends else 0.01 if key in leaves else 2.0
 
     x: dict[int, float] = {}
 
@@ -224,24 +226,20 @@ def _coordinates(layers: Sequence[Sequence[int]], chains: _Chains, leaves: set[i
         settle(layer, lambda key: (0.0, 1.0))
 
     def near(key: int, neighbours: Mapping[int, list[int]]) -> tuple[float, float]:
-        others = neighbours[key]
+        # Leaves come to their users, not the other way round.
+        others = [other for other in neighbours[key] if other not in leaves or key in leaves]
         if not others:
-            return x[key], 0.05
+            return x[key], min(0.05, weight(key))
         total = sum(weight(other) for other in others)
         return sum(x[other] * weight(other) for other in others) / total, weight(key)
 
-    def around(key: int) -> tuple[float, float]:
-        both = {key: chains.up[key] + chains.down[key]}
-        return near(key, both)
-
-    for _ in range(6):
-        for layer in layers[1:]:
-            settle(layer, lambda key: near(key, chains.up))
+    for _ in range(8):
         for layer in reversed(layers[:-1]):
             settle(layer, lambda key: near(key, chains.down))
-    for _ in range(4):
-        for layer in layers:
-            settle(layer, around)
+        for layer in layers[1:]:
+            settle(layer, lambda key: near(key, chains.up))
+    for layer in layers:
+        settle(layer, lambda key: near(key, chains.down) if key in leaves else (x[key], 1000.0))
     return x
 
 
@@ -295,7 +293,7 @@ def _route(
             into = entering[other, one] if other in layout.boxes else x[other]
             if place == 0:
                 points.append((out, layout.boxes[start][1] + layout.boxes[start][3]))
-            points += [(out, bands[chains.layer[one]][1]), (into, bands[chains.layer[other]][0])]
+            points += [(out, bands[chains.layer[one]][1]), (into, bands[chains.layer[other]][0] - TIP)]
         points.append((points[-1][0], layout.boxes[end][1]))
         layout.arrows[arrow] = points
 

@@ -244,7 +244,8 @@ def operation_name(node: str) -> str:
     """Name of an operation as users spell it, from the name of its node: `AddmmBackward0` is `addmm`."""
     stem = re.sub(r"Backwards?\d*$", "", node)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", stem).lower()
-    return re.sub(r"_?([12])_d", r"\1d", words) or node
+    words = re.sub(r"_?([12])_d", r"\1d", words)
+    return words.removeprefix("native_").removesuffix("_with_indices") or node
 
 
 def _attributes(operation: str) -> str:

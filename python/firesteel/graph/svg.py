@@ -86,7 +86,8 @@ def lines_of(box: Box) -> list[str]:
             lines.append(f"keeps {readable_bytes(box.saved_bytes)}")
     else:
         lines += [
-            f"keeps {kept.label} {kept.shape}, {readable_bytes(kept.nbytes)}" for kept in box.saved[:MOST_SAVED]
+            f"keeps {_within(box, kept.label)} {kept.shape}, {readable_bytes(kept.nbytes)}"
+            for kept in box.saved[:MOST_SAVED]
         ]
         if len(box.saved) > MOST_SAVED:
             rest = len(box.saved) - MOST_SAVED
@@ -94,6 +95,11 @@ def lines_of(box: Box) -> list[str]:
     if box.gradient:
         lines.append(box.gradient)
     return [shortened(line) for line in lines]
+
+
+def _within(box: Box, label: str) -> str:
+    """The name of a parameter as the module of the box knows it."""
+    return label.replace(f"{box.module}.", "", 1) if box.module else label
 
 
 def title_of(box: Box) -> str:
