@@ -171,7 +171,7 @@ def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool
         if leaf is not None:
             model.boxes[key] = _leaf_box(key, leaf, labels.get(id(leaf)), grads)
             continue
-        box = Box(key, "operation", operation_name(node.name()), node.name(), _attributes(node._operation))
+        box = Box(key, "operation", operation_of(node), node.name(), _attributes(node._operation))
         box.outputs = [(shape, short_dtype(dtype)) for shape, dtype in node._outputs]
         if saved:
             box.saved = [_saved_tensor(kept, memory) for kept in node._saved]
@@ -246,6 +246,11 @@ def operation_name(node: str) -> str:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", stem).lower()
     words = re.sub(r"_?([12])_d", r"\1d", words)
     return words.removeprefix("native_").removesuffix("_with_indices") or node
+
+
+def operation_of(node: Node) -> str:
+    """Name of a node's operation. A linear layer is one node, whatever PyTorch names it for its shapes."""
+    return "linear" if node._operation.startswith("Linear ") else operation_name(node.name())
 
 
 def _attributes(operation: str) -> str:
