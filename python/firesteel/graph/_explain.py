@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -132,10 +132,13 @@ def explain(
     seen, grads = _run(outputs, {key: nodes[key] for key in shown}, leaves)
     order = {key: number for number, key in enumerate(seen, 1)}
     steps = [
-        _step(order[key], nodes[key], *seen[key], lambda node: _target(node, order, leaf_names)) for key in seen
+        _step(order[key], nodes[key], *seen[key], lambda node: _target(node, order, leaf_names))
+        for key in seen
     ]
     results = [
-        f"{leaf_names[key]}.grad += {grad}" if grad else f"{leaf_names[key]}.grad stays as it is: nothing arrives"
+        f"{leaf_names[key]}.grad += {grad}"
+        if grad
+        else f"{leaf_names[key]}.grad stays as it is: nothing arrives"
         for key, grad in sorted(grads.items())
     ]
     return Explanation(_start(outputs, labels), steps, len(nodes) - len(leaves) - len(shown), results)
@@ -163,9 +166,7 @@ def _run(
 
             handles.append(node.register_hook(look))
         ones = [_core.ones_like(output.detach()) for output in outputs]
-        grads = autograd.grad(
-            outputs, list(leaves.values()), ones, retain_graph=True, allow_unused=True
-        )
+        grads = autograd.grad(outputs, list(leaves.values()), ones, retain_graph=True, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
@@ -202,7 +203,7 @@ def _target(node: Node, order: Mapping[int, int], leaf_names: Mapping[int, str])
 
 
 def _step(
-    number: int, node: Node, arrived: Sequence[str], grads: Sequence[str], target: _core.Callable[[Node], str]
+    number: int, node: Node, arrived: Sequence[str], grads: Sequence[str], target: Callable[[Node], str]
 ) -> Step:
     producers = node.next_functions
     inputs = [
@@ -210,8 +211,9 @@ def _step(
         for producer, index in producers
     ]
     results = ", ".join(str(shape) for shape, _ in node._outputs)
-    formulas = formula_of(node.name(), node._operation)
-    step = Step(number, node.name(), operation_of(node), f"{', '.join(inputs)} -> {results}", *formulas)
+    name = operation_of(node)
+    formulas = formula_of(node.name(), name)
+    step = Step(number, node.name(), name, f"{', '.join(inputs)} -> {results}", *formulas)
     several = len(arrived) > 1
     step.incoming = [f"g{i if several else ''} = {grad}" for i, grad in enumerate(arrived, 1)]
     for (producer, _), grad in zip(producers, grads, strict=False):

@@ -70,9 +70,8 @@ class Drawing:
         """Writes a file, in the format that its suffix names: .svg, .dot, .gv, .mmd, .mermaid or .txt."""
         suffix = Path(path).suffix.lower()
         if suffix not in SUFFIXES:
-            raise ValueError(
-                f"Drawing.save: {Path(path).name!r} has the suffix {suffix!r}; use one of {', '.join(SUFFIXES)}"
-            )
+            known = ", ".join(SUFFIXES)
+            raise ValueError(f"Drawing.save: {Path(path).name!r} ends in none of the suffixes {known}")
         Path(path).write_text(getattr(self, SUFFIXES[suffix])(), encoding="utf-8")
 
 

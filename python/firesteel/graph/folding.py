@@ -20,7 +20,9 @@ FOLDED_ABOVE = 60
 FEW_LEAVES = 4
 
 # Operations after which a parameter is still the same parameter.
-OTHER_FORMS = frozenset({"t", "transpose", "permute", "view", "unsqueeze", "squeeze", "expand", "to_copy", "clone"})
+OTHER_FORMS = frozenset(
+    {"t", "transpose", "permute", "view", "unsqueeze", "squeeze", "expand", "to_copy", "clone"}
+)
 
 Path = tuple[str, ...]
 
@@ -67,7 +69,10 @@ def _next_homes(
     """For each operation the innermost module that holds all placed operations that use its result next."""
     follows: dict[int, Path] = {}
     for key in reversed(operations):
-        found = [paths[user] or () if paths.get(user) is not None else follows.get(user, ()) for user in consumers[key]]
+        found = [
+            paths[user] or () if paths.get(user) is not None else follows.get(user, ())
+            for user in consumers[key]
+        ]
         follows[key] = common(found)
     return follows
 
@@ -131,7 +136,9 @@ def fold(model: GraphModel, how: int | bool | Sequence[str] | None) -> GraphMode
         return folded
     if isinstance(how, int):
         if how < 1:
-            raise ValueError(f"draw: fold={how} is no depth of modules; pass 1 or more, module names or False")
+            raise ValueError(
+                f"draw: fold={how} is no depth of modules; pass 1 or more, module names or False"
+            )
         return _folded_to(model, how)
     return _fold_modules(model, [how] if isinstance(how, str) else list(how))
 
@@ -235,7 +242,7 @@ def _circles(after: dict[object, set[object]]) -> Iterable[list[object]]:
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[name])
                 if low[name] == order[name]:
-                    part = []
+                    part: list[object] = []
                     while not part or part[-1] != name:
                         part.append(stack.pop())
                         on_stack.discard(part[-1])

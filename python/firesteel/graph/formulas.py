@@ -1,8 +1,8 @@
 """The derivative of every operation as a formula, by the name of its node.
 
 `x`, `a`, `b`, ... are inputs, `y` the result, `g` the gradient that arrives for `y`; products of tensors are
-element by element, `@` is the matrix product, `[condition]` is 1 where it holds and 0 elsewhere. Where an input
-was broadcast, its gradient is summed over the dims that were.
+element by element, `@` is the matrix product, `[condition]` is 1 where it holds and 0 elsewhere. Where an
+input was broadcast, its gradient is summed over the dims that were.
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
     ),
     # Choosing and sorting.
     "EmbeddingBackward0": ("y = rows of w", "grad w = for each row the sum of g where it was chosen"),
-    "GatherBackward0": ("y = x at the indices along a dim", "grad x = g added up at the indices, 0 elsewhere"),
+    "GatherBackward0": (
+        "y = x at the indices along a dim",
+        "grad x = g added up at the indices, 0 elsewhere",
+    ),
     "IndexBackward0": ("y = x[indices]", "grad x = g added up at the indices, 0 elsewhere"),
     "IndexPutBackward0": (
         "y = x with v put at the indices",
@@ -198,7 +201,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "DotBackward0": ("y = sum of a * b", "grad a = g * b, grad b = g * a"),
     "MmBackward0": ("y = a @ b", "grad a = g @ b^T, grad b = a^T @ g"),
     "MvBackward0": ("y = a @ v", "grad a = outer(g, v), grad v = a^T @ g"),
-    "Linear": (
+    "linear": (
         "y = x @ w^T + bias",
         "grad bias = sum of g over rows, grad x = g @ w, grad w = g^T @ x",
     ),
@@ -237,8 +240,12 @@ FORMULAS: dict[str, tuple[str, str]] = {
     ),
     "MseLossBackward0": ("y = (p - t)^2, mean or sum", "grad p = g * 2 * (p - t) / n, grad t = -grad p"),
     "NllLossBackward0": (
-        "y = -x at the target (cross_entropy: -log_softmax(x) there), mean or sum",
-        "grad x = -g * w / n at the target, 0 elsewhere (cross_entropy: g * (softmax(x) - target) / n)",
+        "y = -w * x at the target, mean or sum",
+        "grad x = -g * w / n at the target, 0 elsewhere",
+    ),
+    "cross_entropy": (
+        "y = -w * log_softmax(x) at the target, mean or sum",
+        "grad x = g * w * (softmax(x) - target) / n, target being 1 at the class and 0 elsewhere",
     ),
     "SmoothL1LossBackward0": (
         "y = d^2 / (2 * beta) for |d| < beta, else |d| - beta / 2, d = p - t",
@@ -265,15 +272,15 @@ def formula_of(node: str, operation: str = "") -> tuple[str, str]:
 
     Args:
         node: name of the node, as `node.name()` gives it.
-        operation: what the node says of its operation, by which `linear` is told from what its node is named.
+        operation: name of the operation, where it is another than the node's: `linear`, `cross_entropy`.
 
     Example:
         >>> from firesteel.graph.formulas import formula_of
         >>> formula_of("TanhBackward0")
         ('y = tanh(x)', 'grad x = g * (1 - y^2)')
     """
-    if operation.startswith("Linear "):
-        return FORMULAS["Linear"]
+    if operation in FORMULAS:
+        return FORMULAS[operation]
     if node in FORMULAS:
         return FORMULAS[node]
     if of_rule := re.fullmatch(r"(\w+?)BackwardBackward\d*", node):

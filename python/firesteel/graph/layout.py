@@ -157,7 +157,9 @@ def _ordered(chains: _Chains) -> list[list[int]]:
             places = _places(layers)
             now = {key: place for place, key in enumerate(layer)}
 
-            def wish(key: int, near: Mapping[int, list[int]] = near, places: Mapping[int, float] = places) -> float:
+            def wish(
+                key: int, near: Mapping[int, list[int]] = near, places: Mapping[int, float] = places
+            ) -> float:
                 others = near[key]
                 return sum(places[other] for other in others) / len(others) if others else places[key]
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from firesteel._core import Node
     from firesteel.nn import Module
 
+# Operations that are one node, by what the node says of itself.
+FUSED = {"Linear": "linear", "CrossEntropy": "cross_entropy"}
+
 Kind = Literal["operation", "parameter", "leaf", "result", "module", "omitted"]
 
 
@@ -173,6 +176,11 @@ def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool
             continue
         box = Box(key, "operation", operation_of(node), node.name(), _attributes(node._operation))
         box.outputs = [(shape, short_dtype(dtype)) for shape, dtype in node._outputs]
+        # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
+        trace = getattr(node, "_trace", None)
+        if trace is not None:
+            box.module = trace[3] or ""
+            box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
         if saved:
             box.saved = [_saved_tensor(kept, memory) for kept in node._saved]
         if key in made_by:
@@ -217,7 +225,8 @@ def _leaf_box(key: int, leaf: Tensor, name: str | None, grads: bool) -> Box:
 
 
 def _saved_tensor(
-    kept: tuple[str, tuple[int, ...], _core.dtype, int, int], memory: Mapping[int, tuple[str, tuple[int, ...]]]
+    kept: tuple[str, tuple[int, ...], _core.dtype, int, int],
+    memory: Mapping[int, tuple[str, tuple[int, ...]]],
 ) -> SavedTensor:
     part, shape, dtype, nbytes, key = kept
     name, whole = memory.get(key, (part, shape))
@@ -226,18 +235,14 @@ def _saved_tensor(
 
 def describe_gradient(tensor: Tensor) -> str:
     """Shape and norm of `.grad`, or nothing while there is none."""
+    from firesteel.autograd import no_grad
+
     grad = tensor.grad
     if grad is None:
         return ""
-    with _no_grad():
+    with no_grad():
         norm = float(grad.detach().double().square().sum().sqrt())
     return f"grad {tuple(grad.shape)}, norm {norm:.3g}"
-
-
-def _no_grad() -> _core.Any:
-    from firesteel.autograd import no_grad
-
-    return no_grad()
 
 
 def operation_name(node: str) -> str:
@@ -249,8 +254,8 @@ def operation_name(node: str) -> str:
 
 
 def operation_of(node: Node) -> str:
-    """Name of a node's operation. A linear layer is one node, whatever PyTorch names it for its shapes."""
-    return "linear" if node._operation.startswith("Linear ") else operation_name(node.name())
+    """Name of a node's operation. Some are one node, which PyTorch names for a part of its own."""
+    return FUSED.get(node._operation.partition(" ")[0]) or operation_name(node.name())
 
 
 def _attributes(operation: str) -> str:

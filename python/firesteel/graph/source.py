@@ -16,7 +16,7 @@ def text(model: GraphModel) -> str:
     producers = model.producers()
     order = sorted(model.boxes)
     names = _names(model)
-    rows = []
+    rows: list[tuple[str, str, str, str, str]] = []
     for key in order:
         box = model.boxes[key]
         if box.is_leaf:
@@ -111,7 +111,7 @@ def dot(model: GraphModel) -> str:
         for key in keys:
             box = model.boxes[key]
             look = LOOKS[box.kind]
-            style = {"module": ', peripheries=2', "omitted": ', style="filled,dashed"'}.get(box.kind, "")
+            style = {"module": ", peripheries=2", "omitted": ', style="filled,dashed"'}.get(box.kind, "")
             if box.kind in ("leaf", "parameter", "result"):
                 style = ', style="filled,rounded"'
             lines.append(
@@ -140,8 +140,8 @@ def mermaid(model: GraphModel) -> str:
             lines.append(f"  subgraph m{number}[{quoted(module)}]")
         for key in keys:
             box = model.boxes[key]
-            begin, end = shapes.get(box.kind, ("[", "]"))
-            lines.append(f"    n{key}{begin}{quoted(_label(box, chr(10)))}{end}:::{box.kind}")
+            left, right = shapes.get(box.kind, ("[", "]"))
+            lines.append(f"    n{key}{left}{quoted(_label(box, chr(10)))}{right}:::{box.kind}")
         if module:
             lines.append("  end")
     for (start, end), count in model.arrows.items():

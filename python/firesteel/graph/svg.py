@@ -193,7 +193,7 @@ def _frame(kind: Kind, x: float, y: float, width: float, height: float) -> str:
 
 def _box(box: Box, place: tuple[float, float, float, float]) -> str:
     x, y, width, height = place
-    middle = f'{x + width / 2:.1f}'
+    middle = f"{x + width / 2:.1f}"
     tooltip = "\n".join(filter(None, [box.node, box.attributes, box.module and f"module {box.module}"]))
     parts = [f'<g class="fs-box" data-kind="{box.kind}">', f"<title>{escape(tooltip or box.title)}</title>"]
     parts.append(_frame(box.kind, x, y, width, height))
