@@ -370,7 +370,7 @@ def test_a_module_that_is_called_twice_is_two_boxes():
 def test_a_long_chain_is_abbreviated_and_says_so():
     x, z = chain(100_000)
     drawing = draw(z, names={"x": x}, max_nodes=50)
-    assert len(drawing.model.boxes) <= 51
+    assert 45 <= len(drawing.model.boxes) <= 50
     text = drawing.text()
     assert re.search(r"… 99,9\d\d operations not drawn", text)
     assert text.startswith("100,000 operations")

@@ -73,7 +73,7 @@ class Holders:
         members: dict[int, list[Tensor]] = self._mine({})
         for identity, referrers in self._referrers.items():
             for referrer in referrers:
-                if isinstance(referrer, CONTAINERS) and not self._is_namespace(referrer):
+                if issubclass(type(referrer), CONTAINERS) and not self._is_namespace(referrer):
                     containers[id(referrer)] = referrer
                     held = members.setdefault(id(referrer), self._mine([]))
                     held.append(self._tensors[identity])
@@ -101,11 +101,11 @@ class Holders:
     def _through(self, value: object, referrers: Sequence[object], level: int) -> list[Holder]:
         found: list[Holder] = []
         for referrer in referrers:
-            if isinstance(referrer, FrameType | ModuleType):
+            if issubclass(type(referrer), FrameType | ModuleType):
                 continue
-            if isinstance(referrer, CellType):
+            if issubclass(type(referrer), CellType):
                 found.append(Holder("a variable of a closure", ""))
-            elif isinstance(referrer, CONTAINERS):
+            elif issubclass(type(referrer), CONTAINERS):
                 if not self._is_namespace(referrer):
                     found += self._in_container(value, referrer, level)
             else:
@@ -129,8 +129,8 @@ class Holders:
         ]
 
     def _in_object(self, value: object, owner: object, level: int) -> list[Holder]:
-        attributes = getattr(owner, "__dict__", None)
-        if not isinstance(attributes, dict):
+        attributes = _attributes(owner)
+        if not attributes:
             return [Holder(f"an object of type {type(owner).__name__}", "")]
         name = next((name for name, item in attributes.items() if item is value), "...")
         above = self._places(owner, level + 1)
@@ -146,8 +146,8 @@ class Holders:
 def _variables() -> Iterator[tuple[Holder, int]]:
     """Variables of all modules and running functions, with the identity of what they hold."""
     for name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType) and not name.startswith("firesteel."):
-            for variable, value in list(vars(module).items()):
+        if issubclass(type(module), ModuleType) and not name.startswith("firesteel."):
+            for variable, value in list(_attributes(module).items()):
                 yield Holder(variable, f"global of {name}"), id(value)
     for top in sys._current_frames().values():
         frame: FrameType | None = top
@@ -175,10 +175,19 @@ def _locals(frame: FrameType) -> dict[str, int]:
 def _owner(attributes: dict[Any, Any]) -> object | None:
     """The object whose `__dict__` this is."""
     for referrer in gc.get_referrers(attributes):
-        if not isinstance(referrer, FrameType) and getattr(referrer, "__dict__", None) is attributes:
+        if not issubclass(type(referrer), FrameType) and _attributes(referrer) is attributes:
             owner: object = referrer
             return owner
     return None
+
+
+def _attributes(owner: object) -> dict[str, object]:
+    """An object's `__dict__`, without running code of its own."""
+    try:
+        found = object.__getattribute__(owner, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
 
 
 def _unique(holders: Iterable[Holder]) -> list[Holder]:

@@ -88,7 +88,10 @@ class Memory:
 
 def live_tensors() -> list[Tensor]:
     """All tensors that Python objects stand for, and the gradients of these."""
-    found = {id(tensor): tensor for tensor in gc.get_objects() if isinstance(tensor, _core.Tensor)}
+    # `isinstance` would ask every object for its `__class__`, which some answer with code of their own.
+    found: dict[int, Tensor] = {
+        id(one): one for one in gc.get_objects() if issubclass(type(one), _core.Tensor)
+    }
     for tensor in list(found.values()):
         # Others have none, and asking for it is a warning.
         if (tensor.is_leaf or tensor.retains_grad) and tensor.grad is not None:

@@ -293,9 +293,10 @@ def abbreviate(model: GraphModel, max_nodes: int) -> GraphModel:
     if len(model.boxes) <= max_nodes:
         return model
     inner = [key for key in sorted(model.boxes) if not model.boxes[key].is_leaf]
+    results = sum(model.boxes[key].kind == "result" for key in inner)
     inner = [key for key in inner if model.boxes[key].kind != "result"]
     # Each operation may bring leaves of its own: they count too.
-    share = max(1, len(inner) * max_nodes // len(model.boxes))
+    share = max(1, len(inner) * (max_nodes - results - 1) // (len(model.boxes) - results))
     first, last = (share + 1) // 2, share // 2
     middle = inner[first : len(inner) - last]
     hidden = sum(model.boxes[key].members.total() or 1 for key in middle)
