@@ -213,3 +213,14 @@ def test_freed_graphs_do_not_disturb(call):
     z.backward()
     assert str(call())
     assert z.grad_fn is not None
+
+
+def test_variables_of_code_that_exec_runs_are_seen():
+    code = """
+losses = [firesteel.ones(1, requires_grad=True) * 2 for _ in range(5)]
+found = own(find_leaks(), "losses")
+"""
+    namespace = {"firesteel": firesteel, "own": own, "find_leaks": find_leaks, "__name__": "made"}
+    exec(code, namespace)
+    (leak,) = namespace["found"]
+    assert leak.holders == ("losses (a list, global of made)",)

@@ -145,19 +145,34 @@ class Holders:
 
 def _variables() -> Iterator[tuple[Holder, int]]:
     """Variables of all modules and running functions, with the identity of what they hold."""
+    seen: set[int] = set()
+
+    def named(place: str, variables: dict[str, object]) -> Iterator[tuple[Holder, int]]:
+        if id(variables) not in seen:
+            seen.add(id(variables))
+            for variable, value in list(variables.items()):
+                yield Holder(variable, place), id(value)
+
+    own: set[int] = set()
     for name, module in list(sys.modules.items()):
-        if issubclass(type(module), ModuleType) and not name.startswith("firesteel."):
-            for variable, value in list(_attributes(module).items()):
-                yield Holder(variable, f"global of {name}"), id(value)
+        if name.startswith("firesteel."):
+            own.add(id(_attributes(module)))
+        elif issubclass(type(module), ModuleType):
+            yield from named(f"global of {name}", _attributes(module))
     for top in sys._current_frames().values():
         frame: FrameType | None = top
         while frame is not None:
             code = frame.f_code
-            inside = str(frame.f_globals.get("__name__", "")).startswith("firesteel.graph.")
-            if code.co_flags & OPTIMIZED and not inside:
+            if id(frame.f_globals) not in own:
+                # Code that `exec` runs has variables that are no module's.
+                module_name = frame.f_globals.get("__name__", code.co_filename)
+                yield from named(f"global of {module_name}", frame.f_globals)
                 place = f"local of {code.co_qualname}(), {code.co_filename}:{frame.f_lineno}"
-                for variable, identity in _locals(frame).items():
-                    yield Holder(variable, place), identity
+                if code.co_flags & OPTIMIZED:
+                    for variable, identity in _locals(frame).items():
+                        yield Holder(variable, place), identity
+                elif type(frame.f_locals) is dict:
+                    yield from named(place, frame.f_locals)
             frame = frame.f_back
 
 
