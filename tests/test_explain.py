@@ -10,6 +10,7 @@ from firesteel import nn
 from firesteel.graph import explain
 from firesteel.graph.formulas import FORMULAS, formula_of
 from firesteel.graph.model import operation_of, reachable
+from firesteel.utils.checkpoint import checkpoint
 from op_cases import CASES
 from op_cases.table import draw as draw_inputs
 from tensors import build, is_float, leaves
@@ -287,3 +288,13 @@ def test_a_freed_graph_and_tensors_without_one_are_refused():
         explain(firesteel.ones(2, requires_grad=True))
     with pytest.raises(TypeError, match="explain: expected a Tensor"):
         explain("z")
+
+
+def test_a_reentrant_checkpoint_is_refused_as_it_would_write_gradients():
+    layer = nn.Linear(3, 1)
+    x = firesteel.ones(2, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="reentrant checkpoint, whose backward pass writes .grad"):
+        explain(checkpoint(layer, x, use_reentrant=True).sum(), layer)
+    assert layer.weight.grad is None
+    assert len(explain(checkpoint(layer, x, use_reentrant=False).sum(), layer).steps) == 2
+    assert layer.weight.grad is None

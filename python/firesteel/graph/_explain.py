@@ -99,7 +99,8 @@ def explain(
         An `Explanation`: its text is `str()` of it, its parts are `steps` and `results`.
 
     Raises:
-        AutogradError: `z` has no graph, or its graph was freed by an earlier backward pass.
+        AutogradError: `z` has no graph, its graph was freed by an earlier backward pass, or it holds a
+            reentrant checkpoint.
 
     Example:
         >>> import firesteel as torch
@@ -126,6 +127,11 @@ def explain(
     outputs = expect_graph("explain", z)
     labels = {id(tensor): name for name, tensor in names_of("explain", module, names).items()}
     nodes = reachable(output.grad_fn for output in outputs if output.grad_fn is not None)
+    if any(node.name() == "_ReentrantBackward" for node in nodes.values()):
+        raise _core.AutogradError(
+            "explain: the graph holds a reentrant checkpoint, whose backward pass writes .grad of the parameters "
+            "inside of it; call checkpoint(..., use_reentrant=False)"
+        )
     leaves = {key: leaf for key, node in nodes.items() if (leaf := variable_of(node)) is not None}
     leaf_names = _leaf_names(leaves, labels)
     shown = [key for key in nodes if key not in leaves][:max_steps]
