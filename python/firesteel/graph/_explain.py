@@ -129,8 +129,8 @@ def explain(
     nodes = reachable(output.grad_fn for output in outputs if output.grad_fn is not None)
     if any(node.name() == "_ReentrantBackward" for node in nodes.values()):
         raise _core.AutogradError(
-            "explain: the graph holds a reentrant checkpoint, whose backward pass writes .grad of the parameters "
-            "inside of it; call checkpoint(..., use_reentrant=False)"
+            "explain: the graph holds a reentrant checkpoint, whose backward pass writes .grad of the "
+            "parameters inside of it; call checkpoint(..., use_reentrant=False)"
         )
     leaves = {key: leaf for key, node in nodes.items() if (leaf := variable_of(node)) is not None}
     leaf_names = _leaf_names(leaves, labels)
