@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         cuda as cuda,
         datasets as datasets,
         func as func,
+        graph as graph,
         nn as nn,
         optim as optim,
         serialization as serialization,
@@ -60,7 +61,7 @@ preserve_format = "preserve_format"
 
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
 _SUBPACKAGES = frozenset(
-    {"autograd", "backends", "cuda", "datasets", "func", "nn", "optim", "serialization", "utils"}
+    {"autograd", "backends", "cuda", "datasets", "func", "graph", "nn", "optim", "serialization", "utils"}
 )
 _LAZY_NAMES = {
     "cosine_similarity": "firesteel.nn.functional",

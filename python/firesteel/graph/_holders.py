@@ -1,0 +1,209 @@
+"""Who holds an object: the variable, attribute or container through which a program can reach it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import CellType, FrameType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from firesteel import Tensor
+
+_T = TypeVar("_T")
+
+CONTAINERS = (list, tuple, dict, set, deque)
+# How far up from a container its name is looked for: `trainer.history["loss"]`.
+LEVELS = 4
+# A function with fast locals: its `f_locals` is a copy.
+OPTIMIZED = 0x1
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A place in a program that holds an object, as the program would spell it, and where that is."""
+
+    spelling: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.spelling} ({self.place})" if self.place else self.spelling
+
+
+class Holders:
+    """Finds who holds each of `tensors`; objects in `ignored` are not holders."""
+
+    def __init__(self, tensors: Sequence[Tensor], ignored: Iterable[object] = ()) -> None:
+        # What this search makes holds what it looks at, and must not be found. It stays alive as long as the
+        # search, so that nothing else gets its identity.
+        self._own: list[object] = [*ignored]
+        self._own_ids = {id(self._own), *map(id, ignored)}
+        self._tensors = self._mine({id(tensor): tensor for tensor in tensors})
+        self._names: dict[int, list[Holder]] = {}
+        for holder, identity in _variables():
+            self._names.setdefault(identity, []).append(holder)
+        self._referrers: dict[int, list[object]] = self._mine({})
+        for referrer in self._found_for(tuple(tensors)):
+            for identity in set(map(id, gc.get_referents(referrer))):
+                if identity in self._tensors and identity != id(referrer):
+                    self._referrers.setdefault(identity, self._mine([])).append(referrer)
+
+    def _mine(self, made: _T) -> _T:
+        self._own.append(made)
+        self._own_ids.add(id(made))
+        return made
+
+    def _found_for(self, values: tuple[object, ...]) -> list[object]:
+        """What refers to `values`, but for what this search made."""
+        self._mine(values)
+        found = self._mine(gc.get_referrers(*values) if values else [])
+        found[:] = [one for one in found if id(one) not in self._own_ids]
+        return found
+
+    def of(self, tensor: Tensor) -> list[Holder]:
+        """The places that hold a tensor."""
+        return _unique([*self._named(tensor), *self._through(tensor, self._referrers.get(id(tensor), []), 0)])
+
+    def containers(self, least: int) -> list[tuple[Holder, list[Tensor]]]:
+        """Containers that hold at least so many of the tensors, with these."""
+        containers: dict[int, object] = self._mine({})
+        members: dict[int, list[Tensor]] = self._mine({})
+        for identity, referrers in self._referrers.items():
+            for referrer in referrers:
+                if issubclass(type(referrer), CONTAINERS) and not self._is_namespace(referrer):
+                    containers[id(referrer)] = referrer
+                    held = members.setdefault(id(referrer), self._mine([]))
+                    held.append(self._tensors[identity])
+        found = []
+        for key, held in members.items():
+            if len(held) >= least:
+                kind = f"a {type(containers[key]).__name__}"
+                places = self._places(containers[key], 0)
+                if places:
+                    found.append((Holder(places[0].spelling, f"{kind}, {places[0].place}"), held))
+                else:
+                    found.append((Holder(kind, ""), held))
+        return found
+
+    def _named(self, value: object) -> list[Holder]:
+        return self._names.get(id(value), [])
+
+    def _places(self, value: object, level: int) -> list[Holder]:
+        """The places that hold a container or another object."""
+        named = self._named(value)
+        if named or level >= LEVELS:
+            return named
+        return _unique(self._through(value, self._found_for((value,)), level))
+
+    def _through(self, value: object, referrers: Sequence[object], level: int) -> list[Holder]:
+        found: list[Holder] = []
+        for referrer in referrers:
+            if issubclass(type(referrer), FrameType | ModuleType):
+                continue
+            if issubclass(type(referrer), CellType):
+                found.append(Holder("a variable of a closure", ""))
+            elif issubclass(type(referrer), CONTAINERS):
+                if not self._is_namespace(referrer):
+                    found += self._in_container(value, referrer, level)
+            else:
+                found += self._in_object(value, referrer, level)
+        return found
+
+    def _in_container(self, value: object, container: Any, level: int) -> list[Holder]:
+        owner = _owner(container) if isinstance(container, dict) else None
+        if owner is not None:
+            return self._in_object(value, owner, level)
+        if isinstance(container, dict):
+            key = next((repr(key) for key, item in container.items() if item is value), "...")
+        elif isinstance(container, set):
+            key = "..."
+        else:
+            key = next((str(index) for index, item in enumerate(container) if item is value), "...")
+        kind = type(container).__name__
+        above = self._places(container, level + 1)
+        return [Holder(f"{holder.spelling}[{key}]", holder.place) for holder in above] or [
+            Holder(f"item {key} of a {kind}", "")
+        ]
+
+    def _in_object(self, value: object, owner: object, level: int) -> list[Holder]:
+        attributes = _attributes(owner)
+        if not attributes:
+            return [Holder(f"an object of type {type(owner).__name__}", "")]
+        name = next((name for name, item in attributes.items() if item is value), "...")
+        above = self._places(owner, level + 1)
+        return [Holder(f"{holder.spelling}.{name}", holder.place) for holder in above] or [
+            Holder(f"attribute {name} of a {type(owner).__name__}", "")
+        ]
+
+    def _is_namespace(self, container: object) -> bool:
+        """Whether a dict holds the variables of a module or a frame: these are known by name already."""
+        return isinstance(container, dict) and ("__builtins__" in container or "__spec__" in container)
+
+
+def _variables() -> Iterator[tuple[Holder, int]]:
+    """Variables of all modules and running functions, with the identity of what they hold."""
+    seen: set[int] = set()
+
+    def named(place: str, variables: dict[str, object]) -> Iterator[tuple[Holder, int]]:
+        if id(variables) not in seen:
+            seen.add(id(variables))
+            for variable, value in list(variables.items()):
+                yield Holder(variable, place), id(value)
+
+    own: set[int] = set()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("firesteel."):
+            own.add(id(_attributes(module)))
+        elif issubclass(type(module), ModuleType):
+            yield from named(f"global of {name}", _attributes(module))
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            code = frame.f_code
+            if id(frame.f_globals) not in own:
+                # Code that `exec` runs has variables that are no module's.
+                module_name = frame.f_globals.get("__name__", code.co_filename)
+                yield from named(f"global of {module_name}", frame.f_globals)
+                place = f"local of {code.co_qualname}(), {code.co_filename}:{frame.f_lineno}"
+                if code.co_flags & OPTIMIZED:
+                    for variable, identity in _locals(frame).items():
+                        yield Holder(variable, place), identity
+                elif type(frame.f_locals) is dict:
+                    yield from named(place, frame.f_locals)
+            frame = frame.f_back
+
+
+def _locals(frame: FrameType) -> dict[str, int]:
+    """Identities of the local variables of a frame, without leaving a copy in it that keeps them alive."""
+    shown = frame.f_locals
+    # A variable that inner functions share holds its value in a cell, which `f_locals` looks through.
+    identities = {name: id(value) for name, value in shown.items()}
+    # Before Python 3.13 the frame keeps `shown`: emptied, unless the program itself asked for it, `locals()`.
+    if sys.version_info < (3, 13) and sys.getrefcount(shown) <= 3:
+        shown.clear()
+    return identities
+
+
+def _owner(attributes: dict[Any, Any]) -> object | None:
+    """The object whose `__dict__` this is."""
+    for referrer in gc.get_referrers(attributes):
+        if not issubclass(type(referrer), FrameType) and _attributes(referrer) is attributes:
+            owner: object = referrer
+            return owner
+    return None
+
+
+def _attributes(owner: object) -> dict[str, object]:
+    """An object's `__dict__`, without running code of its own."""
+    try:
+        found = object.__getattribute__(owner, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
+
+
+def _unique(holders: Iterable[Holder]) -> list[Holder]:
+    return list(dict.fromkeys(holders))

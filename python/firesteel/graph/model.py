@@ -1,0 +1,297 @@
+"""What a drawing shows, as plain data: boxes and arrows, read from the nodes of a graph.
+
+Nothing here keeps a graph alive: nodes and tensors are read once and let go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from firesteel import _core
+
+if TYPE_CHECKING:
+    from firesteel import Tensor
+    from firesteel._core import Node
+    from firesteel.nn import Module
+
+# Operations that are one node, by what the node says of itself.
+FUSED = {"Linear": "linear", "CrossEntropy": "cross_entropy"}
+
+Kind = Literal["operation", "parameter", "leaf", "result", "module", "omitted"]
+
+
+@dataclass(frozen=True)
+class SavedTensor:
+    """A tensor that an operation keeps for the backward pass.
+
+    `memory` names the memory it lies in: two saved tensors of one memory cost it once.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    memory: int
+
+
+@dataclass
+class Box:
+    """One box of a drawing: an operation, a leaf, a result, or several operations folded into one.
+
+    `key` is the number of the node it stands for; a folded box has that of its oldest member. `sizes` are
+    the shapes of what it produces, `members` counts the operations of a folded box by name.
+    """
+
+    key: int
+    kind: Kind
+    title: str
+    node: str = ""
+    attributes: str = ""
+    outputs: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
+    saved: list[SavedTensor] = field(default_factory=list)
+    gradient: str = ""
+    module: str = ""
+    names: list[str] = field(default_factory=list)
+    members: Counter[str] = field(default_factory=Counter)
+    parameters: int = 0
+    numel: int = 0
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether gradients end here."""
+        return self.kind in ("parameter", "leaf")
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes that it keeps for the backward pass, each memory counted once."""
+        return bytes_once(self.saved)
+
+
+@dataclass
+class GraphModel:
+    """Boxes by key, and arrows from what produces a tensor to what uses it, with how often it does."""
+
+    boxes: dict[int, Box] = field(default_factory=dict)
+    arrows: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def summary(self) -> str:
+        """One line: how much there is of everything."""
+        boxes = self.boxes.values()
+        operations = sum(box.members.total() if box.members else box.kind == "operation" for box in boxes)
+        parameters = sum(box.parameters for box in boxes)
+        numel = sum(box.numel for box in boxes)
+        parts = [counted(operations, "operation")]
+        if parameters:
+            parts.append(f"{counted(parameters, 'parameter')} of {counted(numel, 'element')}")
+        saved = bytes_once(tensor for box in boxes for tensor in box.saved)
+        parts.append(f"{readable_bytes(saved)} saved for backward")
+        return ", ".join(parts)
+
+    def producers(self) -> dict[int, list[int]]:
+        """For each box the boxes whose tensors it uses, in the order of their arrows."""
+        found: dict[int, list[int]] = {key: [] for key in self.boxes}
+        for start, end in self.arrows:
+            found[end].append(start)
+        return found
+
+    def consumers(self) -> dict[int, list[int]]:
+        """For each box the boxes that use its tensors."""
+        found: dict[int, list[int]] = {key: [] for key in self.boxes}
+        for start, end in self.arrows:
+            found[start].append(end)
+        return found
+
+
+def reachable(roots: Iterable[Node]) -> dict[int, Node]:
+    """All nodes that a backward pass from `roots` may visit, by number, newest first: as it visits them."""
+    found: dict[int, Node] = {}
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        if found.setdefault(node._sequence_nr(), node) is node:
+            waiting += (node for node, _ in node.next_functions if node is not None)
+    return dict(sorted(found.items(), reverse=True))
+
+
+def expect_graph(op: str, z: object) -> list[Tensor]:
+    """The tensors given as `z`, one or several, each made by a recorded operation.
+
+    Raises:
+        TypeError: for anything else than tensors.
+        AutogradError: for a tensor without a graph.
+    """
+    outputs: list[Tensor] = []
+    for tensor in z if isinstance(z, list | tuple) else [z]:
+        if not isinstance(tensor, _core.Tensor):
+            raise TypeError(f"{op}: expected a Tensor or a sequence of them, not {type(tensor).__name__}")
+        about = f"the tensor of shape {tuple(tensor.shape)} and dtype {short_dtype(tensor.dtype)}"
+        if not tensor.requires_grad:
+            raise _core.AutogradError(
+                f"{op}: {about} does not require grad, so there is no graph behind it; pass the result of a "
+                "computation outside of no_grad() with a tensor that has requires_grad=True"
+            )
+        if tensor.grad_fn is None:
+            raise _core.AutogradError(
+                f"{op}: {about} is a leaf, no operation made it; pass what was computed from it"
+            )
+        outputs.append(tensor)
+    if not outputs:
+        raise ValueError(f"{op}: the sequence of tensors is empty; pass at least one")
+    return outputs
+
+
+def names_of(op: str, module: Module | None, names: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Names of tensors: the parameters of `module`, and those given."""
+    from firesteel.nn import Module
+
+    if module is not None and not isinstance(module, Module):
+        raise TypeError(f"{op}: module must be an nn.Module, not {type(module).__name__}")
+    named: dict[str, Tensor] = dict(module.named_parameters()) if module is not None else {}
+    for name, tensor in (names or {}).items():
+        if not isinstance(tensor, _core.Tensor):
+            raise TypeError(f"{op}: names[{name!r}] must be a Tensor, not {type(tensor).__name__}")
+        named[str(name)] = tensor
+    return named
+
+
+def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool, grads: bool) -> GraphModel:
+    """The graph behind `outputs`, one box a node, and one for each output."""
+    model = GraphModel()
+    labels = {id(tensor): name for name, tensor in named.items()}
+    memory = {tensor._memory_key(): (name, tuple(tensor.shape)) for name, tensor in named.items()}
+    made_by = {
+        tensor.grad_fn._sequence_nr(): (name, tensor)
+        for name, tensor in named.items()
+        if tensor.grad_fn is not None
+    }
+    roots = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    for key, node in reachable(roots).items():
+        leaf = variable_of(node)
+        if leaf is not None:
+            model.boxes[key] = _leaf_box(key, leaf, labels.get(id(leaf)), grads)
+            continue
+        box = Box(key, "operation", operation_of(node), node.name(), _attributes(node._operation))
+        box.outputs = [(shape, short_dtype(dtype)) for shape, dtype in node._outputs]
+        # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
+        trace = getattr(node, "_trace", None)
+        if trace is not None:
+            box.module = trace[3] or ""
+            box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
+        if saved:
+            box.saved = [_saved_tensor(kept, memory) for kept in node._saved]
+        if key in made_by:
+            name, tensor = made_by[key]
+            box.names.append(name)
+            if grads and tensor.retains_grad:
+                box.gradient = describe_gradient(tensor)
+        model.boxes[key] = box
+        for producer, _ in node.next_functions:
+            if producer is not None:
+                model.arrows[producer._sequence_nr(), key] += 1
+    newest = max(model.boxes)
+    for number, (output, root) in enumerate(zip(outputs, roots, strict=True), 1):
+        title = labels.get(id(output)) or ("result" if len(outputs) == 1 else f"result {number}")
+        box = Box(newest + number, "result", title)
+        box.outputs = [(tuple(output.shape), short_dtype(output.dtype))]
+        if grads and output.retains_grad:
+            box.gradient = describe_gradient(output)
+        model.boxes[box.key] = box
+        model.arrows[root._sequence_nr(), box.key] += 1
+    return model
+
+
+def variable_of(node: Node) -> Tensor | None:
+    """The leaf whose `.grad` this node fills, if it is such a node."""
+    return node.variable if node.name() == "AccumulateGrad" else None
+
+
+def _leaf_box(key: int, leaf: Tensor, name: str | None, grads: bool) -> Box:
+    from firesteel.nn import Parameter
+
+    is_parameter = isinstance(leaf, Parameter)
+    box = Box(key, "parameter" if is_parameter else "leaf", name or ("parameter" if is_parameter else "leaf"))
+    box.node = "AccumulateGrad"
+    box.outputs = [(tuple(leaf.shape), short_dtype(leaf.dtype))]
+    box.names = [name] if name else []
+    box.parameters = int(is_parameter)
+    box.numel = leaf.numel() if is_parameter else 0
+    if grads:
+        box.gradient = describe_gradient(leaf)
+    return box
+
+
+def _saved_tensor(
+    kept: tuple[str, tuple[int, ...], _core.dtype, int, int],
+    memory: Mapping[int, tuple[str, tuple[int, ...]]],
+) -> SavedTensor:
+    part, shape, dtype, nbytes, key = kept
+    name, whole = memory.get(key, (part, shape))
+    return SavedTensor(name if whole == shape else f"view of {name}", shape, short_dtype(dtype), nbytes, key)
+
+
+def describe_gradient(tensor: Tensor) -> str:
+    """Shape and norm of `.grad`, or nothing while there is none."""
+    from firesteel.autograd import no_grad
+
+    grad = tensor.grad
+    if grad is None:
+        return ""
+    with no_grad():
+        norm = float(grad.detach().double().square().sum().sqrt())
+    return f"grad {tuple(grad.shape)}, norm {norm:.3g}"
+
+
+def operation_name(node: str) -> str:
+    """Name of an operation as users spell it, from the name of its node: `AddmmBackward0` is `addmm`."""
+    stem = re.sub(r"Backwards?\d*$", "", node)
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", stem).lower()
+    words = re.sub(r"_?([12])_d", r"\1d", words)
+    return words.removeprefix("native_").removesuffix("_with_indices") or node
+
+
+def operation_of(node: Node) -> str:
+    """Name of a node's operation. Some are one node, which PyTorch names for a part of its own."""
+    return FUSED.get(node._operation.partition(" ")[0]) or operation_name(node.name())
+
+
+def _attributes(operation: str) -> str:
+    """The operation with its attributes, short enough for a tooltip."""
+    return operation if len(operation) <= 200 else operation[:199] + "…"
+
+
+def short_dtype(dtype: object) -> str:
+    """A dtype without its module: `float32`."""
+    return str(dtype).rpartition(".")[2]
+
+
+def shape_text(outputs: Sequence[tuple[tuple[int, ...], str]]) -> str:
+    """Shapes and dtypes of an operation's outputs, of many only the first two."""
+    shown = [f"{shape} {dtype}" for shape, dtype in outputs[:2]]
+    return ", ".join(shown) + (f", … {len(outputs)} outputs" if len(outputs) > 2 else "")
+
+
+def bytes_once(saved: Iterable[SavedTensor]) -> int:
+    """Bytes of saved tensors: of those in one memory the largest counts."""
+    largest: dict[int, int] = {}
+    for tensor in saved:
+        largest[tensor.memory] = max(tensor.nbytes, largest.get(tensor.memory, 0))
+    return sum(largest.values())
+
+
+def readable_bytes(nbytes: int) -> str:
+    """Bytes with a unit that keeps the number short: `1.5 KiB`."""
+    size = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{nbytes} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 node`, `1,200 nodes`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
