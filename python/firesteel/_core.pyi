@@ -92,6 +92,7 @@ class RemovableHandle:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
 
+def _write_out(op: str, result: Tensor, out: Tensor) -> Tensor: ...
 def is_grad_enabled() -> _bool: ...
 def _swap_grad_enabled(enabled: _bool) -> _bool: ...
 def _grad(
@@ -1131,6 +1132,7 @@ def zeros(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def zeros(
@@ -1143,6 +1145,7 @@ def zeros(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def zeros(
@@ -1154,6 +1157,7 @@ def zeros(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def ones(
@@ -1165,6 +1169,7 @@ def ones(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def ones(
@@ -1177,6 +1182,7 @@ def ones(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def ones(
@@ -1188,6 +1194,7 @@ def ones(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def empty(
@@ -1199,6 +1206,7 @@ def empty(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def empty(
@@ -1211,6 +1219,7 @@ def empty(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def empty(
@@ -1222,6 +1231,7 @@ def empty(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def zeros_like(
     input: Tensor,
@@ -1257,6 +1267,7 @@ def full(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def full_like(
     input: Tensor,
@@ -1274,6 +1285,7 @@ def arange(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def arange(
@@ -1284,6 +1296,7 @@ def arange(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def linspace(
     start: _Number,
@@ -1293,6 +1306,7 @@ def linspace(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def eye(
     n: _int,
@@ -1301,6 +1315,7 @@ def eye(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 
 # -- new tensors of random numbers -------------------------------------------------------------------
@@ -1471,14 +1486,18 @@ def normal(
 
 # -- functions that are no methods, or take their tensors in another order -----------------------------
 
-def cat(tensors: Sequence[Tensor], dim: _int | None = None, *, axis: _int | None = None) -> Tensor: ...
-def concat(tensors: Sequence[Tensor], dim: _int = 0) -> Tensor: ...
-def stack(tensors: Sequence[Tensor], dim: _int = 0) -> Tensor: ...
-def pow(input: _Operand, exponent: _Operand) -> Tensor: ...
+def cat(
+    tensors: Sequence[Tensor], dim: _int | None = None, *, axis: _int | None = None, out: Tensor | None = None
+) -> Tensor: ...
+def concat(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
+def stack(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
+def pow(input: _Operand, exponent: _Operand, *, out: Tensor | None = None) -> Tensor: ...
 @overload
-def where(condition: Tensor, input: None = None, other: None = None) -> tuple[Tensor, ...]: ...
+def where(
+    condition: Tensor, input: None = None, other: None = None, *, out: None = None
+) -> tuple[Tensor, ...]: ...
 @overload
-def where(condition: Tensor, input: _Operand, other: _Operand) -> Tensor: ...
+def where(condition: Tensor, input: _Operand, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
 @overload
 def einsum(equation: str, /, *operands: Tensor) -> Tensor: ...
 @overload
@@ -1487,7 +1506,9 @@ def einsum(equation: str, operands: Sequence[Tensor], /) -> Tensor: ...
 def einsum(
     operand: Tensor, dims: Sequence[_int | EllipsisType], /, *more: Tensor | Sequence[_int | EllipsisType]
 ) -> Tensor: ...
-def tensordot(a: Tensor, b: Tensor, dims: _int | Sequence[_Ints] | None = None) -> Tensor: ...
+def tensordot(
+    a: Tensor, b: Tensor, dims: _int | Sequence[_Ints] | None = None, out: Tensor | None = None
+) -> Tensor: ...
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
 def embedding(
     input: Tensor,
@@ -1519,10 +1540,20 @@ def hardtanh(
 ) -> Tensor: ...
 def relu6(input: Tensor, inplace: _bool = False) -> Tensor: ...
 def softmax(
-    input: Tensor, dim: _int | None = None, _stacklevel: object = None, dtype: _DType | None = None
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: object = None,
+    dtype: _DType | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def log_softmax(
-    input: Tensor, dim: _int | None = None, _stacklevel: object = None, dtype: _DType | None = None
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: object = None,
+    dtype: _DType | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def dropout(input: Tensor, p: _float = 0.5, training: _bool = True, inplace: _bool = False) -> Tensor: ...
 

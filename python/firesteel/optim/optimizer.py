@@ -172,9 +172,10 @@ class Optimizer:
                     f"{firesteel.typename(parameter)}; make it an nn.Parameter"
                 )
             if not parameter.is_leaf and not getattr(parameter, "retains_grad", False):
+                made_by = "an operation" if parameter.grad_fn is None else parameter.grad_fn.name()
                 raise ValueError(
                     f"can't optimize a non-leaf Tensor: parameter {index} (shape {tuple(parameter.shape)}) "
-                    f"was made by {parameter.grad_fn.name()}; pass the leaf that it was made of, or "
+                    f"was made by {made_by}; pass the leaf that it was made of, or "
                     "parameter.detach().requires_grad_()"
                 )
         if len({id(p) for p in params}) != len(params):

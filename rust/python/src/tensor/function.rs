@@ -1,6 +1,6 @@
 //! Functions of the module that are methods of `Tensor`: `exp(x)` and `exp(input=x)` are `x.exp()`.
 
-use super::PyTensor;
+use super::{out, PyTensor};
 use crate::convert::{not_a_number, scalar_of};
 use crate::error::IntoPy;
 use pyo3::exceptions::PyTypeError;
@@ -40,6 +40,21 @@ impl Function {
     /// The function of `method`, an unbound method of `Tensor`.
     pub fn new(name: &'static str, method: Py<PyAny>) -> Self {
         Self { name, method }
+    }
+
+    /// The call without `out`, then its result written there.
+    #[cold]
+    fn call_with_out<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+        out: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        out::expect_takes_out(self.name)?;
+        let rest = kwargs.copy()?;
+        rest.del_item(intern!(args.py(), "out"))?;
+        let result = self.__call__(args, Some(&rest))?;
+        out::written(self.name, &result, out)
     }
 
     /// The call with its first argument found among the keywords, or made of a number.
@@ -92,6 +107,11 @@ impl Function {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(kwargs) = kwargs {
+            if let Some(out) = kwargs.get_item(intern!(args.py(), "out"))? {
+                return self.call_with_out(args, kwargs, &out);
+            }
+        }
         match args.get_borrowed_item(0) {
             Ok(first) if first.cast::<PyTensor>().is_ok() => self.method.bind(args.py()).call(args, kwargs),
             _ => self.call_otherwise(args, kwargs),
