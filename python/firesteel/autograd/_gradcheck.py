@@ -434,8 +434,9 @@ class _Check:
             for index, a, b in zip(self.wanted, alone, together, strict=True):
                 if any(x != y for x, y in zip(_flat(a), _flat(b), strict=True)):
                     raise GradcheckError(
-                        f"{self.op}: gradient of {self.input_names[index]} changes when outputs other "
-                        f"than {o} get zeros instead of no gradient; backward must treat a missing gradient as zero"
+                        f"{self.op}: gradient of {self.input_names[index]} changes when outputs other than "
+                        f"{self.output_names[o]} get zeros instead of no gradient; backward must treat a "
+                        "missing gradient as zero"
                     )
 
 
