@@ -56,6 +56,13 @@ def test_predicting_without_a_checkpoint_says_what_to_do(tmp_path: Path) -> None
     assert "run `make train` or examples/train_digits.py first" in output
 
 
+def test_the_loss_with_a_rule_of_its_own_is_robust() -> None:
+    output = _run("custom_function.py")
+    slope, intercept = map(float, re.findall(r"log cosh: y = ([\d.]+) x \+ ([\d.]+)", output)[0])
+    assert abs(slope - 2) < 0.1
+    assert abs(intercept - 1) < 0.2
+
+
 def _write_fake_mnist(root: Path, part: str, count: int) -> None:
     """Writes images that are dark in the row of their label, which a network learns at once."""
     labels = bytes(i % 10 for i in range(count))

@@ -24,7 +24,8 @@ _REASONS = {
         Tensor.storage_offset Tensor.is_contiguous
         Tensor.element_size Tensor.is_floating_point Tensor.is_complex""",
     GRAPH: """set_grad_enabled no_grad enable_grad inference_mode
-        Tensor.backward Tensor.detach Tensor.requires_grad_ Tensor.retain_grad Tensor.register_hook""",
+        Tensor.backward Tensor.detach Tensor.requires_grad_ Tensor.retain_grad Tensor.register_hook
+        Tensor.register_post_accumulate_grad_hook Tensor.detach_""",
     OUT: "frombuffer Tensor.item Tensor.tolist Tensor.numpy",
     STREAM: """manual_seed seed initial_seed get_rng_state set_rng_state""",
     SETTING: """set_num_threads get_num_threads set_printoptions set_default_dtype get_default_dtype

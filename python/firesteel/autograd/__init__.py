@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from firesteel import _core
 from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 
@@ -10,13 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from firesteel import Tensor
+    from firesteel.autograd import function as function
     from firesteel.autograd._gradcheck import (
         GradcheckError as GradcheckError,
         gradcheck as gradcheck,
         gradgradcheck as gradgradcheck,
     )
+    from firesteel.autograd.function import Function as Function
 
 __all__ = [
+    "Function",
     "backward",
     "enable_grad",
     "grad",
@@ -160,13 +165,22 @@ def backward(
     _core._backward(tensors, grad_tensors, retain, create_graph, inputs)
 
 
+# Loaded when first used, as in the package itself.
+_LAZY_NAMES = {
+    "Function": "firesteel.autograd.function",
+    "GradcheckError": "firesteel.autograd._gradcheck",
+    "gradcheck": "firesteel.autograd._gradcheck",
+    "gradgradcheck": "firesteel.autograd._gradcheck",
+}
+
+
 if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
 
     def __getattr__(name: str) -> object:
-        if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
-            from firesteel.autograd import _gradcheck
-
-            value = getattr(_gradcheck, name)
+        if name == "function":
+            return importlib.import_module("firesteel.autograd.function")
+        if name in _LAZY_NAMES:
+            value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)
             globals()[name] = value
             return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

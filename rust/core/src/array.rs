@@ -316,7 +316,7 @@ impl Array {
     }
 
     /// Whether both are the same elements of the same memory, whatever counts their versions.
-    pub(crate) fn is_same_memory(&self, other: &Array) -> bool {
+    pub fn is_same_memory(&self, other: &Array) -> bool {
         self.0.storage.as_ptr() == other.0.storage.as_ptr()
             && self.0.storage.len_bytes() == other.0.storage.len_bytes()
             && self.0.layout == other.0.layout

@@ -4,12 +4,13 @@ use crate::array::Array;
 use crate::autograd::inplace::check_not_leaf;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
 use crate::autograd::mode::{self, GradMode};
-use crate::autograd::node::{self, lock, Edges, GradHook, Meta as NodeMeta, Node, NodeRef};
+use crate::autograd::node::{self, lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
 use crate::ops::region;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -123,6 +124,11 @@ impl Tensor {
     #[inline]
     pub(crate) fn with_edge(array: Array, edge: Edge) -> Self {
         Self::make(array, true, Some(edge))
+    }
+
+    /// Data with a history: for gradient rules outside the crate, whose saved tensors hold none.
+    pub fn linked(array: Array, edge: Edge) -> Self {
+        Self::with_edge(array, edge)
     }
 
     /// A leaf with the elements of `values` in row-major order.
@@ -313,9 +319,22 @@ impl Tensor {
         Ok(edge.register_hook(hook))
     }
 
+    /// Calls `hook` with this leaf whenever a backward pass has added to its `.grad`.
+    pub fn register_post_accumulate_grad_hook(&self, hook: Hook) -> Result<HookHandle> {
+        ensure!(
+            self.requires_grad() && self.is_leaf(),
+            Autograd,
+            "register_post_accumulate_grad_hook: post accumulate grad hooks can only be registered on leaf \
+             tensors that require grad, this one {}; use register_hook for results",
+            if self.is_leaf() { "does not require it" } else { "was computed" }
+        );
+        let Some(edge) = self.edge() else { unreachable!("a leaf that requires grad has an edge") };
+        Ok(edge.register_accumulated(hook))
+    }
+
     /// Shows the hooks that live only as long as this handle: nobody else holds the tensor, nor its node
     /// ([`node::visit_own_hooks`]).
-    pub fn visit_own_hooks(&self, visit: &mut dyn FnMut(&dyn GradHook)) {
+    pub fn visit_own_hooks(&self, visit: &mut dyn FnMut(&dyn Any)) {
         let Some(meta) = self.own_meta() else { return };
         meta.nodes().for_each(|node| node::visit_own_hooks(node, visit));
     }
@@ -395,6 +414,19 @@ impl Tensor {
         self.0.requires_grad.store(true, Ordering::Relaxed);
         self.0.generation.fetch_add(1, Ordering::Relaxed);
         drop(old);
+    }
+
+    /// Forgets the history: a leaf without gradient from now on.
+    pub fn detach_(&self) -> Result<()> {
+        ensure!(
+            self.view_base().is_none(),
+            Autograd,
+            "detach_: Can't detach views in-place; use detach() instead"
+        );
+        let old = self.replace_edge(&mut lock(&self.0.meta), None);
+        self.0.requires_grad.store(false, Ordering::Relaxed);
+        drop(old);
+        Ok(())
     }
 
     /// Exchanges the history; a retained gradient is from now on that of the new one.

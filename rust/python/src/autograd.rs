@@ -1,14 +1,16 @@
 //! Nodes of the graph, grad mode, and `autograd.grad`.
 
+use crate::dtype::{self, PyDType};
 use crate::enter::{enter_long, from_py};
+use crate::function::ContextRef;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
-use firesteel::autograd::{mode, node, GradHook, HookHandle, NodeRef, Options};
+use firesteel::autograd::{mode, node, GradHook, HookHandle, NodeHook, NodeRef, Options};
 use firesteel::Tensor;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -27,22 +29,101 @@ impl GradHook for PyHook {
         })
         .map_err(from_py)
     }
+
+    fn tell(&self, leaf: &Tensor) -> firesteel::Result<()> {
+        Python::attach(|py| {
+            let result = self.0.bind(py).call1((Out(leaf.clone()),))?;
+            if result.is_none() {
+                return Ok(());
+            }
+            Err(PyRuntimeError::new_err(format!(
+                "register_post_accumulate_grad_hook: Tensor post accumulate grad hooks should return None, not \
+                 {}; set .grad of the leaf that they are given",
+                result.get_type().name()?
+            )))
+        })
+        .map_err(from_py)
+    }
 }
+
+/// Gradients as a hook of a node sees them, and gives them back.
+type NodeGrads = Vec<Option<Tensor>>;
+
+fn grads_tuple<'py>(py: Python<'py>, grads: &[Option<Tensor>]) -> PyResult<Bound<'py, PyTuple>> {
+    PyTuple::new(py, grads.iter().map(|grad| grad.clone().map(Out)))
+}
+
+/// What a hook of a node returned: nothing, a gradient or a sequence of them.
+fn replaced_grads(result: &Bound<'_, PyAny>) -> PyResult<Option<NodeGrads>> {
+    if result.is_none() {
+        return Ok(None);
+    }
+    let grad = |item: &Bound<'_, PyAny>| match item.cast::<PyTensor>() {
+        Ok(tensor) => Ok(Some(tensor.get().tensor())),
+        Err(_) if item.is_none() => Ok(None),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "hook: expected a Tensor or None for each gradient, but got {}; return a tuple of them, or None \
+             to change nothing",
+            item.get_type().name()?
+        ))),
+    };
+    crate::tensor::sequence_of(result).iter().map(grad).collect::<PyResult<NodeGrads>>().map(Some)
+}
+
+impl NodeHook for PyHook {
+    fn before(&self, outputs: &[Option<Tensor>]) -> firesteel::Result<Option<NodeGrads>> {
+        Python::attach(|py| replaced_grads(self.0.bind(py).call1((grads_tuple(py, outputs)?,))?.as_ref()))
+            .map_err(from_py)
+    }
+
+    fn after(
+        &self,
+        inputs: &[Option<Tensor>],
+        outputs: &[Option<Tensor>],
+    ) -> firesteel::Result<Option<NodeGrads>> {
+        Python::attach(|py| {
+            let given = (grads_tuple(py, inputs)?, grads_tuple(py, outputs)?);
+            replaced_grads(self.0.bind(py).call1(given)?.as_ref())
+        })
+        .map_err(from_py)
+    }
+}
+
+/// What `Node.metadata` is.
+struct Metadata(Py<PyDict>);
 
 /// What `__traverse__` calls with an object's own hooks; the first error ends it.
 pub fn visit_hooks(
     visit: &PyVisit<'_>,
-    hooks: impl FnOnce(&mut dyn FnMut(&dyn GradHook)),
+    hooks: impl FnOnce(&mut dyn FnMut(&dyn Any)),
 ) -> Result<(), PyTraverseError> {
     let mut result = Ok(());
-    hooks(&mut |hook| {
-        let hook: &dyn Any = hook;
-        if let (Ok(()), Some(PyHook(function))) = (&result, hook.downcast_ref()) {
+    hooks(&mut |held| {
+        if result.is_err() {
+        } else if let Some(PyHook(function)) = held.downcast_ref() {
             result = visit.call(function);
+        } else if let Some(Metadata(dict)) = held.downcast_ref() {
+            result = visit.call(dict);
+        } else if let Some(ContextRef(context)) = held.downcast_ref() {
+            result = visit.call(context);
         }
     });
     result
 }
+
+/// A hook that can be called.
+pub fn hook_of(op: &str, hook: &Bound<'_, PyAny>) -> PyResult<Arc<PyHook>> {
+    if !hook.is_callable() {
+        return Err(PyTypeError::new_err(format!(
+            "{op}: the hook must be callable, not {}; pass a function",
+            hook.get_type().name()?
+        )));
+    }
+    Ok(Arc::new(PyHook(hook.clone().unbind())))
+}
+
+/// A saved tensor of a node as `Node._saved` shows it.
+type SavedInfo<'py> = (String, Bound<'py, PyTuple>, Py<PyDType>, usize, usize);
 
 /// A recorded operation.
 #[pyclass(frozen, name = "Node", module = "firesteel.autograd.graph")]
@@ -85,11 +166,76 @@ impl PyNode {
     fn variable(&self) -> PyResult<Out> {
         match self.0.op().leaf(&self.0) {
             Some(leaf) => Ok(Out(leaf)),
-            None => Err(pyo3::exceptions::PyAttributeError::new_err(format!(
+            None => Err(PyAttributeError::new_err(format!(
                 "'{}' object has no attribute 'variable'; only AccumulateGrad has one",
                 self.0.name()
             ))),
         }
+    }
+
+    /// register_prehook(fn) -> handle
+    ///
+    /// Calls `fn(grad_outputs)` with a tuple of the gradients of the node's outputs before its rule runs; a
+    /// tuple that it returns takes their place.
+    fn register_prehook(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
+        Ok(PyHookHandle::new(self.0.register_prehook(hook_of("register_prehook", r#fn)?)))
+    }
+
+    /// register_hook(fn) -> handle
+    ///
+    /// Calls `fn(grad_inputs, grad_outputs)` with two tuples after the node's rule has run; a tuple that it
+    /// returns takes the place of `grad_inputs`.
+    fn register_hook(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
+        Ok(PyHookHandle::new(self.0.register_hook(hook_of("register_hook", r#fn)?)))
+    }
+
+    /// A dict in which anybody may keep notes about this node.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
+        let dict = || -> node::Metadata { Box::new(Metadata(PyDict::new(py).unbind())) };
+        let metadata = self.0.metadata(dict).downcast_ref::<Metadata>()?;
+        Some(metadata.0.bind(py).clone())
+    }
+
+    /// What a custom function left in its `ctx`.
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(ContextRef(context)) = self.0.op().payload().and_then(|held| held.downcast_ref()) {
+            let context = context.bind(py);
+            return context.get().with_node(&self.0, || context.getattr(name));
+        }
+        Err(PyAttributeError::new_err(format!("'{}' object has no attribute '{name}'", self.0.name())))
+    }
+
+    /// The node's number: nodes that were made later have larger ones.
+    fn _sequence_nr(&self) -> u64 {
+        self.0.id()
+    }
+
+    /// Shape and dtype of each output.
+    #[getter]
+    fn _outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyTuple>, Py<PyDType>)>> {
+        let outputs = self.0.outputs().iter();
+        outputs.map(|meta| Ok((PyTuple::new(py, &meta.shape)?, dtype::object(py, meta.dtype)))).collect()
+    }
+
+    /// What it saved: its part in the operation, shape, dtype, bytes, and a number that names the memory.
+    #[getter]
+    fn _saved<'py>(&self, py: Python<'py>) -> PyResult<Vec<SavedInfo<'py>>> {
+        let saved = self.0.op().saved().into_iter();
+        saved
+            .map(|(part, array)| {
+                let bytes = array.numel() * array.dtype().size();
+                let memory = array.storage().as_ptr() as usize;
+                let shape = PyTuple::new(py, array.shape())?;
+                Ok((part, shape, dtype::object(py, array.dtype()), bytes, memory))
+            })
+            .collect()
+    }
+
+    /// The operation with its attributes.
+    #[getter]
+    fn _operation(&self) -> String {
+        self.0.op().describe()
     }
 
     fn __repr__(&self) -> String {

@@ -7,6 +7,7 @@ mod data;
 mod dtype;
 mod enter;
 mod error;
+mod function;
 mod io;
 mod memory;
 mod nn;
@@ -25,6 +26,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     dtype::register(m)?;
     tensor::register(m)?;
     autograd::register(m)?;
+    function::register(m)?;
     create::register(m)?;
     io::register(m)?;
     memory::register(m)?;

@@ -44,6 +44,9 @@ pub fn backward(
         let is_first = !inputs[..i].iter().any(|other| other.is_same(input));
         if let Some(grad) = grad.filter(|_| is_first) {
             input.grad_slot().accumulate(grad, input.array().layout())?;
+            if let Some(edge) = input.edge().filter(|_| input.is_leaf()) {
+                edge.node.run_accumulated(|| Some(input.clone()))?;
+            }
         }
     }
     Ok(())
@@ -175,8 +178,16 @@ impl Run {
                 }
             }
             work += 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
+            node.run_prehooks(&mut grads)?;
             let wanted = self.wanted_inputs(&node);
-            let results = call_rule(&node, Needs::new(&node, wanted.as_deref()), grads)?;
+            let needs = Needs::new(&node, wanted.as_deref());
+            let results = if node.has_posthooks() {
+                let mut results = fitted(&node, call_rule(&node, needs, grads.clone())?)?;
+                node.run_posthooks(&mut results, &grads)?;
+                results
+            } else {
+                call_rule(&node, needs, grads)?
+            };
             if !self.options.retain_graph {
                 node.op().free();
             }
@@ -331,6 +342,17 @@ fn fit(edge: &Edge, grad: Tensor) -> Result<Tensor> {
     } else {
         grad.to_dtype(meta.dtype)
     }
+}
+
+/// What a rule gave as the inputs look: hooks see gradients as they will be sent on.
+fn fitted(node: &NodeRef, grads: InputGrads) -> Result<InputGrads> {
+    let pairs = grads.into_iter().zip(node.edges());
+    pairs
+        .map(|(grad, edge)| match (grad, edge) {
+            (Some(grad), Some(edge)) => fit(edge, grad).map(Some),
+            _ => Ok(None),
+        })
+        .collect()
 }
 
 /// The sum of two gradients, in the first one's memory when nobody else can see it.

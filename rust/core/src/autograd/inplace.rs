@@ -41,7 +41,7 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
 
 /// Gives `target` a new history. For a view it is the base's history that changes: a node that
 /// writes the region; the base's other views find theirs when they are next used.
-fn rebase(target: &Tensor, edge: super::node::Edge) {
+pub(super) fn rebase(target: &Tensor, edge: super::node::Edge) {
     match target.view_base() {
         Some(base) => {
             let value = Tensor::with_edge(target.array().clone(), edge);

@@ -116,10 +116,11 @@ impl Backward for AccumulateGrad {
         "AccumulateGrad".into()
     }
 
-    fn backward(&self, _node: &NodeRef, _needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
+    fn backward(&self, node: &NodeRef, _needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         if let Some(grad) = grads.pop().flatten() {
             let array = lock(&self.leaf).array.clone();
             self.slot.accumulate(grad, array.layout())?;
+            node.run_accumulated(|| self.leaf(node))?;
         }
         Ok(InputGrads::new())
     }

@@ -1,6 +1,7 @@
 //! The graph and the backward pass. Reading order: `op`, `apply`, `node`, `leaf`, `engine`.
 
 pub(crate) mod apply;
+mod custom;
 pub mod engine;
 pub(crate) mod inplace;
 pub(crate) mod leaf;
@@ -8,8 +9,10 @@ pub mod mode;
 pub mod node;
 pub mod op;
 
+pub use apply::{apply, apply_many};
+pub use custom::{record_custom, Produced};
 pub use engine::{backward, grad, set_interrupt_check, Options};
-pub use inplace::{check_not_leaf, check_writable};
+pub use inplace::{apply_inplace, check_not_leaf, check_writable};
 pub use mode::{is_grad_enabled, GradMode};
-pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeRef};
-pub use op::{Grads, Kept, Op, Saved, Saves};
+pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeHook, NodeRef};
+pub use op::{freed_error, Grads, Kept, Op, Saved, Saves};

@@ -26,6 +26,18 @@ pub trait Backward: fmt::Debug + Send + Sync {
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads>;
     /// Frees what was saved; a later `backward` is an error if it needs that.
     fn free(&self) {}
+    /// What is saved at present: its part in the operation, and the data.
+    fn saved(&self) -> Vec<(String, Array)> {
+        Vec::new()
+    }
+    /// What a binding's operation holds, for its garbage collector.
+    fn payload(&self) -> Option<&dyn Any> {
+        None
+    }
+    /// The operation with its attributes, for people.
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
     /// The leaf whose `.grad` this node fills, if it is such a node.
     fn leaf(&self, node: &NodeRef) -> Option<Tensor> {
         let _ = node;
@@ -65,8 +77,12 @@ pub struct Node<O: ?Sized = dyn Backward> {
     outputs: SmallVec<[Meta; 1]>,
     pending: Mutex<SmallVec<[Pending; 1]>>,
     hooks: OnceLock<Arc<Hooks>>,
+    metadata: OnceLock<Metadata>,
     op: O,
 }
+
+/// What a binding keeps at a node.
+pub type Metadata = Box<dyn Any + Send + Sync>;
 
 /// A shared node of any operation.
 pub type NodeRef = Arc<Node<dyn Backward>>;
@@ -109,6 +125,11 @@ struct Pending {
 pub trait GradHook: Any + Send + Sync {
     /// Called with the complete gradient; what it returns takes its place.
     fn call(&self, grad: &Tensor) -> Result<Option<Tensor>>;
+
+    /// Called with a leaf whose gradient has been added.
+    fn tell(&self, leaf: &Tensor) -> Result<()> {
+        self.call(leaf).map(drop)
+    }
 }
 
 impl<F: Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync + 'static> GradHook for F {
@@ -119,6 +140,26 @@ impl<F: Fn(&Tensor) -> Result<Option<Tensor>> + Send + Sync + 'static> GradHook 
 
 /// A shared hook.
 pub type Hook = Arc<dyn GradHook>;
+
+/// Sees a node at work: its gradients, before or after its rule runs.
+pub trait NodeHook: Any + Send + Sync {
+    /// Called with the gradients of the outputs before the rule runs; what it returns takes their place.
+    fn before(&self, outputs: &[Option<Tensor>]) -> Result<Option<Vec<Option<Tensor>>>> {
+        let _ = outputs;
+        Ok(None)
+    }
+
+    /// Called with the gradients of the inputs, and those of the outputs that they were computed from; what
+    /// it returns takes the place of the former.
+    fn after(
+        &self,
+        inputs: &[Option<Tensor>],
+        outputs: &[Option<Tensor>],
+    ) -> Result<Option<Vec<Option<Tensor>>>> {
+        let _ = (inputs, outputs);
+        Ok(None)
+    }
+}
 
 /// The hooks of a node's outputs, in the order of registration.
 type Hooks = Mutex<Vec<RegisteredHook>>;
@@ -134,6 +175,12 @@ enum Call {
     Hook(Hook),
     /// Keeps the gradient that the hooks leave in the tensor's `.grad`.
     Retain(WeakTensor),
+    /// Sees the gradients of all outputs before the rule runs.
+    Before(Arc<dyn NodeHook>),
+    /// Sees the gradients of all inputs after the rule has run.
+    After(Arc<dyn NodeHook>),
+    /// Sees the leaf when its gradient has been added to `.grad`.
+    Accumulated(Hook),
 }
 
 /// Names a registered hook, to remove it. It keeps neither the hook nor the graph alive.
@@ -163,6 +210,7 @@ impl<O> Node<O> {
             outputs,
             pending: Mutex::new(SmallVec::new()),
             hooks: OnceLock::new(),
+            metadata: OnceLock::new(),
             op,
         }
     }
@@ -241,11 +289,22 @@ impl Node {
         }
     }
 
-    /// Lets the hooks see, and replace, the gradients that arrived; then keeps those that are retained.
+    /// What a binding keeps here, made when it is first asked for.
+    pub fn metadata(&self, make: impl FnOnce() -> Metadata) -> &(dyn Any + Send + Sync) {
+        &**self.metadata.get_or_init(make)
+    }
+
+    /// The hooks in the order of registration, each with its output: to be called without the lock, a hook
+    /// may remove itself.
+    fn calls(&self) -> Option<Vec<(usize, Call)>> {
+        let hooks = self.hooks.get()?;
+        Some(lock(hooks).iter().map(|hook| (hook.output, hook.call.clone())).collect())
+    }
+
+    /// Lets the hooks of tensors see, and replace, the gradients that arrived; then keeps those that are
+    /// retained.
     pub(crate) fn run_hooks(&self, grads: &mut OutputGrads) -> Result<()> {
-        let Some(hooks) = self.hooks.get() else { return Ok(()) };
-        // Called without the lock: a hook may remove itself.
-        let calls: Vec<_> = lock(hooks).iter().map(|h| (h.output, h.call.clone())).collect();
+        let Some(calls) = self.calls() else { return Ok(()) };
         for (output, call) in &calls {
             let (Call::Hook(hook), Some(grad)) = (call, &mut grads[*output]) else { continue };
             if let Some(replaced) = hook.call(grad)? {
@@ -261,6 +320,89 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Hooks of the node as a whole, and of the leaf that it fills.
+impl Node {
+    /// Calls `hook` before the node's rule runs, in every backward run.
+    pub fn register_prehook(&self, hook: Arc<dyn NodeHook>) -> HookHandle {
+        self.register(0, Call::Before(hook))
+    }
+
+    /// Calls `hook` after the node's rule has run, in every backward run.
+    pub fn register_hook(&self, hook: Arc<dyn NodeHook>) -> HookHandle {
+        self.register(0, Call::After(hook))
+    }
+
+    fn register(&self, output: usize, call: Call) -> HookHandle {
+        let id = next_id();
+        let hooks = self.hooks.get_or_init(Arc::default);
+        lock(hooks).push(RegisteredHook { id, output, call });
+        HookHandle { hooks: Arc::downgrade(hooks), id }
+    }
+
+    /// Lets the hooks of the node see, and replace, the gradients of its outputs.
+    pub(crate) fn run_prehooks(&self, grads: &mut OutputGrads) -> Result<()> {
+        for (_, call) in self.calls().iter().flatten() {
+            let Call::Before(hook) = call else { continue };
+            if let Some(replaced) = hook.before(grads)? {
+                check_all_replaced("prehook", grads, &replaced)?;
+                *grads = replaced.into();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something is to see the gradients that the rule gives.
+    pub(crate) fn has_posthooks(&self) -> bool {
+        self.hooks
+            .get()
+            .is_some_and(|hooks| lock(hooks).iter().any(|hook| matches!(hook.call, Call::After(_))))
+    }
+
+    /// Lets the hooks of the node see, and replace, the gradients of its inputs.
+    pub(crate) fn run_posthooks(&self, inputs: &mut InputGrads, outputs: &OutputGrads) -> Result<()> {
+        for (_, call) in self.calls().iter().flatten() {
+            let Call::After(hook) = call else { continue };
+            if let Some(replaced) = hook.after(inputs, outputs)? {
+                check_all_replaced("hook", inputs, &replaced)?;
+                *inputs = replaced.into();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the hooks of `leaf`, whose node this is, that its gradient has been added.
+    pub(crate) fn run_accumulated(&self, leaf: impl FnOnce() -> Option<Tensor>) -> Result<()> {
+        let Some(calls) = self.calls() else { return Ok(()) };
+        let hooks: Vec<_> = calls
+            .iter()
+            .filter_map(|(_, call)| if let Call::Accumulated(hook) = call { Some(hook) } else { None })
+            .collect();
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let Some(leaf) = leaf() else { return Ok(()) };
+        hooks.into_iter().try_for_each(|hook| hook.tell(&leaf))
+    }
+}
+
+/// Gradients that a hook of a node returned: as many, and of the same shapes and dtypes.
+fn check_all_replaced(hook: &str, grads: &[Option<Tensor>], replaced: &[Option<Tensor>]) -> Result<()> {
+    crate::ensure!(
+        replaced.len() == grads.len(),
+        Autograd,
+        "{hook}: hook has returned an incorrect number of values: got {}, but expected {}; return a gradient \
+         or None for each",
+        replaced.len(),
+        grads.len()
+    );
+    for pair in grads.iter().zip(replaced) {
+        if let (Some(grad), Some(replaced)) = pair {
+            check_replaced(grad, replaced)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_replaced(grad: &Tensor, replaced: &Tensor) -> Result<()> {
@@ -292,11 +434,13 @@ impl Edge {
         self.register(Call::Retain(tensor))
     }
 
+    /// Calls `hook` with the leaf that it stands for, whenever a backward run has added to its `.grad`.
+    pub(crate) fn register_accumulated(&self, hook: Hook) -> HookHandle {
+        self.register(Call::Accumulated(hook))
+    }
+
     fn register(&self, call: Call) -> HookHandle {
-        let id = next_id();
-        let hooks = self.node.hooks.get_or_init(Arc::default);
-        lock(hooks).push(RegisteredHook { id, output: self.output, call });
-        HookHandle { hooks: Arc::downgrade(hooks), id }
+        self.node.register(self.output, call)
     }
 
     /// Takes the hooks of `other` over.
@@ -324,16 +468,21 @@ impl HookHandle {
     }
 }
 
-/// Shows the hooks that live only as long as the handle `node`: for a binding's garbage collector, which may
+/// Shows the hooks, the metadata and the payload that live only as long as the handle `node`: for a binding's garbage collector, which may
 /// follow a reference only if nothing else would keep alive what it finds. It never waits for a lock.
 ///
 /// What is shown once is shown again as long as nobody has got at `node` through this handle: there is no
 /// other way to it, so no other thread can come to hold it, its hooks or their lock.
-pub fn visit_own_hooks(node: &NodeRef, visit: &mut dyn FnMut(&dyn GradHook)) {
+pub fn visit_own_hooks(node: &NodeRef, visit: &mut dyn FnMut(&dyn Any)) {
+    if Arc::strong_count(node) == 1 {
+        node.metadata.get().into_iter().for_each(|metadata| visit(&**metadata));
+        node.op.payload().into_iter().for_each(&mut *visit);
+    }
     let Some(hooks) = own_hooks(node) else { return };
     for hook in hooks.iter() {
         match &hook.call {
-            Call::Hook(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
+            Call::Hook(hook) | Call::Accumulated(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
+            Call::Before(hook) | Call::After(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use crate::array::Array;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{bail, Result};
-use std::fmt::{Debug, Display};
+use std::fmt::{self, Debug, Display};
 use std::sync::Mutex;
 
 /// A gradient per input; `None` where there is none.
@@ -44,8 +44,10 @@ pub trait Op<const N: usize>: Debug + Send + Sync + 'static {
     /// differentiated again. It may have the broadcast shape: the engine sums it to the input's shape.
     fn backward(&self, saved: &Saved<N>, grad: &Tensor) -> Result<Grads<N>>;
 
-    /// Frees intermediates kept in fields ([`Kept`]); called when the graph is freed.
-    fn release(&self) {}
+    /// Shows the intermediates kept in fields, all of them: they are freed with the graph.
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        let _ = visit;
+    }
 }
 
 /// Which of its inputs, and whether its output, an operation saves for backward.
@@ -206,7 +208,7 @@ impl<const N: usize> Saved<'_, N> {
 }
 
 /// An intermediate result in an operation's field, with its version; freed with the graph.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Kept(Mutex<Option<SavedArray>>);
 
 impl Kept {
@@ -228,9 +230,23 @@ impl Kept {
         }
     }
 
+    /// What is kept, if anything is.
+    pub fn array(&self) -> Option<Array> {
+        lock(&self.0).as_ref().map(|saved| saved.array.clone())
+    }
+
     /// Frees it.
     pub fn clear(&self) {
         *lock(&self.0) = None;
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.array() {
+            Some(array) => write!(f, "<{} of shape {:?}>", array.dtype(), array.shape()),
+            None => f.write_str("<nothing>"),
+        }
     }
 }
 
@@ -270,8 +286,25 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         Ok(self.op.backward(&saved, &grad)?.into_iter().collect())
     }
 
+    fn saved(&self) -> Vec<(String, Array)> {
+        let mut saved = Vec::new();
+        if let State::Kept(set) = &*lock(&self.saved) {
+            for (i, input) in set.inputs.iter().enumerate() {
+                saved.extend(input.iter().map(|input| (format!("input {i}"), input.array.clone())));
+            }
+            saved.extend(set.output.iter().map(|output| ("output".into(), output.array.clone())));
+        }
+        self.op
+            .visit_kept(&mut |kept| saved.extend(kept.array().map(|array| ("intermediate".into(), array))));
+        saved
+    }
+
+    fn describe(&self) -> String {
+        format!("{:?}", self.op)
+    }
+
     fn free(&self) {
-        self.op.release();
+        self.op.visit_kept(&mut |kept| kept.clear());
         let mut state = lock(&self.saved);
         if let State::Kept(_) = *state {
             *state = State::Freed;
@@ -279,8 +312,9 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
     }
 }
 
+/// What a node says whose graph was freed.
 #[cold]
-pub(crate) fn freed_error() -> crate::Error {
+pub fn freed_error() -> crate::Error {
     crate::Error::new(
         crate::Kind::Autograd,
         "Trying to backward through the graph a second time (or directly access saved tensors after \

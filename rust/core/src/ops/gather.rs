@@ -62,8 +62,8 @@ impl Op<1> for Gather {
         Ok([Some(apply(op, [&zeros, grad])?)])
     }
 
-    fn release(&self) {
-        self.index.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.index);
     }
 }
 
@@ -161,8 +161,8 @@ impl Op<2> for Scatter {
         Ok([target, src])
     }
 
-    fn release(&self) {
-        self.index.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.index);
     }
 }
 

@@ -156,8 +156,8 @@ impl Op<1> for Index {
         Ok([Some(apply(IndexAdd { picks, padding: self.padding }, [grad])?)])
     }
 
-    fn release(&self) {
-        self.picks.indices.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.picks.indices);
     }
 }
 
@@ -193,8 +193,8 @@ impl Op<1> for IndexAdd {
         Ok([Some(apply(op, [&grad])?)])
     }
 
-    fn release(&self) {
-        self.picks.indices.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.picks.indices);
     }
 }
 
@@ -243,8 +243,8 @@ impl Op<2> for IndexPut {
         Ok([target, values])
     }
 
-    fn release(&self) {
-        self.picks.indices.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.picks.indices);
     }
 }
 

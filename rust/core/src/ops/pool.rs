@@ -150,8 +150,8 @@ impl Op<1> for MaxPool {
         Ok([Some(apply(op, [grad])?)])
     }
 
-    fn release(&self) {
-        self.indices.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.indices);
     }
 }
 
@@ -187,8 +187,8 @@ impl Op<1> for MaxPoolBackward {
         Ok([Some(picked.masked_fill(&nowhere, 0.0)?)])
     }
 
-    fn release(&self) {
-        self.indices.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.indices);
     }
 }
 

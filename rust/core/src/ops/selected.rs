@@ -67,8 +67,8 @@ impl<P: Pick> Op<1> for Selected<P> {
         Ok([Some(zeros.scatter(self.dim as isize, &Tensor::constant(indices), &grad)?)])
     }
 
-    fn release(&self) {
-        self.indices.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.indices);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A tensor's place in the graph: gradients, history, hooks.
 
 use super::PyTensor;
-use crate::autograd::{PyHook, PyHookHandle, PyNode};
+use crate::autograd::{hook_of, PyHookHandle, PyNode};
 use crate::enter::enter_long;
 use crate::error::IntoPy;
 use crate::tensor::Out;
@@ -131,6 +131,12 @@ impl PyTensor {
         Out(self.tensor().detach())
     }
 
+    /// detach_(input) -> Tensor: forgets the history of this tensor, which must not be a view.
+    fn detach_(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().tensor().detach_().py(slf.py())?;
+        Ok(slf)
+    }
+
     /// backward(gradient=None, retain_graph=None, create_graph=False, inputs=None)
     ///
     /// Adds the gradient of this tensor to `.grad` of the leaves that it depends on, by the chain rule
@@ -157,8 +163,21 @@ impl PyTensor {
     ///
     /// Calls `hook(grad)` with this tensor's gradient in every backward pass; what it returns, unless
     /// None, replaces the gradient. `handle.remove()` ends it.
-    fn register_hook(&self, py: Python<'_>, hook: Py<PyAny>) -> PyResult<PyHookHandle> {
-        self.tensor().register_hook(std::sync::Arc::new(PyHook(hook))).py(py).map(PyHookHandle::new)
+    fn register_hook(&self, py: Python<'_>, hook: &Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
+        self.tensor().register_hook(hook_of("register_hook", hook)?).py(py).map(PyHookHandle::new)
+    }
+
+    /// register_post_accumulate_grad_hook(hook) -> handle
+    ///
+    /// Calls `hook(self)` whenever a backward pass has added to `.grad` of this leaf. `handle.remove()` ends
+    /// it.
+    fn register_post_accumulate_grad_hook(
+        &self,
+        py: Python<'_>,
+        hook: &Bound<'_, PyAny>,
+    ) -> PyResult<PyHookHandle> {
+        let hook = hook_of("register_post_accumulate_grad_hook", hook)?;
+        self.tensor().register_post_accumulate_grad_hook(hook).py(py).map(PyHookHandle::new)
     }
 
     /// Keeps the gradient of a tensor that is not a leaf in `.grad`.

@@ -93,19 +93,19 @@ impl Drop for PyTensor {
             identity::forget(self, &self.tensor());
         }
         if let Some(grad) = self.grad.get_mut().ok().and_then(Option::take) {
-            drop_in_turn(grad);
+            drop_in_turn(grad.into_any());
         }
     }
 }
 
 thread_local! {
     /// Objects to be dropped by the call of `drop_in_turn` that is at work; none is while this is `None`.
-    static TO_DROP: Cell<Option<Vec<Py<PyTensor>>>> = const { Cell::new(None) };
+    static TO_DROP: Cell<Option<Vec<Py<PyAny>>>> = const { Cell::new(None) };
 }
 
 /// Drops `object` when no other drop of this thread is at work: `a.grad = b; b.grad = c; ...` is freed in a
 /// loop and not by recursion.
-fn drop_in_turn(object: Py<PyTensor>) {
+pub fn drop_in_turn(object: Py<PyAny>) {
     if TO_DROP.try_with(|_| ()).is_err() {
         return drop(object); // this thread is ending
     }

@@ -74,10 +74,10 @@ impl HeldTargets {
         })
     }
 
-    /// Frees them.
-    pub fn clear(&self) {
-        self.classes_of.clear();
-        self.weight.iter().for_each(Kept::clear);
+    /// Shows what is kept.
+    pub fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.classes_of);
+        self.weight.iter().for_each(visit);
     }
 }
 
@@ -252,8 +252,8 @@ impl Op<1> for NllLoss {
         Ok([Some(apply(op, [grad])?)])
     }
 
-    fn release(&self) {
-        self.targets.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        self.targets.visit_kept(visit);
     }
 }
 
@@ -290,8 +290,8 @@ impl Op<1> for NllLossBackward {
         Ok([Some(apply(op, [grad])?)])
     }
 
-    fn release(&self) {
-        self.targets.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        self.targets.visit_kept(visit);
     }
 }
 

@@ -145,10 +145,10 @@ impl Op<1> for CrossEntropy {
         Ok([Some(Tensor::constant(out))])
     }
 
-    fn release(&self) {
-        self.targets.clear();
-        self.maxima.clear();
-        self.log_sums.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        self.targets.visit_kept(visit);
+        visit(&self.maxima);
+        visit(&self.log_sums);
     }
 }
 

@@ -162,9 +162,9 @@ impl Op<3> for BatchNorm {
         dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
     }
 
-    fn release(&self) {
-        self.mean.clear();
-        self.rstd.clear();
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.mean);
+        visit(&self.rstd);
     }
 }
 

@@ -1,0 +1,211 @@
+"""Operations whose forward and gradient rule are written in Python: `Function`."""
+
+from __future__ import annotations
+
+import functools
+
+from firesteel import _core
+from firesteel.autograd.grad_mode import no_grad
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from firesteel import Tensor
+
+__all__ = ["Function", "FunctionCtx", "once_differentiable"]
+
+
+class FunctionCtx(_core._FunctionContext):
+    """What a `Function` hands from its forward to its backward: the `ctx` of both.
+
+    Any attribute may be set. Tensors that are inputs or outputs belong into `save_for_backward`: an output as
+    an attribute would keep its own graph alive.
+    """
+
+    to_save: tuple[Tensor | None, ...] = ()
+    dirty_tensors: tuple[Tensor, ...] = ()
+    non_differentiable: tuple[Tensor, ...] = ()
+    materialize_grads: bool = True
+    _function: type[Function]
+    needs_input_grad: tuple[bool, ...] = ()
+    """For each argument of `forward`, whether its gradient is wanted."""
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keeps tensors until backward has run; there `ctx.saved_tensors` gives them back with their history.
+
+        To be called once, in `forward` or `setup_context`.
+
+        Args:
+            tensors: inputs, outputs or intermediate results of the function, or None.
+
+        Raises:
+            TypeError: if something else is given.
+        """
+        for index, tensor in enumerate(tensors):
+            if tensor is not None and not isinstance(tensor, _core.Tensor):
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument {index} is of type "
+                    f"{type(tensor).__name__}; keep other values as attributes of ctx"
+                )
+        self.to_save = tensors
+
+    def mark_dirty(self, *args: Tensor) -> None:
+        """Names the inputs that `forward` has changed in place; they must be returned, too."""
+        self.dirty_tensors = args
+
+    def mark_non_differentiable(self, *args: Tensor) -> None:
+        """Names the outputs through which no gradient flows. Outputs of integers are that anyway."""
+        self.non_differentiable = args
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether `backward` gets zeros (the default) or None for outputs that no gradient has reached."""
+        self.materialize_grads = value
+
+    def _rule(self, *grads: Tensor | None) -> Any:
+        """What the engine calls: the rule of the function that this context belongs to."""
+        function = self._function
+        rule = function.vjp if function.backward is Function.backward else function.backward
+        return rule(self, *grads)
+
+
+class Function:
+    """An operation of your own, with its gradient rule.
+
+    A subclass has two static methods. `forward(ctx, *args)` computes, unrecorded; or `forward(*args)` does,
+    and `setup_context(ctx, inputs, output)` saves what the rule needs. `backward(ctx, *grad_outputs)` takes
+    the gradient of each output and returns one for each argument of `forward`, None where there is none.
+    Written with tensor operations it can be differentiated again. The function is used by its `apply`.
+
+    Example:
+        >>> import firesteel as torch
+        >>> class Cube(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x * x * x
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad):
+        ...         (x,) = ctx.saved_tensors
+        ...         return 3 * x * x * grad
+        >>> x = torch.tensor(2.0, requires_grad=True)
+        >>> y = Cube.apply(x)
+        >>> y
+        tensor(8., grad_fn=<CubeBackward>)
+        >>> y.backward()
+        >>> x.grad
+        tensor(12.)
+    """
+
+    _context_class: type[FunctionCtx]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._context_class = type(f"{cls.__name__}Backward", (FunctionCtx,), {"_function": cls})
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise RuntimeError(
+            f"{type(self).__name__}: an autograd.Function is not made into an object, but called by "
+            f"{type(self).__name__}.apply(...)"
+        )
+
+    @staticmethod
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        """Computes the result; to be defined by the subclass.
+
+        Args:
+            args: `ctx` and the arguments of `apply`; without `ctx` if there is a `setup_context`.
+
+        Returns:
+            A tensor, or a tuple that may also hold other objects.
+        """
+        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Saves what `backward` needs, where `forward` takes no `ctx`.
+
+        Args:
+            inputs: the arguments of `apply`.
+            output: what `forward` returned.
+        """
+        raise NotImplementedError("setup_context is not implemented.")
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """Gradients of the arguments from those of the outputs; to be defined by the subclass."""
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your custom autograd.Function to use "
+            "it with backward mode AD."
+        )
+
+    # PyTorch's other name of it.
+    vjp = backward
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Runs `forward` and records the operation.
+
+        Args:
+            args: the arguments of `forward`; gradients flow to those that are tensors.
+
+        Returns:
+            What `forward` returned.
+        """
+        ctx = cls._context_class()
+        ctx.needs_input_grad = tuple(isinstance(x, _core.Tensor) and x.requires_grad for x in args)
+        has_setup = cls.setup_context is not Function.setup_context
+        previous = _core._swap_grad_enabled(False)
+        try:
+            if has_setup:
+                result = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, result)
+            else:
+                result = cls.forward(ctx, *args, **kwargs)
+        finally:
+            _core._swap_grad_enabled(previous)
+        outputs = result if isinstance(result, tuple) else (result,)
+        name = cls._context_class.__name__
+        recorded = _core._record_function(ctx, name, args, outputs)
+        return recorded if isinstance(result, tuple) else recorded[0]
+
+
+class _Twice(Function):
+    """Passes values on, and refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, *values: Any) -> Any:
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            "trying to differentiate twice a function that was marked with @once_differentiable; remove the "
+            "mark and write its backward with tensor operations"
+        )
+
+
+def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a `backward` that cannot be differentiated again: it runs unrecorded, and doing so raises.
+
+    Args:
+        fn: the static method `backward` of a `Function`.
+    """
+
+    @functools.wraps(fn)
+    def wrapper(ctx: Any, *args: Any) -> Any:
+        with no_grad():
+            result = fn(ctx, *args)
+        wants_graph = _core.is_grad_enabled() and any(
+            isinstance(x, _core.Tensor) and x.requires_grad for x in args
+        )
+        if not wants_graph:
+            return result
+        grads = result if isinstance(result, tuple) else (result,)
+        anchor = _core.zeros((), requires_grad=True)
+        grads = _Twice.apply(anchor, *grads)
+        return grads if isinstance(result, tuple) else grads[0]
+
+    return wrapper

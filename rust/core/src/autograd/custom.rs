@@ -1,0 +1,77 @@
+//! Operations that live outside the crate: recorded from their results, whatever computed these.
+
+use super::inplace::{check_not_leaf, rebase};
+use super::mode;
+use super::node::{Backward, Edge, Edges, Meta, Node, NodeRef};
+use crate::tensor::Tensor;
+use crate::Result;
+
+/// How an output of a custom operation came about.
+#[derive(Debug, Clone)]
+pub enum Produced {
+    /// A new tensor, made while nothing was recorded.
+    New(Tensor),
+    /// One of the inputs, unchanged, or a tensor with a history of its own: the output is another tensor of
+    /// the same memory.
+    Same(Tensor),
+    /// An input that was written in place.
+    Written(Tensor),
+    /// A tensor through which no gradient flows.
+    Constant(Tensor),
+}
+
+impl Produced {
+    fn tensor(&self) -> &Tensor {
+        match self {
+            Self::New(x) | Self::Same(x) | Self::Written(x) | Self::Constant(x) => x,
+        }
+    }
+}
+
+/// Records a custom operation that has run, if grad mode is on and an input requires a gradient: the outputs,
+/// and the node that all of them share. `op` makes the operation's side of the node.
+pub fn record_custom<O: Backward + 'static>(
+    name: &str,
+    inputs: &[Tensor],
+    outputs: Vec<Produced>,
+    op: impl FnOnce() -> O,
+) -> Result<(Vec<Tensor>, Option<NodeRef>)> {
+    let is_recorded = mode::is_grad_enabled() && inputs.iter().any(Tensor::requires_grad);
+    for output in &outputs {
+        if let Produced::Written(x) = output {
+            check_not_leaf(name, x, is_recorded)?;
+        }
+    }
+    let node = is_recorded.then(|| {
+        let edges: Edges = inputs.iter().map(Tensor::edge).collect();
+        Node::new(op(), edges, outputs.iter().map(|output| Meta::of(output.tensor().array())).collect())
+    });
+    let finish = |(index, output): (usize, Produced)| {
+        let edge = node.as_ref().map(|node| Edge { node: node.clone(), output: index });
+        let edge = edge.filter(|_| output.tensor().dtype().is_float());
+        match (output, edge) {
+            (Produced::New(x), Some(edge)) => {
+                x.set_history(edge);
+                x
+            }
+            (Produced::Written(x), edge) => {
+                x.array().storage().bump_version();
+                if let Some(edge) = edge {
+                    rebase(&x, edge);
+                }
+                x
+            }
+            (Produced::Same(x), edge) => {
+                let same = match edge {
+                    Some(edge) => Tensor::with_edge(x.array().clone(), edge),
+                    None => x.detach(),
+                };
+                same.set_view_of(&x, mode::is_grad_enabled());
+                same
+            }
+            (Produced::New(x) | Produced::Constant(x), _) => x,
+        }
+    };
+    let outputs = outputs.into_iter().enumerate().map(finish).collect();
+    Ok((outputs, node))
+}
