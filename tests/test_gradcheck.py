@@ -198,3 +198,7 @@ def test_pytorchs_signature():
         gradcheck(lambda x: x, point(1.0), check_backward_ad=False)
     with pytest.raises(ValueError, match="leaves nothing to check"):
         gradgradcheck(lambda x: x, point(1.0), check_rev_over_rev=False)
+
+
+def test_outputs_that_are_one_tensor():
+    assert gradcheck(lambda x: (lambda y: (y, y))(x * x), point(1.0, 2.0))

@@ -429,7 +429,11 @@ class _Check:
         for o, output in enumerate(self.outputs):
             cotangent = _random_like(output, self.generator)
             alone = self.grads([output], [cotangent])
-            zeros = [cotangent if other is output else other.detach() * 0 for other in self.outputs]
+            zeros = [
+                # By place: two outputs may be one tensor, as the gradients of a sum are.
+                cotangent if k == o else firesteel.zeros_like(other)
+                for k, other in enumerate(self.outputs)
+            ]
             together = self.grads(self.outputs, zeros)
             for index, a, b in zip(self.wanted, alone, together, strict=True):
                 if any(x != y for x, y in zip(_flat(a), _flat(b), strict=True)):
