@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from firesteel import Tensor
-    from firesteel.autograd import function as function
+    from firesteel.autograd import function as function, graph as graph
     from firesteel.autograd._gradcheck import (
         GradcheckError as GradcheckError,
         gradcheck as gradcheck,
@@ -177,8 +177,8 @@ _LAZY_NAMES = {
 if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
 
     def __getattr__(name: str) -> object:
-        if name == "function":
-            return importlib.import_module("firesteel.autograd.function")
+        if name in ("function", "graph"):
+            return importlib.import_module(f"firesteel.autograd.{name}")
         if name in _LAZY_NAMES:
             value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)
             globals()[name] = value

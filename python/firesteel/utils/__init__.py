@@ -1,5 +1,19 @@
-"""Tools around training; :mod:`firesteel.utils.data` feeds it."""
+"""Tools around training: `data` feeds it, `checkpoint` trades its memory for time."""
+
+import importlib
 
 from . import data as data
 
-__all__ = ["data"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import checkpoint as checkpoint
+
+__all__ = ["checkpoint", "data"]
+
+
+if not TYPE_CHECKING:  # type checkers read the import above
+
+    def __getattr__(name: str) -> object:
+        if name == "checkpoint":
+            return importlib.import_module("firesteel.utils.checkpoint")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,10 @@ use crate::enter::{enter_long, from_py};
 use crate::function::ContextRef;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
-use firesteel::autograd::{mode, node, GradHook, HookHandle, NodeHook, NodeRef, Options};
+use firesteel::autograd::{
+    mode, node, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, NodeRef, Options, Packed,
+    SavedHooks,
+};
 use firesteel::Tensor;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -87,6 +90,57 @@ impl NodeHook for PyHook {
         })
         .map_err(from_py)
     }
+}
+
+/// Two Python functions that pack and unpack what operations save.
+struct PySavedHooks {
+    pack: Py<PyAny>,
+    unpack: Py<PyAny>,
+}
+
+/// What the first made, and the second.
+struct PyPacked {
+    object: Py<PyAny>,
+    unpack: Py<PyAny>,
+}
+
+impl SavedHooks for PySavedHooks {
+    fn pack(&self, tensor: &Tensor) -> firesteel::Result<Box<dyn Packed>> {
+        Python::attach(|py| {
+            let object = self.pack.call1(py, (Out(tensor.clone()),))?;
+            let packed: Box<dyn Packed> = Box::new(PyPacked { object, unpack: self.unpack.clone_ref(py) });
+            Ok(packed)
+        })
+        .map_err(from_py)
+    }
+}
+
+impl Packed for PyPacked {
+    fn unpack(&self) -> firesteel::Result<Tensor> {
+        Python::attach(|py| {
+            let result = self.unpack.bind(py).call1((&self.object,))?;
+            match result.cast::<PyTensor>() {
+                Ok(tensor) => Ok(tensor.get().tensor()),
+                Err(_) => Err(PyTypeError::new_err(format!(
+                    "Output of saved tensor unpack_hook expected to be a Tensor but got result of type {}",
+                    result.get_type().name()?
+                ))),
+            }
+        })
+        .map_err(from_py)
+    }
+}
+
+/// Hands what operations of this thread save to two functions.
+#[pyfunction]
+fn _push_saved_tensors_hooks(pack_hook: Py<PyAny>, unpack_hook: Py<PyAny>) {
+    push_saved_hooks(Arc::new(PySavedHooks { pack: pack_hook, unpack: unpack_hook }));
+}
+
+/// Ends what was pushed last.
+#[pyfunction]
+fn _pop_saved_tensors_hooks() {
+    drop(pop_saved_hooks());
 }
 
 /// What `Node.metadata` is.
@@ -351,6 +405,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyHookHandle>()?;
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_swap_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_push_saved_tensors_hooks, m)?)?;
+    m.add_function(wrap_pyfunction!(_pop_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_grad, m)?)?;
     m.add_function(wrap_pyfunction!(_backward, m)?)
 }

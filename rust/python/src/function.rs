@@ -10,7 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -23,6 +23,8 @@ enum Slot {
     Input(usize, Kept),
     /// An output: its place among the tensors that came out.
     Output(usize, Kept),
+    /// A tensor of other origin that a hook keeps.
+    Packed(Kept),
     /// A tensor of other origin, with its own history and the version that it had.
     Other(Tensor, Kept),
 }
@@ -33,7 +35,7 @@ impl Slot {
             Self::Nothing => None,
             Self::Input(i, kept) => Some((format!("input {i}"), kept)),
             Self::Output(i, kept) => Some((format!("output {i}"), kept)),
-            Self::Other(_, kept) => Some(("intermediate".into(), kept)),
+            Self::Other(_, kept) | Self::Packed(kept) => Some(("intermediate".into(), kept)),
         }
     }
 
@@ -42,6 +44,7 @@ impl Slot {
         let (array, edge) = match self {
             Self::Nothing => return Ok(None),
             Self::Other(tensor, kept) => return kept.get(op).map(|_| Some(tensor.clone())),
+            Self::Packed(kept) => (kept.get(op)?, None),
             Self::Input(i, kept) => (kept.get(op)?, node.edges()[*i].clone()),
             Self::Output(i, kept) => {
                 let is_float = node.outputs()[*i].dtype.is_float();
@@ -57,7 +60,7 @@ impl Slot {
 /// What a context keeps for the rule.
 #[derive(Default)]
 struct State {
-    saved: Vec<Slot>,
+    saved: Arc<Vec<Slot>>,
     is_freed: bool,
     /// The node that the context belongs to, as long as somebody looks at it through the node; how many do.
     node: Option<(NodeRef, usize)>,
@@ -114,17 +117,16 @@ impl Context {
         let py = slf.py();
         let name = slf.get_type().name()?.to_string();
         let state = lock(&slf.get().state);
-        let tensors = match &state.node {
-            _ if state.is_freed => return Err(firesteel::autograd::freed_error()).py(py),
-            Some((node, _)) => state
-                .saved
-                .iter()
-                .map(|slot| slot.tensor(&name, node))
-                .collect::<Result<Vec<_>, _>>()
-                .py(py)?,
+        let (saved, is_freed) = (state.saved.clone(), state.is_freed);
+        let node = state.node.as_ref().map(|(node, _)| node.clone());
+        drop(state); // an unpack hook may do anything
+        let tensors = match &node {
+            _ if is_freed => return Err(firesteel::autograd::freed_error()).py(py),
+            Some(node) => {
+                saved.iter().map(|slot| slot.tensor(&name, node)).collect::<Result<_, _>>().py(py)?
+            }
             None => Vec::new(),
         };
-        drop(state);
         PyTuple::new(py, tensors.into_iter().map(|tensor| tensor.map(Out)))
     }
 }
@@ -381,15 +383,16 @@ fn save(context: &Bound<'_, Context>, inputs: &[Tensor], outputs: &[Tensor]) -> 
             continue;
         };
         let tensor = object.get().tensor();
-        let kept = Kept::of(tensor.array().clone());
+        let kept = Kept::packed(&tensor).py(py)?;
         let place = |among: &[Tensor]| among.iter().position(|other| other.is_same(&tensor));
         slots.push(match (place(outputs), place(inputs)) {
             (Some(i), _) => Slot::Output(i, kept),
             (None, Some(i)) => Slot::Input(i, kept),
-            (None, None) => Slot::Other(tensor, kept),
+            (None, None) if kept.array().is_some() => Slot::Other(tensor, kept),
+            (None, None) => Slot::Packed(kept),
         });
     }
-    lock(&context.get().state).saved = slots;
+    lock(&context.get().state).saved = Arc::new(slots);
     context.setattr(intern!(py, "to_save"), PyTuple::empty(py))
 }
 

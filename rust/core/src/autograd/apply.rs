@@ -2,7 +2,8 @@
 
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node};
-use super::op::{Op, Recorded, SavedSet};
+use super::op::{Op, Recorded};
+use super::saved::{has_hooks, pack_all, SavedSet};
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::Result;
@@ -26,7 +27,10 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     let needs = inputs.map(Tensor::requires_grad);
     let recording = mode::is_grad_enabled();
     let out = if recording && needs.contains(&true) && output.dtype().is_float() {
-        let saved = op.saves(needs).keep(inputs.map(Tensor::array), &output);
+        let mut saved = op.saves(needs).keep(inputs.map(Tensor::array), &output);
+        if has_hooks() {
+            pack_all(&op, &mut saved, inputs)?;
+        }
         let edge = record(op, inputs, saved, &output);
         Tensor::with_edge(output, edge)
     } else {
@@ -36,6 +40,12 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
         out.set_view_of(inputs[0], recording);
     }
     Ok((out, beside))
+}
+
+/// Runs `body` with recording turned off.
+pub(super) fn without_recording<T>(body: impl FnOnce() -> T) -> T {
+    let _mode = mode::GradMode::disabled();
+    body()
 }
 
 /// The node of an operation that has run: its edges and what it saved.

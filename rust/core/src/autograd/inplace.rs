@@ -3,6 +3,7 @@
 use super::apply::record;
 use super::mode;
 use super::op::Op;
+use super::saved::{has_hooks, pack_all};
 use crate::array::Array;
 use crate::ops::region;
 use crate::tensor::Tensor;
@@ -27,12 +28,15 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
             }
         }
         saved = saves.keep_inputs(arrays.each_ref());
+        if has_hooks() {
+            pack_all(&op, &mut saved, inputs)?;
+        }
     }
     op.forward_into(inputs.map(Tensor::array), target.array())?;
     target.array().storage().bump_version();
     if recorded {
         if let Some(saved) = saved.as_mut().filter(|_| saves.output) {
-            saved.keep_output(target.array());
+            saved.keep_output(target.array())?;
         }
         rebase(target, record(op, inputs, saved, target.array()));
     }

@@ -1,4 +1,4 @@
-//! The graph and the backward pass. Reading order: `op`, `apply`, `node`, `leaf`, `engine`.
+//! The graph and the backward pass. Reading order: `op`, `saved`, `apply`, `node`, `leaf`, `engine`.
 
 pub(crate) mod apply;
 mod custom;
@@ -8,6 +8,7 @@ pub(crate) mod leaf;
 pub mod mode;
 pub mod node;
 pub mod op;
+pub mod saved;
 
 pub use apply::{apply, apply_many};
 pub use custom::{record_custom, Produced};
@@ -15,4 +16,5 @@ pub use engine::{backward, grad, set_interrupt_check, Options};
 pub use inplace::{apply_inplace, check_not_leaf, check_writable};
 pub use mode::{is_grad_enabled, GradMode};
 pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeHook, NodeRef};
-pub use op::{freed_error, Grads, Kept, Op, Saved, Saves};
+pub use op::{Grads, Op, Saved, Saves};
+pub use saved::{freed_error, pop_saved_hooks, push_saved_hooks, Kept, Packed, SavedHooks};

@@ -2,11 +2,12 @@
 
 use super::mode;
 use super::node::{lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
+use super::saved::{freed_error, Kept, SavedArray, SavedSet};
 use crate::array::Array;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{bail, Result};
-use std::fmt::{self, Debug, Display};
+use std::fmt::Debug;
 use std::sync::Mutex;
 
 /// A gradient per input; `None` where there is none.
@@ -108,48 +109,6 @@ impl<const N: usize> Saves<N> {
     }
 }
 
-/// An array as it was when an operation saved it. It holds no history: that is in the node's edges.
-#[derive(Debug, Clone)]
-pub(crate) struct SavedArray {
-    array: Array,
-    version: u32,
-}
-
-impl SavedArray {
-    fn new(array: &Array) -> Self {
-        Self { array: array.clone(), version: array.storage().version() }
-    }
-
-    fn unchanged(&self, op: &str, role: impl Display) -> Result<&Array> {
-        let version = self.array.storage().version();
-        if version != self.version {
-            bail!(
-                Autograd,
-                "{op}: one of the variables needed for gradient computation has been modified by an \
-                 inplace operation: {role} of shape {:?} ({}) is at version {version}; expected version \
-                 {} instead; use an out-of-place operation, or change a .clone() of it",
-                self.array.shape(),
-                self.array.dtype(),
-                self.version
-            );
-        }
-        Ok(&self.array)
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct SavedSet<const N: usize> {
-    inputs: [Option<SavedArray>; N],
-    output: Option<SavedArray>,
-}
-
-impl<const N: usize> SavedSet<N> {
-    /// Holds on to the output, which did not exist when the inputs were saved.
-    pub(crate) fn keep_output(&mut self, output: &Array) {
-        self.output = Some(SavedArray::new(output));
-    }
-}
-
 /// What a gradient rule may read: saved arrays as tensors, and what is known of the inputs.
 #[derive(Debug)]
 pub struct Saved<'a, const N: usize> {
@@ -171,8 +130,8 @@ impl<const N: usize> Saved<'_, N> {
         };
         let array = saved.unchanged(self.name, format_args!("input {i}"))?;
         Ok(match &self.node.edges()[i] {
-            Some(edge) if mode::is_grad_enabled() => Tensor::with_edge(array.clone(), edge.clone()),
-            _ => Tensor::constant(array.clone()),
+            Some(edge) if mode::is_grad_enabled() => Tensor::with_edge(array, edge.clone()),
+            _ => Tensor::constant(array),
         })
     }
 
@@ -188,9 +147,9 @@ impl<const N: usize> Saved<'_, N> {
         let array = saved.unchanged(self.name, "the output")?;
         Ok(if mode::is_grad_enabled() {
             let edge = super::node::Edge { node: self.node.clone(), output: 0 };
-            Tensor::with_edge(array.clone(), edge)
+            Tensor::with_edge(array, edge)
         } else {
-            Tensor::constant(array.clone())
+            Tensor::constant(array)
         })
     }
 
@@ -204,49 +163,6 @@ impl<const N: usize> Saved<'_, N> {
     /// Shape of input `i`, one that requires a gradient.
     pub fn shape(&self, i: usize) -> Dims {
         self.node.edges()[i].as_ref().map(|e| e.meta().shape.clone()).unwrap_or_default()
-    }
-}
-
-/// An intermediate result in an operation's field, with its version; freed with the graph.
-#[derive(Default)]
-pub struct Kept(Mutex<Option<SavedArray>>);
-
-impl Kept {
-    /// One that keeps `array` from the start.
-    pub fn of(array: Array) -> Self {
-        Self(Mutex::new(Some(SavedArray::new(&array))))
-    }
-
-    /// Keeps `array`.
-    pub fn set(&mut self, array: Array) {
-        *self = Self::of(array);
-    }
-
-    /// What `op` kept; an error after the graph was freed, or after somebody has written to it.
-    pub fn get(&self, op: &str) -> Result<Array> {
-        match &*lock(&self.0) {
-            Some(saved) => saved.unchanged(op, "an intermediate result").cloned(),
-            None => Err(freed_error()),
-        }
-    }
-
-    /// What is kept, if anything is.
-    pub fn array(&self) -> Option<Array> {
-        lock(&self.0).as_ref().map(|saved| saved.array.clone())
-    }
-
-    /// Frees it.
-    pub fn clear(&self) {
-        *lock(&self.0) = None;
-    }
-}
-
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.array() {
-            Some(array) => write!(f, "<{} of shape {:?}>", array.dtype(), array.shape()),
-            None => f.write_str("<nothing>"),
-        }
     }
 }
 
@@ -290,9 +206,11 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         let mut saved = Vec::new();
         if let State::Kept(set) = &*lock(&self.saved) {
             for (i, input) in set.inputs.iter().enumerate() {
-                saved.extend(input.iter().map(|input| (format!("input {i}"), input.array.clone())));
+                let array = input.as_ref().and_then(SavedArray::plain);
+                saved.extend(array.map(|array| (format!("input {i}"), array.clone())));
             }
-            saved.extend(set.output.iter().map(|output| ("output".into(), output.array.clone())));
+            let output = set.output.as_ref().and_then(SavedArray::plain);
+            saved.extend(output.map(|output| ("output".into(), output.clone())));
         }
         self.op
             .visit_kept(&mut |kept| saved.extend(kept.array().map(|array| ("intermediate".into(), array))));
@@ -307,20 +225,11 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         self.op.visit_kept(&mut |kept| kept.clear());
         let mut state = lock(&self.saved);
         if let State::Kept(_) = *state {
-            *state = State::Freed;
+            let old = std::mem::replace(&mut *state, State::Freed);
+            drop(state);
+            drop(old); // without the lock: hooks may have made anything of it
         }
     }
-}
-
-/// What a node says whose graph was freed.
-#[cold]
-pub fn freed_error() -> crate::Error {
-    crate::Error::new(
-        crate::Kind::Autograd,
-        "Trying to backward through the graph a second time (or directly access saved tensors after \
-         they have already been freed): the first backward freed them. Specify retain_graph=True in \
-         the first .backward() or autograd.grad() call to go through the graph again",
-    )
 }
 
 /// An in-place or `out=` target takes a result of `shape` and `dtype`, or this says why not.

@@ -1,0 +1,254 @@
+//! What operations save for their gradient rules: data with its version, or what a hook made of it.
+
+use super::apply::without_recording;
+use super::node::{lock, Meta};
+use super::op::Op;
+use crate::array::Array;
+use crate::tensor::Tensor;
+use crate::{bail, ensure, Result};
+use std::cell::{Cell, RefCell};
+use std::fmt::{self, Display};
+use std::sync::{Arc, Mutex};
+
+/// An array as it was when an operation saved it. It holds no history: that is in the node's edges.
+#[derive(Debug, Clone)]
+pub(crate) enum SavedArray {
+    /// The data, and the version that it must still have.
+    Plain(Array, u32),
+    /// What a hook keeps in its stead.
+    Packed(Arc<PackedArray>),
+}
+
+/// What a hook made of saved data, and how the data looked.
+pub(crate) struct PackedArray {
+    packed: Box<dyn Packed>,
+    meta: Meta,
+}
+
+impl fmt::Debug for PackedArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed({:?})", self.meta)
+    }
+}
+
+impl SavedArray {
+    pub(crate) fn new(array: &Array) -> Self {
+        Self::Plain(array.clone(), array.storage().version())
+    }
+
+    /// What the thread's hooks make of `tensor`.
+    fn pack(tensor: &Tensor) -> Result<Self> {
+        let hooks = HOOKS.with_borrow(|hooks| hooks.last().cloned());
+        let Some(hooks) = hooks else { return Ok(Self::new(tensor.array())) };
+        let version = tensor.version();
+        let packed = without_recording(|| hooks.pack(tensor))?;
+        ensure!(
+            tensor.version() == version,
+            Autograd,
+            "saved_tensors_hooks: A saved tensor pack hook is modifying its input in place (shape {:?}); change \
+             a .clone() of it",
+            tensor.shape()
+        );
+        Ok(Self::Packed(Arc::new(PackedArray { packed, meta: Meta::of(tensor.array()) })))
+    }
+
+    /// The data, if no hook keeps it.
+    pub(crate) fn plain(&self) -> Option<&Array> {
+        match self {
+            Self::Plain(array, _) => Some(array),
+            Self::Packed(_) => None,
+        }
+    }
+
+    /// The data, if nobody has written to it since.
+    pub(crate) fn unchanged(&self, op: &str, role: impl Display) -> Result<Array> {
+        let (array, expected) = match self {
+            Self::Plain(array, version) => (array, *version),
+            Self::Packed(packed) => return packed.unpack(op, role),
+        };
+        let version = array.storage().version();
+        if version != expected {
+            bail!(
+                Autograd,
+                "{op}: one of the variables needed for gradient computation has been modified by an \
+                 inplace operation: {role} of shape {:?} ({}) is at version {version}; expected version \
+                 {expected} instead; use an out-of-place operation, or change a .clone() of it",
+                array.shape(),
+                array.dtype()
+            );
+        }
+        Ok(array.clone())
+    }
+}
+
+impl PackedArray {
+    /// Kernels trust what was saved: it must look as it did.
+    fn unpack(&self, op: &str, role: impl Display) -> Result<Array> {
+        let tensor = self.packed.unpack()?;
+        let Meta { shape, dtype } = &self.meta;
+        ensure!(
+            tensor.shape() == shape.as_slice() && tensor.dtype() == *dtype,
+            Shape,
+            "{op}: the unpack hook returned a tensor of shape {:?} ({}) for {role} of shape {:?} ({dtype}); \
+             return one like the tensor that was packed",
+            tensor.shape(),
+            tensor.dtype(),
+            shape.as_slice()
+        );
+        Ok(tensor.array().clone())
+    }
+}
+
+/// What an operation on `N` tensors has saved.
+#[derive(Debug, Clone)]
+pub(crate) struct SavedSet<const N: usize> {
+    pub(super) inputs: [Option<SavedArray>; N],
+    pub(super) output: Option<SavedArray>,
+}
+
+impl<const N: usize> SavedSet<N> {
+    /// Holds on to the output, which did not exist when the inputs were saved.
+    pub(crate) fn keep_output(&mut self, output: &Array) -> Result<()> {
+        let saved = if has_hooks() {
+            SavedArray::pack(&Tensor::constant(output.clone()))?
+        } else {
+            SavedArray::new(output)
+        };
+        self.output = Some(saved);
+        Ok(())
+    }
+}
+
+/// An intermediate result in an operation's field, with its version; freed with the graph.
+#[derive(Default)]
+pub struct Kept(Mutex<Option<SavedArray>>);
+
+impl Kept {
+    /// One that keeps `array` from the start.
+    pub fn of(array: Array) -> Self {
+        Self(Mutex::new(Some(SavedArray::new(&array))))
+    }
+
+    /// One that keeps `tensor`'s data, or what the thread's hooks make of it.
+    pub fn packed(tensor: &Tensor) -> Result<Self> {
+        Ok(Self(Mutex::new(Some(SavedArray::pack(tensor)?))))
+    }
+
+    /// Keeps `array`.
+    pub fn set(&mut self, array: Array) {
+        *self = Self::of(array);
+    }
+
+    /// What `op` kept; an error after the graph was freed, or after somebody has written to it.
+    pub fn get(&self, op: &str) -> Result<Array> {
+        // Without the lock: an unpack hook may do anything.
+        let saved = lock(&self.0).clone();
+        saved.ok_or_else(freed_error)?.unchanged(op, "an intermediate result")
+    }
+
+    /// What is kept, if anything is and no hook keeps it.
+    pub fn array(&self) -> Option<Array> {
+        lock(&self.0).as_ref().and_then(SavedArray::plain).cloned()
+    }
+
+    /// Hands what is kept to the thread's hooks.
+    fn pack(&self) -> Result<()> {
+        let Some(array) = self.array() else { return Ok(()) };
+        let packed = SavedArray::pack(&Tensor::constant(array))?;
+        let old = lock(&self.0).replace(packed);
+        drop(old); // without the lock
+        Ok(())
+    }
+
+    /// Frees it.
+    pub fn clear(&self) {
+        let old = lock(&self.0).take();
+        drop(old); // without the lock
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.array() {
+            Some(array) => write!(f, "<{} of shape {:?}>", array.dtype(), array.shape()),
+            None => f.write_str("<nothing>"),
+        }
+    }
+}
+
+/// What a node says whose graph was freed.
+#[cold]
+pub fn freed_error() -> crate::Error {
+    crate::Error::new(
+        crate::Kind::Autograd,
+        "Trying to backward through the graph a second time (or directly access saved tensors after \
+         they have already been freed): the first backward freed them. Specify retain_graph=True in \
+         the first .backward() or autograd.grad() call to go through the graph again",
+    )
+}
+
+/// Decides how what operations save is kept: elsewhere, compressed, or not at all.
+pub trait SavedHooks: Send + Sync {
+    /// What is kept of `tensor` instead of its data. Called without recording.
+    fn pack(&self, tensor: &Tensor) -> Result<Box<dyn Packed>>;
+}
+
+/// What a pack hook kept.
+pub trait Packed: Send + Sync {
+    /// The tensor again: of the same shape and dtype.
+    fn unpack(&self) -> Result<Tensor>;
+}
+
+thread_local! {
+    /// The hooks of this thread; the last ones are asked.
+    static HOOKS: RefCell<Vec<Arc<dyn SavedHooks>>> = const { RefCell::new(Vec::new()) };
+    /// Whether there are any: what every recorded operation asks.
+    static HAS_HOOKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Hands what operations of this thread save to `hooks` until [`pop_saved_hooks`].
+pub fn push_saved_hooks(hooks: Arc<dyn SavedHooks>) {
+    HOOKS.with_borrow_mut(|all| all.push(hooks));
+    HAS_HOOKS.set(true);
+}
+
+/// Removes, and returns, the hooks that were pushed last.
+pub fn pop_saved_hooks() -> Option<Arc<dyn SavedHooks>> {
+    HOOKS.with_borrow_mut(|all| {
+        let last = all.pop();
+        HAS_HOOKS.set(!all.is_empty());
+        last
+    })
+}
+
+#[inline]
+pub(crate) fn has_hooks() -> bool {
+    HAS_HOOKS.get()
+}
+
+/// Hands everything that `op` has saved, in `set` and in its fields, to the thread's hooks.
+#[cold]
+pub(crate) fn pack_all<O: Op<N>, const N: usize>(
+    op: &O,
+    set: &mut Option<SavedSet<N>>,
+    inputs: [&Tensor; N],
+) -> Result<()> {
+    if let Some(set) = set {
+        for (saved, input) in set.inputs.iter_mut().zip(inputs) {
+            let Some(array) = saved.as_ref().and_then(SavedArray::plain) else { continue };
+            let is_input = array.is_same_memory(input.array());
+            let tensor = if is_input { input.clone() } else { Tensor::constant(array.clone()) };
+            *saved = Some(SavedArray::pack(&tensor)?);
+        }
+        if let Some(array) = set.output.as_ref().and_then(SavedArray::plain) {
+            set.output = Some(SavedArray::pack(&Tensor::constant(array.clone()))?);
+        }
+    }
+    let mut result = Ok(());
+    op.visit_kept(&mut |kept| {
+        if result.is_ok() {
+            result = kept.pack();
+        }
+    });
+    result
+}
