@@ -44,11 +44,11 @@ def recorded(lib: Any, f: Any) -> Any:
 
 
 def unsteady(calls: list[int]) -> Callable[[Any], Any]:
-    """A function to checkpoint that saves more when it is computed again."""
+    """A function to checkpoint that saves less when it is computed again."""
 
     def compute(x: Any) -> Any:
         calls.append(0)
-        for _ in calls:
+        for _ in range(3 - len(calls)):
             x = x.exp()
         return x
 
@@ -121,7 +121,7 @@ FUNCTIONS = [
     ),
     Misuse(
         "a gradient that is a number",
-        TypeError,
+        RuntimeError,
         r"Mine.* float",
         "function",
         lambda lib: [y := recorded(lib, function(lib, backward=lambda ctx, g: 1.0)), y.backward],
@@ -176,7 +176,7 @@ FUNCTIONS = [
     ),
     Misuse(
         "mark_dirty of a number",
-        TypeError,
+        RuntimeError,
         r"mark_dirty.* float|dirty.*float",
         "function",
         lambda lib: [
@@ -184,13 +184,6 @@ FUNCTIONS = [
             z := x * 1,
             lambda: function(lib, marking(lambda ctx, x: ctx.mark_dirty(1.0))).apply(z),
         ],
-    ),
-    Misuse(
-        "a Function that returns a number",
-        TypeError,
-        r"Mine.*float",
-        "function",
-        lambda lib: [x := leaf(lib), lambda: function(lib, lambda ctx, x: 1.0).apply(x)],
     ),
     Misuse(
         "a forward that raises",

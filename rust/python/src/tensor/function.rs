@@ -147,7 +147,7 @@ impl Function {
         self.method.bind(py).getattr(intern!(py, "__doc__"))
     }
 
-    /// The method's signature, its first argument called `input`.
+    /// The method's signature, its first argument called `input`, and `out` where it is taken.
     #[getter]
     fn __signature__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let inspect = py.import("inspect")?;
@@ -161,6 +161,12 @@ impl Function {
                 renamed.set_item("kind", inspect.getattr("Parameter")?.getattr("POSITIONAL_OR_KEYWORD")?)?;
             }
             parameters.push(parameter?.call_method("replace", (), Some(&renamed))?);
+        }
+        if out::takes_out(self.name) {
+            let class = inspect.getattr("Parameter")?;
+            let default = PyDict::new(py);
+            default.set_item("default", py.None())?;
+            parameters.push(class.call(("out", class.getattr("KEYWORD_ONLY")?), Some(&default))?);
         }
         let replaced = PyDict::new(py);
         replaced.set_item("parameters", parameters)?;

@@ -24,9 +24,14 @@ const TAKE_OUT: &[&str] = &[
     "std", "sub", "sum", "take_along_dim", "tan", "tanh", "topk", "tril", "triu", "true_divide", "trunc", "var",
 ];
 
+/// Whether the function `name` takes `out=`.
+pub fn takes_out(name: &str) -> bool {
+    TAKE_OUT.contains(&name)
+}
+
 /// An error unless the function `name` takes `out=`.
 pub fn expect_takes_out(name: &str) -> PyResult<()> {
-    if TAKE_OUT.contains(&name) {
+    if takes_out(name) {
         return Ok(());
     }
     Err(PyTypeError::new_err(format!(
