@@ -15,9 +15,9 @@ HOOKS = [
     Misuse(
         "a hook that is no function",
         TypeError,
-        r"'int' object is not callable",
+        r"callable",
         "hook",
-        lambda lib: [x := hooked(leaf(lib), 3), y := x.sum(), y.backward],
+        lambda lib: [x := leaf(lib), lambda: hooked(x, 3).sum().backward()],
     ),
     Misuse(
         "a hook that returns another shape",

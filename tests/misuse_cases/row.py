@@ -20,8 +20,9 @@ class Misuse(NamedTuple):
     case: Callable[[Any], list[Any]]
 
 
-# Tags. "ours": PyTorch raises another class here, or nothing. "writes": the misuse itself changes a tensor
-# before anybody can notice. "new:NAME": only where the library has NAME.
+# Tags say what a row is about. "ours": PyTorch raises another class here, or nothing. "new:NAME": the row is
+# skipped where the library has no NAME.
+# The texts that several rows share:
 SCALAR = r"backward: grad can be .* only for scalar outputs, not for shape \[3\]; pass gradient=, or reduce"
 FREED = r"Trying to backward through the graph a second time .* Specify retain_graph=True in the first"
 NO_GRAPH = r"backward: element 0 of tensors does not require grad .*; set requires_grad=True on an input"
