@@ -36,12 +36,14 @@ if TYPE_CHECKING:
         backends as backends,
         cuda as cuda,
         datasets as datasets,
+        func as func,
         nn as nn,
         optim as optim,
         serialization as serialization,
         utils as utils,
     )
     from firesteel._tensor_str import set_printoptions as set_printoptions
+    from firesteel.func import vmap as vmap
     from firesteel.nn.functional import cosine_similarity as cosine_similarity
     from firesteel.serialization import load as load, save as save
 
@@ -59,13 +61,14 @@ preserve_format = "preserve_format"
 
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
 _SUBPACKAGES = frozenset(
-    {"autograd", "backends", "cuda", "datasets", "nn", "optim", "serialization", "utils"}
+    {"autograd", "backends", "cuda", "datasets", "func", "nn", "optim", "serialization", "utils"}
 )
 _LAZY_NAMES = {
     "cosine_similarity": "firesteel.nn.functional",
     "load": "firesteel.serialization",
     "save": "firesteel.serialization",
     "set_printoptions": "firesteel._tensor_str",
+    "vmap": "firesteel.func",
 }
 
 

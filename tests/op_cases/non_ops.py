@@ -6,6 +6,7 @@ OUT = "hands values to Python or NumPy"
 STREAM = "the random stream: tests/parity/test_random.py"
 SETTING = "a setting of the library"
 DTYPES = "about dtypes: tests/parity/test_promotion.py"
+TRANSFORMS = "takes functions: tests/parity/test_func.py"
 FILES = "reads or writes files"
 MEMORY = "where the data is, not what it is"
 
@@ -32,6 +33,7 @@ _REASONS = {
         empty_cache memory_stats reset_peak_memory_stats set_memory_limit""",
     DTYPES: "promote_types result_type can_cast finfo iinfo Tensor.type",
     FILES: "save load",
+    TRANSFORMS: "vmap",
     MEMORY: "Tensor.data_ptr Tensor.cpu Tensor.cuda",
 }
 

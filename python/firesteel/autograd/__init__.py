@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from firesteel import Tensor
-    from firesteel.autograd import function as function, graph as graph
+    from firesteel.autograd import function as function, functional as functional, graph as graph
     from firesteel.autograd._gradcheck import (
         GradcheckError as GradcheckError,
         gradcheck as gradcheck,
@@ -53,6 +53,8 @@ def grad(
         retain_graph: keep what the graph saved; default: `create_graph`.
         create_graph: record this backward pass, for higher derivatives.
         allow_unused: give None for an input that the outputs do not depend on, instead of raising.
+        is_grads_batched: `grad_outputs` are batches along their first dimension: one backward pass runs for
+            each entry, and the gradients are stacked.
         materialize_grads: give zeros for such an input.
 
     Returns:
@@ -69,8 +71,6 @@ def grad(
         >>> torch.autograd.grad(x**2, x)
         (tensor(6.),)
     """
-    if is_grads_batched:
-        raise RuntimeError("grad: is_grads_batched is not supported; call grad once per gradient")
     if not only_inputs:
         raise RuntimeError("grad: only_inputs=False is not supported; use backward()")
     if materialize_grads and allow_unused is False:
@@ -86,7 +86,10 @@ def grad(
         )
     _expect_gradients("grad", "grad_outputs", grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
-    grads = _core._grad(outputs, inputs, grad_outputs, retain, create_graph)
+    if is_grads_batched:
+        grads = _batched(outputs, inputs, grad_outputs, retain, create_graph)
+    else:
+        grads = _core._grad(outputs, inputs, grad_outputs, retain, create_graph)
     if materialize_grads:
         return tuple(_core.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True))
     if not allow_unused and any(g is None for g in grads):
@@ -97,6 +100,45 @@ def grad(
             "if this is the desired behavior."
         )
     return grads
+
+
+def _batched(
+    outputs: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> tuple[Tensor | None, ...]:
+    """The gradients for each entry of the batches of `grad_outputs`, stacked."""
+    batches = (None,) * len(outputs) if grad_outputs is None else _optional_tensors(grad_outputs)
+    if len(batches) != len(outputs):
+        raise RuntimeError(f"grad: got {len(outputs)} tensors and {len(batches)} gradients")
+    for i, (output, batch) in enumerate(zip(outputs, batches, strict=True)):
+        if batch is not None and batch.shape[1:] != output.shape:
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the "
+                "batch dimension. The sizes of the remaining dimensions are expected to match the shape of "
+                f"corresponding output, but a mismatch was detected: grad_output[{i}] has a shape of "
+                f"{batch.shape} and output[{i}] has a shape of {output.shape}."
+            )
+    sizes = {batch.shape[0] for batch in batches if batch is not None and batch.ndim}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"grad: is_grads_batched=True takes batches of one size in grad_outputs, not of {sorted(sizes)}"
+        )
+    size = sizes.pop()
+    rows = []
+    for i in range(size):
+        chosen = tuple(batch if batch is None else batch[i] for batch in batches)
+        rows.append(_core._grad(outputs, inputs, chosen, retain_graph or i < size - 1, create_graph))
+    if not rows:
+        return tuple(x.new_zeros((0, *x.shape)) for x in inputs)
+    columns = [[g for g in column if g is not None] for column in zip(*rows, strict=True)]
+    return tuple(_core.stack(column) if column else None for column in columns)
+
+
+def _optional_tensors(given: Tensor | Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    return (given,) if isinstance(given, _core.Tensor) else tuple(given)
 
 
 def _tensors(op: str, role: str, given: Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
@@ -177,7 +219,7 @@ _LAZY_NAMES = {
 if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
 
     def __getattr__(name: str) -> object:
-        if name in ("function", "graph"):
+        if name in ("function", "functional", "graph"):
             return importlib.import_module(f"firesteel.autograd.{name}")
         if name in _LAZY_NAMES:
             value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)

@@ -1,0 +1,156 @@
+"""What a transform differentiates, and whether what it returns has a history of its own.
+
+Each run of a transform is a level. It gives the function fresh tensors in place of those it differentiates,
+so that the same tensor reached through a closure is a constant, and afterwards asks which leaves the outputs
+come from. Only if some of them belong to others (an enclosing transform, a parameter of the user's) is the
+backward pass recorded; else plain values are returned.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from firesteel import _core
+from firesteel._core import Node, Tensor, zeros_like
+from firesteel.autograd import grad as autograd_grad
+from firesteel.autograd.grad_mode import enable_grad
+from firesteel.utils._pytree import tree_leaves, tree_map
+
+
+class _Open(threading.local):
+    """The transforms that run now in this thread."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        # Leaves that finished transforms made inside running ones: histories that reach the outer
+        # transform's leaves may also reach these, which are no one's variables any more.
+        self.spent: set[Node] = set()
+
+
+_open = _Open()
+
+
+def _node(tensor: Tensor) -> Node:
+    """Where the tensor's history begins: for a leaf, the node that stands for it in graphs."""
+    node = tensor.grad_fn
+    if node is None:
+        with enable_grad():
+            view = tensor.view_as(tensor).grad_fn
+        assert view is not None  # the tensor requires grad
+        node = view.next_functions[0][0]
+        assert node is not None
+    return node
+
+
+def _leaves(tensors: Iterable[Any]) -> Iterator[Node]:
+    """The leaves that the tensors were computed from."""
+    waiting = [_node(x) for x in tensors if isinstance(x, Tensor) and x.requires_grad]
+    seen = set(waiting)
+    while waiting:
+        edges = waiting.pop()
+        following = edges.next_functions
+        if not following:
+            yield edges
+        for node, _ in following:
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting.append(node)
+
+
+def gradients(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor] | None,
+    *,
+    create_graph: bool,
+    retain_graph: bool,
+) -> list[Tensor | None]:
+    """As `autograd.grad`, also for outputs without a history; None for unused inputs."""
+    if cotangents is None:
+        cotangents = [_core.ones_like(output) for output in outputs]
+    pairs = [(out, c) for out, c in zip(outputs, cotangents, strict=True) if out.requires_grad]
+    if not pairs or not inputs:
+        return [None] * len(inputs)
+    return list(
+        autograd_grad(
+            [out for out, _ in pairs],
+            inputs,
+            [cotangent for _, cotangent in pairs],
+            retain_graph=retain_graph,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    )
+
+
+def or_zeros(grads: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros where there is no gradient."""
+    return [zeros_like(x.detach()) if g is None else g for g, x in zip(grads, like, strict=True)]
+
+
+class Level:
+    """One run of a transform: a `with` block in which operations are recorded.
+
+    Whether gradients are recorded around the block decides only whether what comes out may have a history.
+    """
+
+    def __init__(self) -> None:
+        self._own: set[Node] = set()
+
+    def __enter__(self) -> Level:
+        self._recording_outside = _core._swap_grad_enabled(True)
+        _open.depth += 1
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _core._swap_grad_enabled(self._recording_outside)
+        _open.depth -= 1
+        if _open.depth:
+            _open.spent |= self._own
+        else:
+            _open.spent.clear()
+
+    def leaf(self, value: Tensor) -> Tensor:
+        """A variable of this level with that value."""
+        fresh = value.detach().requires_grad_()
+        self._own.add(_node(fresh))
+        return fresh
+
+    def track(self, tree: Any) -> Any:
+        """Fresh tensors to differentiate, connected to the histories of those given."""
+
+        def fresh(x: Any) -> Tensor:
+            if not isinstance(x, Tensor):
+                raise ValueError(f"Thing passed to transform API must be Tensor, got {type(x)}")
+            if x.requires_grad and self._recording_outside:
+                return x.view_as(x)
+            return self.leaf(x)
+
+        return tree_map(fresh, tree)
+
+    def reaches_others(self, tree: Any) -> bool:
+        """Whether the tensors of a tree depend on variables of others, that may be asked for later."""
+        return any(leaf not in self._own and leaf not in _open.spent for leaf in _leaves(tree_leaves(tree)))
+
+    def escapes(self, tree: Any) -> bool:
+        """Whether tensors of a tree must keep their history when they leave the block."""
+        return self._recording_outside and self.reaches_others(tree)
+
+    def release(self, tree: Any, recording: bool | None = None) -> Any:
+        """The tree without histories that end in this level; leaves that are no tensors stay.
+
+        Args:
+            tree: what is handed out.
+            recording: whether it may have a history; default: as around the block.
+        """
+        if recording is None:
+            recording = self._recording_outside
+
+        def value(x: Any) -> Any:
+            if isinstance(x, Tensor) and x.requires_grad and not (recording and self.reaches_others(x)):
+                return x.detach()
+            return x
+
+        return tree_map(value, tree)

@@ -1,0 +1,294 @@
+"""The rules of `torch.func`: what has a history, what random draws mean, what is refused."""
+
+import gc
+from functools import partial
+
+import numpy as np
+import pytest
+
+import firesteel
+from tensors import torch
+
+LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
+both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+parity = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
+# PyTorch warns of what its own forward mode does.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+
+def values(lib, *shape, seed=0):
+    drawn = np.random.default_rng(seed).uniform(0.3, 1.7, shape)
+    return lib.tensor(drawn.tolist(), dtype=lib.float64).reshape(shape)
+
+
+def vector(*numbers):
+    return firesteel.tensor(numbers, dtype=firesteel.float64)
+
+
+# What carries a history, and what is left alone: both libraries.
+@both
+def test_results_have_a_history_only_by_tensors_of_the_user(lib):
+    f, w = lib.func, values(lib, 2).requires_grad_()
+    x = values(lib, 2, seed=1)
+    assert not f.grad(lambda x: (x**2).sum())(x).requires_grad
+    assert not f.grad(f.grad(lambda x: x**3))(values(lib)).requires_grad
+    gradient, (value, aux) = f.grad_and_value(lambda x: ((x**2 * w).sum(), x * 2), has_aux=True)(x)
+    assert gradient.requires_grad and value.requires_grad and not aux.requires_grad
+    (by_w,) = lib.autograd.grad(gradient.sum(), w, retain_graph=True)
+    assert lib.allclose(by_w, 2 * x)
+    gradient, value = f.grad_and_value(lambda x: (x**2).sum() + w.sum())(x)
+    assert value.requires_grad and not gradient.requires_grad
+    for result in (f.jacrev(lambda x: x * w)(x), f.jacfwd(lambda x: x * w)(x)):
+        (by_w,) = lib.autograd.grad(result.sum(), w)
+        assert lib.allclose(by_w, lib.ones_like(w))
+    for product in f.jvp(lambda x: x**2 * w, (x,), (lib.ones_like(x),)):
+        assert product.requires_grad
+    assert not f.jvp(lambda x: x**2, (x,), (lib.ones_like(x),))[1].requires_grad
+    output, pull = f.vjp(lambda x: x**2, x)
+    assert not output.requires_grad and not pull(x)[0].requires_grad
+    assert pull(w)[0].requires_grad
+
+
+@both
+def test_a_variable_of_a_finished_transform_is_no_history(lib):
+    """The inner gradient is recorded for the outer transform's sake; afterwards nobody needs it."""
+    f, data = lib.func, values(lib, 2, seed=1)
+
+    def outer(w):
+        inner = f.grad(lambda x: (x**2 * w).sum())(data)
+        output, pull = f.vjp(lambda x: x * w, data)
+        return f.grad(lambda y: (y * inner * output * pull(y)[0]).sum())(data).sum()
+
+    gradient, value = f.grad_and_value(outer)(values(lib, 2))
+    assert not gradient.requires_grad and not value.requires_grad
+
+
+@both
+def test_no_grad_around_a_transform_only_takes_the_history(lib):
+    w, x = values(lib, 2).requires_grad_(), values(lib, 2, seed=1)
+    with lib.no_grad():
+        gradient = lib.func.grad(lambda x: (x**2 * w).sum())(x)
+        own = lib.func.grad(lambda w: (w**2).sum())(w)
+        assert not lib.is_grad_enabled()
+    assert not gradient.requires_grad and not own.requires_grad
+    assert lib.allclose(gradient, 2 * x * w)
+    assert lib.allclose(own, 2 * w)
+
+    def frozen(x):
+        with lib.no_grad():
+            inner = lib.func.grad(lambda y: (y**3).sum())(x)
+        return (x * inner).sum()
+
+    assert lib.allclose(lib.func.grad(frozen)(x), 3 * x**2)
+
+
+@both
+def test_what_a_pullback_returns_depends_on_the_mode_it_is_called_in(lib):
+    w, x = values(lib, 2).requires_grad_(), values(lib, 2, seed=1)
+    with lib.no_grad():
+        output, pull = lib.func.vjp(lambda x: x**2 * w, x)
+        assert not output.requires_grad and not pull(lib.ones_like(x))[0].requires_grad
+    (by_w,) = lib.autograd.grad(pull(lib.ones_like(x))[0].sum(), w)
+    assert lib.allclose(by_w, 2 * x)
+    with lib.no_grad():
+        _, pull = lib.func.vjp(lambda x: x**2, x)
+    (by_w,) = lib.autograd.grad(pull(w)[0].sum(), w)
+    assert lib.allclose(by_w, 2 * x)
+
+
+@both
+def test_no_gradient_is_added_anywhere(lib):
+    w, x = values(lib, 2).requires_grad_(), values(lib, 2, seed=1).requires_grad_()
+    lib.func.grad(lambda x: (x * w).sum())(x)
+    lib.func.jacrev(lambda x: x * w)(x)
+    lib.func.jacfwd(lambda x: x * w)(x)
+    lib.func.hessian(lambda x: (x**3 * w).sum())(x)
+    assert w.grad is None and x.grad is None
+    lib.func.grad(lambda x: (x * w).sum())(x).sum().backward()
+    assert x.grad is None and lib.allclose(w.grad, lib.ones_like(w))
+
+
+@both
+def test_second_derivatives_by_what_requires_grad(lib):
+    x = values(lib, 3).requires_grad_()
+    gradient = lib.func.grad(lambda x: (x**3).sum())(x)
+    (second,) = lib.autograd.grad(gradient.sum(), x)
+    assert lib.allclose(second, 6 * x)
+
+
+def test_transforms_end_also_when_the_function_fails():
+    def fail(x):
+        raise KeyError("mine")
+
+    with firesteel.no_grad():
+        for transform in (firesteel.func.grad, firesteel.func.jacrev, firesteel.func.jacfwd):
+            with pytest.raises(KeyError, match="mine"):
+                transform(fail)(vector(1.0))
+        assert not firesteel.is_grad_enabled()
+
+
+# Random numbers.
+@both
+def test_randomness(lib):
+    def draw(x):
+        return x + lib.rand(2)
+
+    x = lib.zeros(3)
+    lib.manual_seed(0)
+    with pytest.raises(RuntimeError, match="called random operation while in randomness error mode"):
+        lib.vmap(draw)(x)
+    same = lib.vmap(draw, randomness="same")(x)
+    assert same.shape == (3, 2)
+    assert lib.equal(same[0], same[1]) and lib.equal(same[0], same[2])
+    different = lib.vmap(draw, randomness="different")(x)
+    assert not lib.equal(different[0], different[1])
+    assert not lib.equal(same, lib.vmap(draw, randomness="same")(x))
+    with pytest.raises(RuntimeError, match="Only allowed values for randomness are"):
+        lib.vmap(draw, randomness="some")(x)
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        lib.func.jacfwd(lambda x: x * lib.rand(3))(x)
+
+
+def test_graphs_are_freed_without_the_garbage_collector():
+    f, x = firesteel.func, values(firesteel, 4, 3)
+
+    def run():
+        w = values(firesteel, 3, 3)
+        f.hessian(lambda w: (x @ w).tanh().sum())(w)
+        f.jacfwd(f.grad(lambda w: (x @ w).tanh().sum()))(w)
+        f.vmap(f.grad(lambda w, x: (w @ x).sum()), (None, 0))(w, x)
+        output, pull = f.vjp(lambda w: {"y": x @ w}, w)
+        pull(output)
+        f.linearize(lambda w: x @ w, w)[1](w)
+
+    run()
+    gc.collect()
+    gc.disable()
+    try:
+        before = firesteel.memory_stats()["allocated_bytes"]
+        run()
+        assert firesteel.memory_stats()["allocated_bytes"] == before
+    finally:
+        gc.enable()
+
+
+def test_a_refused_draw_leaves_the_generator_alone():
+    before = firesteel.get_rng_state()
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        firesteel.vmap(lambda x: x + firesteel.rand(()))(firesteel.zeros(3))
+    assert firesteel.equal(firesteel.get_rng_state(), before)
+
+
+def test_dropout_draws_for_each_example():
+    dropout = partial(firesteel.nn.functional.dropout, p=0.5)
+    x = firesteel.ones(2, 64)
+    kept = firesteel.vmap(dropout, randomness="different")(x)
+    assert not firesteel.equal(kept[0], kept[1])
+    kept = firesteel.vmap(dropout, randomness="same")(x)
+    assert firesteel.equal(kept[0], kept[1])
+
+
+def test_examples_may_look_at_their_values_and_overwrite_them():
+    x = vector(1.0, -2.0, 3.0)
+    assert firesteel.equal(firesteel.vmap(lambda x: x if x > 0 else -x)(x), x.abs())
+    firesteel.vmap(lambda x: x.mul_(2))(x)
+    assert firesteel.equal(x, vector(2.0, -4.0, 6.0))
+
+
+def test_vmap_of_a_module_and_of_a_partial():
+    layer = firesteel.nn.Linear(3, 2)
+    x = firesteel.ones(4, 3)
+    assert firesteel.allclose(firesteel.vmap(layer)(x), layer(x))
+    assert firesteel.vmap(partial(firesteel.add, firesteel.ones(3)))(x).shape == (4, 3)
+    assert firesteel.vmap is firesteel.func.vmap
+
+
+def test_an_empty_batch_keeps_its_history():
+    x = firesteel.zeros(2, 0, 3, requires_grad=True)
+    w = firesteel.ones(3, requires_grad=True)
+    output = firesteel.vmap(lambda x: x * w, in_dims=1, out_dims=1)(x)
+    assert output.shape == (2, 0, 3)
+    output.sum().backward()
+    assert firesteel.equal(w.grad, firesteel.zeros(3))
+
+
+def test_outputs_must_be_alike():
+    x = vector(1.0, 2.0)
+    with pytest.raises(ValueError, match="same structure"):
+        firesteel.vmap(lambda x: x if x > 1 else (x, x))(x)
+    with pytest.raises(ValueError, match="BatchedTensor when out_dim is None"):
+        firesteel.vmap(lambda x: (x, x.item()), out_dims=(0, None))(x)
+
+
+def test_gradients_through_a_custom_function():
+    class Cube(firesteel.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return 3 * x**2 * grad
+
+    x = vector(1.0, 2.0)
+    assert firesteel.allclose(firesteel.func.grad(lambda x: Cube.apply(x).sum())(x), 3 * x**2)
+    hessian = firesteel.func.hessian(lambda x: Cube.apply(x).sum())(x)
+    assert firesteel.allclose(hessian, firesteel.eye(2) * (6 * x))
+
+
+# Errors: class and the beginning of the text are PyTorch's.
+ERRORS = {
+    "no scalar": lambda lib, f: f.grad(lambda x: x)(values(lib, 2)),
+    "no tensor": lambda lib, f: f.grad(lambda x: 3.0)(values(lib, 2)),
+    "no aux": lambda lib, f: f.grad(lambda x: x.sum(), has_aux=True)(values(lib, 2)),
+    "argnum": lambda lib, f: f.grad(lambda x: x.sum(), argnums=1)(values(lib, 2)),
+    "argnum float": lambda lib, f: f.grad(lambda x: x.sum(), argnums=1.0)(values(lib, 2)),
+    "argnums twice": lambda lib, f: f.grad(lambda x: x.sum(), argnums=(0, 0))(values(lib, 2)),
+    "argnums empty": lambda lib, f: f.grad(lambda x: x.sum(), argnums=())(values(lib, 2)),
+    "float argument": lambda lib, f: f.grad(lambda x: x)(2.0),
+    "int": lambda lib, f: f.grad(lambda x: x.sum())(lib.tensor([1])),
+    "vjp int output": lambda lib, f: f.vjp(lambda x: lib.tensor(1), values(lib)),
+    "vjp no tensor": lambda lib, f: f.vjp(lambda x: (x, 1.0), values(lib)),
+    "vjp None": lambda lib, f: f.vjp(lambda x: None, values(lib)),
+    "vjp structure": lambda lib, f: f.vjp(lambda x: (x, x), values(lib))[1](values(lib)),
+    "jvp no tuple": lambda lib, f: f.jvp(lambda x: x, values(lib), values(lib)),
+    "jvp structure": lambda lib, f: f.jvp(lambda x: x, (values(lib),), (values(lib), values(lib))),
+    "jvp strict": lambda lib, f: f.jvp(lambda x: values(lib), (values(lib),), (values(lib),), strict=True),
+    "jvp shape": lambda lib, f: f.jvp(lambda x: x, (values(lib, 2),), (values(lib, 3),)),
+    "jacrev chunk": lambda lib, f: f.jacrev(lambda x: x, chunk_size=0),
+    "vmap chunk": lambda lib, f: f.vmap(lambda x: x, chunk_size=0)(values(lib, 2)),
+    "vmap sizes": lambda lib, f: f.vmap(lambda x, y: x)(values(lib, 2), values(lib, 3)),
+    "vmap nothing": lambda lib, f: f.vmap(lambda x: x, in_dims=(None,))(values(lib, 2)),
+    "vmap no inputs": lambda lib, f: f.vmap(lambda: 1)(),
+    "vmap in_dims list": lambda lib, f: f.vmap(lambda x: x, in_dims=[0])(values(lib, 2)),
+    "vmap in_dims structure": lambda lib, f: f.vmap(lambda x: x, in_dims=(0, 0))(values(lib, 2)),
+    "vmap in_dim float": lambda lib, f: f.vmap(lambda x: x, in_dims=(0.5,))(values(lib, 2)),
+    "vmap in_dim range": lambda lib, f: f.vmap(lambda x: x, in_dims=1)(values(lib, 2)),
+    "vmap no tensor input": lambda lib, f: f.vmap(lambda x, y: x)(values(lib, 2), 3),
+    "vmap no tensor output": lambda lib, f: f.vmap(lambda x: 3)(values(lib, 2)),
+    "vmap out_dims": lambda lib, f: f.vmap(lambda x: (x, x), out_dims=(0, 0, 0))(values(lib, 2)),
+    "vmap out_dims tuple": lambda lib, f: f.vmap(lambda x: x, out_dims=(0, 0))(values(lib, 2)),
+    "vmap out_dim float": lambda lib, f: f.vmap(lambda x: x, out_dims=0.5)(values(lib, 2)),
+    "vmap out_dim range": lambda lib, f: f.vmap(lambda x: x, out_dims=3)(values(lib, 2)),
+    "vmap batched": lambda lib, f: f.vmap(lambda x: x * 2, out_dims=None)(values(lib, 2)),
+    "no models": lambda lib, f: f.stack_module_state([]),
+}
+# They say more, or how trees are written differs.
+OWN_TEXTS = {"int", "jvp shape", "vmap out_dim range"}
+
+
+@parity
+@pytest.mark.parametrize("name", ERRORS)
+def test_misuse_raises_what_pytorch_raises(name):
+    with pytest.raises(Exception) as theirs:
+        ERRORS[name](torch, torch.func)
+    with pytest.raises(type(theirs.value)) as ours:
+        ERRORS[name](firesteel, firesteel.func)
+
+    def clean(error):
+        return str(error.value).replace("firesteel.", "torch.")
+
+    if name not in OWN_TEXTS:
+        assert clean(ours)[:60] == clean(theirs)[:60]
