@@ -1,5 +1,7 @@
 """gradcheck finds wrong gradients and says what is wrong."""
 
+import inspect
+
 import pytest
 
 import firesteel
@@ -48,3 +50,155 @@ def test_nothing_to_check():
         gradcheck(lambda x: x, point(1.0), check_forward_ad=True)
     with pytest.raises(GradcheckError, match="no output requires grad"):
         gradcheck(lambda x: x.detach(), point(1.0))
+
+
+def with_gradient_of(value, other):
+    """The value of `value`, with the gradient of `other`: what a wrong backward formula makes."""
+    return value.detach() + other - other.detach()
+
+
+def weights(*shape):
+    return (
+        firesteel.arange(1.0, 1 + firesteel.zeros(shape).numel(), dtype=firesteel.float64)
+        .sqrt()
+        .reshape(shape)
+    )
+
+
+def matrix(rows, columns):
+    return weights(rows, columns).detach().requires_grad_()
+
+
+def drawing(state):
+    """A function that gives another result at every call."""
+
+    def function(x):
+        state.append(0)
+        return x * len(state)
+
+    return function
+
+
+def unsteady(state):
+    """A function whose gradient changes a little at every backward."""
+
+    def hook(grad):
+        state.append(0)
+        return grad * (1 + 1e-5 * len(state))
+
+    def function(x):
+        y = x * 1
+        y.register_hook(hook)
+        return y
+
+    return function
+
+
+CAUSES = {
+    "two": (
+        lambda x: with_gradient_of(x * x, 2 * x * x),
+        (point(1.0, 2.0),),
+        "every analytic value is 2 times",
+    ),
+    "mean": (
+        lambda x: with_gradient_of(x.exp().sum(), x.exp().mean()),
+        (point(1.0, 2.0, 3.0),),
+        r"1/3, and 3 is the number of elements of the input: a mean where a sum belongs",
+    ),
+    "sum": (
+        lambda x: with_gradient_of(x.exp().mean(0), x.exp().sum(0)),
+        (matrix(4, 2),),
+        r"4 is the number of elements in dim 0 of the input: a sum where a mean belongs",
+    ),
+    "transposed": (
+        lambda x: with_gradient_of((x * weights(2, 3)).sum(), (x.reshape(3, 2).t() * weights(2, 3)).sum()),
+        (matrix(2, 3),),
+        "a transposed gradient",
+    ),
+    "transposed square": (
+        lambda x: with_gradient_of((x * weights(3, 3)).sum(), (x.t() * weights(3, 3)).sum()),
+        (matrix(3, 3),),
+        "a transposed gradient",
+    ),
+    "Jacobian": (
+        lambda x: with_gradient_of(weights(3, 3) @ x, weights(3, 3).t() @ x),
+        (point(1.0, 2.0, 3.0),),
+        "a transposed Jacobian",
+    ),
+    "broadcast": (
+        lambda x: with_gradient_of(
+            x.expand(4, 3) * weights(4, 3), firesteel.cat([x, x.detach().expand(3, 3)]) * weights(4, 3)
+        ),
+        (matrix(1, 3),),
+        "a sum over the broadcast dims is missing",
+    ),
+    "random": (drawing([]), (point(1.0, 2.0),), r"two calls of the function differ by .* seed it"),
+    "random backward": (unsteady([]), (point(1.0, 2.0),), r"two runs of backward differ by \d\.?\d*e-05"),
+    "kink": (
+        lambda x: x.relu(),
+        (point(1.0, 0.0),),
+        "a kink .* the difference to the left is 0, to the right 1",
+    ),
+    "nan": (lambda x: (x - 2).log(), (point(1.0, 2.5),), "is not finite around this point"),
+    "constant": (lambda x: with_gradient_of(x.floor(), x), (point(1.5),), "the function is constant here"),
+    "expanded": (lambda x: x, (point(1.0).expand(3),), r"strides \(0,\)\): it is expanded; call \.clone\(\)"),
+}
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_the_likely_cause(case):
+    function, inputs, cause = CAUSES[case]
+    with pytest.raises(GradcheckError, match=cause) as raised:
+        gradcheck(function, inputs)
+    assert "likely cause: " in str(raised.value) or case in ("random backward", "expanded")
+    assert not gradcheck(function, inputs, raise_exception=False)
+
+
+def test_the_worst_entry_comes_first_with_its_place_and_numbers():
+    scale = firesteel.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 3.0]], dtype=firesteel.float64)
+    with pytest.raises(GradcheckError) as raised:
+        gradcheck(lambda a, x: (a * 1, with_gradient_of(x * 2, x * 2 * scale)), (point(1.0), matrix(2, 3)))
+    lines = str(raised.value).splitlines()
+    assert lines[0] == (
+        "gradcheck: gradient of output 1 (shape (2, 3)) with respect to input 1 (shape (2, 3)) is wrong in "
+        "1 of 36 entries:"
+    )
+    assert lines[1].startswith("  d output[1, 2] / d input[1, 2]: analytic 6, numeric 2")
+
+
+def test_fast_mode_reports_the_entries_as_well():
+    with pytest.raises(GradcheckError, match=r"d output\[0\] / d input\[0\]: analytic 4, numeric 2"):
+        gradcheck(lambda x: with_gradient_of(x * x, 2 * x * x), point(1.0, 2.0), fast_mode=True)
+
+
+def test_second_derivatives_are_named():
+    def function(x, y):
+        # The first derivative is right; its own derivative by x lacks a term.
+        return with_gradient_of(x**3 * y, x.detach() ** 2 * 3 * x * y) - x.detach() ** 3 * (
+            3 * y - 3 * y.detach()
+        )
+
+    with pytest.raises(GradcheckError, match="gradgradcheck: gradient of the gradient of input 0") as raised:
+        gradgradcheck(function, (point(1.0, 2.0), point(3.0, 4.0).detach()))
+    assert "with respect to input 0" in str(raised.value)
+
+
+def test_pytorchs_signature():
+    torch = pytest.importorskip("torch")
+    for ours, theirs in (
+        (gradcheck, torch.autograd.gradcheck),
+        (gradgradcheck, torch.autograd.gradgradcheck),
+    ):
+        mine, expected = (inspect.signature(f).parameters.values() for f in (ours, theirs))
+        assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in expected]
+    for option in ("check_batched_forward_grad", "check_batched_grad", "masked"):
+        with pytest.raises(ValueError, match=f"gradcheck: {option}=True is not available; leave it False"):
+            gradcheck(lambda x: x, point(1.0), **{option: True})
+    with pytest.raises(ValueError, match="leaves nothing to check"):
+        gradcheck(lambda x: x, point(1.0), check_backward_ad=False)
+    with pytest.raises(ValueError, match="leaves nothing to check"):
+        gradgradcheck(lambda x: x, point(1.0), check_rev_over_rev=False)
+
+
+def test_outputs_that_are_one_tensor():
+    assert gradcheck(lambda x: (lambda y: (y, y))(x * x), point(1.0, 2.0))

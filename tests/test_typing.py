@@ -33,7 +33,7 @@ def test_the_typed_program_runs() -> None:
 
 def test_functions_that_the_stub_calls_methods_are_those_methods() -> None:
     aliases = re.findall(r"^(\w+) = Tensor\.(\w+)$", STUB.read_text(), re.MULTILINE)
-    assert len(aliases) > 100
+    assert len(aliases) > 50  # the others take `out=` beside what the method takes
     assert not [
         name
         for name, method in aliases

@@ -21,6 +21,7 @@ from firesteel._types import (
 from firesteel.autograd.grad_mode import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
+    is_inference_mode_enabled as is_inference_mode_enabled,
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
@@ -100,11 +101,6 @@ def typename(obj: object) -> str:
     cls = obj if isinstance(obj, type) else type(obj)
     name = cls.__qualname__
     return name if cls.__module__ == "builtins" else f"{cls.__module__}.{name}"
-
-
-def is_inference_mode_enabled() -> builtins.bool:
-    """False: `inference_mode` is `no_grad` under another name, and makes no special tensors."""
-    return False
 
 
 def result_type(

@@ -107,6 +107,8 @@ class RemovableHandle:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
 
+def _write_out(op: str, result: Tensor, out: Tensor) -> Tensor: ...
+
 @disjoint_base
 class _FunctionContext:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
@@ -973,154 +975,486 @@ class Tensor:
 
 # -- methods that are also functions -----------------------------------------------------------------
 
-add = Tensor.add
-sub = Tensor.sub
-mul = Tensor.mul
-div = Tensor.div
-maximum = Tensor.maximum
-minimum = Tensor.minimum
-floor_divide = Tensor.floor_divide
-remainder = Tensor.remainder
-fmod = Tensor.fmod
-multiply = Tensor.multiply
-true_divide = Tensor.true_divide
-eq = Tensor.eq
-ne = Tensor.ne
-lt = Tensor.lt
-le = Tensor.le
-gt = Tensor.gt
-ge = Tensor.ge
+def add(
+    input: Tensor, other: _Operand, *, alpha: _Number | None = None, out: Tensor | None = None
+) -> Tensor: ...
+def sub(
+    input: Tensor, other: _Operand, *, alpha: _Number | None = None, out: Tensor | None = None
+) -> Tensor: ...
+def mul(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def div(
+    input: Tensor,
+    other: _Operand,
+    *,
+    rounding_mode: Literal["trunc", "floor"] | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def maximum(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def minimum(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def floor_divide(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def remainder(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def fmod(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def multiply(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def true_divide(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def eq(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def ne(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def lt(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def le(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def gt(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def ge(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+
 clone = Tensor.clone
-index_select = Tensor.index_select
-gather = Tensor.gather
-take_along_dim = Tensor.take_along_dim
-scatter = Tensor.scatter
-scatter_add = Tensor.scatter_add
-index_add = Tensor.index_add
-masked_select = Tensor.masked_select
-nonzero = Tensor.nonzero
+
+def index_select(input: Tensor, dim: _int, index: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def gather(input: Tensor, dim: _int, index: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def take_along_dim(
+    input: Tensor, indices: Tensor, dim: _int | None = None, *, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def scatter(
+    input: Tensor, dim: _int, index: Tensor, src: _Operand, *, value: None = None, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def scatter(
+    input: Tensor, dim: _int, index: Tensor, src: None = None, *, value: _Operand, out: Tensor | None = None
+) -> Tensor: ...
+def scatter_add(
+    input: Tensor, dim: _int, index: Tensor, src: Tensor, *, out: Tensor | None = None
+) -> Tensor: ...
+def index_add(
+    input: Tensor,
+    dim: _int,
+    index: Tensor,
+    source: Tensor,
+    *,
+    alpha: _Number | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False, out: Tensor | None = None) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[True], out: None = None) -> tuple[Tensor, ...]: ...
+
 split = Tensor.split
 chunk = Tensor.chunk
 unbind = Tensor.unbind
 flip = Tensor.flip
 roll = Tensor.roll
 tile = Tensor.tile
-tril = Tensor.tril
-triu = Tensor.triu
-matmul = Tensor.matmul
-mm = Tensor.mm
-bmm = Tensor.bmm
-mv = Tensor.mv
-dot = Tensor.dot
-outer = Tensor.outer
-addmm = Tensor.addmm
-addmv = Tensor.addmv
-baddbmm = Tensor.baddbmm
+
+def tril(input: Tensor, diagonal: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
+def triu(input: Tensor, diagonal: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def addmm(
+    input: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *,
+    beta: _Number | None = None,
+    alpha: _Number | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def addmv(
+    input: Tensor,
+    mat: Tensor,
+    vec: Tensor,
+    *,
+    beta: _Number | None = None,
+    alpha: _Number | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def baddbmm(
+    input: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    *,
+    beta: _Number | None = None,
+    alpha: _Number | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+
 diagonal = Tensor.diagonal
-exp = Tensor.exp
+
+def exp(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 exp_ = Tensor.exp_
-expm1 = Tensor.expm1
+
+def expm1(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 expm1_ = Tensor.expm1_
-log = Tensor.log
+
+def log(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 log_ = Tensor.log_
-log1p = Tensor.log1p
+
+def log1p(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 log1p_ = Tensor.log1p_
-log2 = Tensor.log2
+
+def log2(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 log2_ = Tensor.log2_
-log10 = Tensor.log10
+
+def log10(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 log10_ = Tensor.log10_
-sqrt = Tensor.sqrt
+
+def sqrt(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 sqrt_ = Tensor.sqrt_
-rsqrt = Tensor.rsqrt
+
+def rsqrt(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 rsqrt_ = Tensor.rsqrt_
-reciprocal = Tensor.reciprocal
+
+def reciprocal(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 reciprocal_ = Tensor.reciprocal_
-sin = Tensor.sin
+
+def sin(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 sin_ = Tensor.sin_
-cos = Tensor.cos
+
+def cos(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 cos_ = Tensor.cos_
-tan = Tensor.tan
+
+def tan(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 tan_ = Tensor.tan_
-tanh = Tensor.tanh
+
+def tanh(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 tanh_ = Tensor.tanh_
-sigmoid = Tensor.sigmoid
+
+def sigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 sigmoid_ = Tensor.sigmoid_
-erf = Tensor.erf
+
+def erf(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 erf_ = Tensor.erf_
 silu = Tensor.silu
 silu_ = Tensor.silu_
-floor = Tensor.floor
+
+def floor(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 floor_ = Tensor.floor_
-ceil = Tensor.ceil
+
+def ceil(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 ceil_ = Tensor.ceil_
 
 def round(input: Tensor, *, decimals: _int = 0, out: Tensor | None = None) -> Tensor: ...
 
 round_ = Tensor.round_
-trunc = Tensor.trunc
+
+def trunc(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 trunc_ = Tensor.trunc_
-neg = Tensor.neg
+
+def neg(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 neg_ = Tensor.neg_
-abs = Tensor.abs
+
+def abs(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 abs_ = Tensor.abs_
-sign = Tensor.sign
+
+def sign(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 sign_ = Tensor.sign_
-square = Tensor.square
+
+def square(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+
 square_ = Tensor.square_
 relu = Tensor.relu
 relu_ = Tensor.relu_
-sum = Tensor.sum
-nansum = Tensor.nansum
-mean = Tensor.mean
-prod = Tensor.prod
+
+def sum(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    dtype: _DType | None = None,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def nansum(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    dtype: _DType | None = None,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def mean(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    dtype: _DType | None = None,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def prod(
+    input: Tensor,
+    dim: _int | None = ...,
+    keepdim: _bool = False,
+    *,
+    dtype: _DType | None = None,
+    axis: _int | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+
 count_nonzero = Tensor.count_nonzero
-amax = Tensor.amax
-amin = Tensor.amin
-any = Tensor.any
-all = Tensor.all
-logsumexp = Tensor.logsumexp
-argmax = Tensor.argmax
-argmin = Tensor.argmin
-max = Tensor.max
-min = Tensor.min
-var = Tensor.var
-std = Tensor.std
+
+def amax(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def amin(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def any(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def all(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def logsumexp(
+    input: Tensor,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _Ints | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def argmax(
+    input: Tensor,
+    dim: _int | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _int | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def argmin(
+    input: Tensor,
+    dim: _int | None = ...,
+    keepdim: _bool = False,
+    *,
+    axis: _int | None = ...,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+@overload
+def max(
+    input: Tensor, dim: None = None, *, axis: None = None, other: None = None, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def max(
+    input: Tensor,
+    dim: _int,
+    keepdim: _bool = False,
+    *,
+    keepdims: _bool | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> return_types.max: ...
+@overload
+def max(
+    input: Tensor,
+    *,
+    axis: _int,
+    keepdim: _bool = False,
+    keepdims: _bool | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> return_types.max: ...
+@overload
+def max(input: Tensor, dim: Tensor, /, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def max(input: Tensor, *, other: Tensor, out: Tensor | None = None) -> Tensor: ...
+@overload
+def min(
+    input: Tensor, dim: None = None, *, axis: None = None, other: None = None, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def min(
+    input: Tensor,
+    dim: _int,
+    keepdim: _bool = False,
+    *,
+    keepdims: _bool | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> return_types.min: ...
+@overload
+def min(
+    input: Tensor,
+    *,
+    axis: _int,
+    keepdim: _bool = False,
+    keepdims: _bool | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> return_types.min: ...
+@overload
+def min(input: Tensor, dim: Tensor, /, *, out: Tensor | None = None) -> Tensor: ...
+@overload
+def min(input: Tensor, *, other: Tensor, out: Tensor | None = None) -> Tensor: ...
+def var(
+    input: Tensor,
+    dim: _Ints | None = None,
+    unbiased: _bool | None = None,
+    keepdim: _bool = False,
+    *,
+    correction: _Number | None = None,
+    axis: _Ints | None = None,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def std(
+    input: Tensor,
+    dim: _Ints | None = None,
+    unbiased: _bool | None = None,
+    keepdim: _bool = False,
+    *,
+    correction: _Number | None = None,
+    axis: _Ints | None = None,
+    keepdims: _bool | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+
 var_mean = Tensor.var_mean
 std_mean = Tensor.std_mean
-cumsum = Tensor.cumsum
-cumprod = Tensor.cumprod
-norm = Tensor.norm
-sort = Tensor.sort
+
+@overload
+def cumsum(input: Tensor, dim: _int, *, dtype: _DType | None = None, out: Tensor | None = None) -> Tensor: ...
+@overload
+def cumsum(
+    input: Tensor, *, axis: _int, dtype: _DType | None = None, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def cumprod(
+    input: Tensor, dim: _int, *, dtype: _DType | None = None, out: Tensor | None = None
+) -> Tensor: ...
+@overload
+def cumprod(
+    input: Tensor, *, axis: _int, dtype: _DType | None = None, out: Tensor | None = None
+) -> Tensor: ...
+def norm(
+    input: Tensor,
+    p: _Number | Literal["fro"] | None = None,
+    dim: _Ints | None = ...,
+    keepdim: _bool = False,
+    dtype: _DType | None = None,
+    *,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def sort(
+    input: Tensor,
+    dim: _int = ...,
+    descending: _bool = False,
+    stable: _bool | None = None,
+    *,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> return_types.sort: ...
+
 argsort = Tensor.argsort
-topk = Tensor.topk
 
+def topk(
+    input: Tensor,
+    k: _int,
+    dim: _int = ...,
+    largest: _bool = True,
+    sorted: _bool = True,
+    *,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> return_types.topk: ...
 def equal(input: Tensor, other: Tensor) -> _bool: ...
+def logical_and(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def logical_or(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def logical_xor(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def logical_not(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def bitwise_and(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def bitwise_or(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def bitwise_xor(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor: ...
+def bitwise_left_shift(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def bitwise_right_shift(input: Tensor, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
 
-logical_and = Tensor.logical_and
-logical_or = Tensor.logical_or
-logical_xor = Tensor.logical_xor
-logical_not = Tensor.logical_not
-bitwise_and = Tensor.bitwise_and
-bitwise_or = Tensor.bitwise_or
-bitwise_xor = Tensor.bitwise_xor
-bitwise_not = Tensor.bitwise_not
-bitwise_left_shift = Tensor.bitwise_left_shift
-bitwise_right_shift = Tensor.bitwise_right_shift
 isnan = Tensor.isnan
 isinf = Tensor.isinf
 isfinite = Tensor.isfinite
-clamp = Tensor.clamp
-clip = Tensor.clip
+
+def clamp(
+    input: Tensor, min: _Operand | None = None, max: _Operand | None = None, *, out: Tensor | None = None
+) -> Tensor: ...
+def clip(
+    input: Tensor, min: _Operand | None = None, max: _Operand | None = None, *, out: Tensor | None = None
+) -> Tensor: ...
+
 clamp_ = Tensor.clamp_
 clip_ = Tensor.clip_
-clamp_min = Tensor.clamp_min
-clamp_max = Tensor.clamp_max
+
+def clamp_min(input: Tensor, min: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def clamp_max(input: Tensor, max: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+
 clamp_min_ = Tensor.clamp_min_
 clamp_max_ = Tensor.clamp_max_
 masked_fill = Tensor.masked_fill
-lerp = Tensor.lerp
-addcmul = Tensor.addcmul
-addcdiv = Tensor.addcdiv
+
+def lerp(input: Tensor, end: Tensor, weight: _Operand, *, out: Tensor | None = None) -> Tensor: ...
+def addcmul(
+    input: Tensor,
+    tensor1: Tensor,
+    tensor2: Tensor,
+    *,
+    value: _Number | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def addcdiv(
+    input: Tensor,
+    tensor1: Tensor,
+    tensor2: Tensor,
+    *,
+    value: _Number | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
+
 reshape = Tensor.reshape
 flatten = Tensor.flatten
 ravel = Tensor.ravel
@@ -1161,6 +1495,7 @@ def zeros(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def zeros(
@@ -1173,6 +1508,7 @@ def zeros(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def zeros(
@@ -1184,6 +1520,7 @@ def zeros(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def ones(
@@ -1195,6 +1532,7 @@ def ones(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def ones(
@@ -1207,6 +1545,7 @@ def ones(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def ones(
@@ -1218,6 +1557,7 @@ def ones(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def empty(
@@ -1229,6 +1569,7 @@ def empty(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def empty(
@@ -1241,6 +1582,7 @@ def empty(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def empty(
@@ -1252,6 +1594,7 @@ def empty(
     layout: str | None = None,
     pin_memory: _bool = False,
     memory_format: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def zeros_like(
     input: Tensor,
@@ -1287,6 +1630,7 @@ def full(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def full_like(
     input: Tensor,
@@ -1304,6 +1648,7 @@ def arange(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def arange(
@@ -1314,6 +1659,7 @@ def arange(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def linspace(
     start: _Number,
@@ -1323,6 +1669,7 @@ def linspace(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def eye(
     n: _int,
@@ -1331,6 +1678,7 @@ def eye(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 
 # -- new tensors of random numbers -------------------------------------------------------------------
@@ -1501,14 +1849,18 @@ def normal(
 
 # -- functions that are no methods, or take their tensors in another order -----------------------------
 
-def cat(tensors: Sequence[Tensor], dim: _int | None = None, *, axis: _int | None = None) -> Tensor: ...
-def concat(tensors: Sequence[Tensor], dim: _int = 0) -> Tensor: ...
-def stack(tensors: Sequence[Tensor], dim: _int = 0) -> Tensor: ...
-def pow(input: _Operand, exponent: _Operand) -> Tensor: ...
+def cat(
+    tensors: Sequence[Tensor], dim: _int | None = None, *, axis: _int | None = None, out: Tensor | None = None
+) -> Tensor: ...
+def concat(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
+def stack(tensors: Sequence[Tensor], dim: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
+def pow(input: _Operand, exponent: _Operand, *, out: Tensor | None = None) -> Tensor: ...
 @overload
-def where(condition: Tensor, input: None = None, other: None = None) -> tuple[Tensor, ...]: ...
+def where(
+    condition: Tensor, input: None = None, other: None = None, *, out: None = None
+) -> tuple[Tensor, ...]: ...
 @overload
-def where(condition: Tensor, input: _Operand, other: _Operand) -> Tensor: ...
+def where(condition: Tensor, input: _Operand, other: _Operand, *, out: Tensor | None = None) -> Tensor: ...
 @overload
 def einsum(equation: str, /, *operands: Tensor) -> Tensor: ...
 @overload
@@ -1517,7 +1869,9 @@ def einsum(equation: str, operands: Sequence[Tensor], /) -> Tensor: ...
 def einsum(
     operand: Tensor, dims: Sequence[_int | EllipsisType], /, *more: Tensor | Sequence[_int | EllipsisType]
 ) -> Tensor: ...
-def tensordot(a: Tensor, b: Tensor, dims: _int | Sequence[_Ints] | None = None) -> Tensor: ...
+def tensordot(
+    a: Tensor, b: Tensor, dims: _int | Sequence[_Ints] | None = None, out: Tensor | None = None
+) -> Tensor: ...
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
 def embedding(
     input: Tensor,
@@ -1549,10 +1903,20 @@ def hardtanh(
 ) -> Tensor: ...
 def relu6(input: Tensor, inplace: _bool = False) -> Tensor: ...
 def softmax(
-    input: Tensor, dim: _int | None = None, _stacklevel: object = None, dtype: _DType | None = None
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: object = None,
+    dtype: _DType | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def log_softmax(
-    input: Tensor, dim: _int | None = None, _stacklevel: object = None, dtype: _DType | None = None
+    input: Tensor,
+    dim: _int | None = None,
+    _stacklevel: object = None,
+    dtype: _DType | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def dropout(input: Tensor, p: _float = 0.5, training: _bool = True, inplace: _bool = False) -> Tensor: ...
 

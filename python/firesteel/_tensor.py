@@ -266,7 +266,7 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
         out: where the result is written.
     """
     result = _round_to(input, decimals=decimals)
-    return result if out is None else out.copy_(result)
+    return result if out is None else _core._write_out("round", result, out)
 
 
 def _rebuild_generator(state: Tensor) -> Generator:

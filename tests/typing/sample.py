@@ -101,6 +101,8 @@ def tensors() -> None:
     assert_type(torch.equal(x, x), bool)
     assert_type(torch.allclose(x, x.round(decimals=1)), bool)
     assert_type(torch.round(x.detach(), out=torch.zeros(2, 3)), Tensor)
+    assert_type(torch.exp(x.detach(), out=torch.zeros(2, 3)), Tensor)
+    assert_type(torch.sort(x.detach(), out=(torch.empty(0), torch.empty(0).long())).indices, Tensor)
     assert_type(torch.absolute(x), Tensor)
     assert_type(torch.greater(x, 1), Tensor)
     assert_type(torch.result_type(x, 1), torch.dtype)

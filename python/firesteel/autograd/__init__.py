@@ -61,7 +61,9 @@ def grad(
         A gradient for each input.
 
     Raises:
-        RuntimeError: if an input was not used and that is not allowed, or the graph was freed.
+        RuntimeError: if there are no inputs, an input was not used and that is not allowed, or the graph
+            was freed.
+        TypeError: if something is not a tensor.
 
     Example:
         >>> import firesteel as torch
@@ -76,9 +78,13 @@ def grad(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
             "allow_unused=False."
         )
-    outputs, inputs = _tensors(outputs), _tensors(inputs)
+    outputs, inputs = _tensors("grad", "outputs", outputs), _tensors("grad", "inputs", inputs)
     if not inputs:
-        raise ValueError("grad requires non-empty inputs.")
+        raise RuntimeError(
+            "grad: `inputs` argument to `grad()` cannot be empty; pass the tensors to differentiate with "
+            "respect to"
+        )
+    _expect_gradients("grad", "grad_outputs", grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
         grads = _batched(outputs, inputs, grad_outputs, retain, create_graph)
@@ -135,9 +141,34 @@ def _optional_tensors(given: Tensor | Sequence[Tensor | None]) -> tuple[Tensor |
     return (given,) if isinstance(given, _core.Tensor) else tuple(given)
 
 
-def _tensors(given: Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
+def _tensors(op: str, role: str, given: Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
     """One tensor, or any iterable of them such as `model.parameters()`, as a tuple."""
-    return (given,) if isinstance(given, _core.Tensor) else tuple(given)
+    if isinstance(given, _core.Tensor):
+        return (given,)
+    try:
+        items = tuple(given)
+    except TypeError:
+        raise TypeError(
+            f"{op}: {role} must be a Tensor or a list of Tensors, not {type(given).__name__}; "
+            "make it a tensor"
+        ) from None
+    for i, item in enumerate(items):
+        if not isinstance(item, _core.Tensor):
+            raise TypeError(
+                f"{op}: {role} must be a Tensor or a list of Tensors, but item {i} is {type(item).__name__}; "
+                "make it a tensor"
+            )
+    return items
+
+
+def _expect_gradients(op: str, role: str, given: object) -> None:
+    """Raises unless `given` is what gradients may start from."""
+    for item in given if isinstance(given, (tuple, list)) else (given,):
+        if item is not None and not isinstance(item, _core.Tensor):
+            raise TypeError(
+                f"{op}: {role} must be a Tensor or None for each output, not {type(item).__name__}; "
+                "make it a tensor of the output's shape"
+            )
 
 
 def backward(
@@ -164,10 +195,14 @@ def backward(
         tensor([3., 3.])
     """
     if inputs is not None:
-        inputs = _tensors(inputs)
+        inputs = _tensors("backward", "inputs", inputs)
         if not inputs:
-            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-    tensors = _tensors(tensors)
+            raise RuntimeError(
+                "backward: `inputs` argument to `backward()` cannot be empty; leave it out to reach "
+                "every leaf"
+            )
+    tensors = _tensors("backward", "tensors", tensors)
+    _expect_gradients("backward", "grad_tensors", grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
     _core._backward(tensors, grad_tensors, retain, create_graph, inputs)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import firesteel
+from firesteel.autograd._gradcheck_cause import Wrong, likely_cause
 
 if TYPE_CHECKING:
     from firesteel import Generator, Tensor
@@ -43,12 +44,14 @@ def gradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
     nondet_tol: float = 0.0,
-    check_undefined_grad: bool = False,
+    check_undefined_grad: bool = True,
     check_grad_dtypes: bool = False,
     check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False,
     check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
     fast_mode: bool = False,
-    masked: bool = False,
+    masked: bool | None = None,
 ) -> bool:
     """Checks the gradients of `func` against central differences.
 
@@ -66,14 +69,16 @@ def gradcheck(
         check_undefined_grad: also check that a missing gradient of one output counts as zero.
         check_grad_dtypes: also check that gradients have the dtype of their inputs.
         fast_mode: check one random projection of each Jacobian instead of every entry.
-        check_batched_grad, check_forward_ad, masked: must be False: there are no batched or forward-mode
-            gradients, and no sparse tensors.
+        check_backward_ad: must be True: it is what this function checks.
+        check_batched_grad, check_batched_forward_grad, check_forward_ad, masked: must be False: there are no
+            batched or forward-mode gradients, and no sparse tensors.
 
     Returns:
         True, or False if a check fails and `raise_exception` is False.
 
     Raises:
-        GradcheckError: a check failed; the message names output, input and entry, and both numbers.
+        GradcheckError: a check failed; the message names output, input and entry, both numbers, and what
+            they suggest as the cause.
         ValueError: no input requires grad, or an option is not available.
 
     Example:
@@ -82,30 +87,29 @@ def gradcheck(
         >>> gradcheck(lambda x: (x * x).sum(), (x,))
         True
     """
-    unavailable = {
-        "check_batched_grad": check_batched_grad,
-        "check_forward_ad": check_forward_ad,
-        "masked": masked,
-    }
-    for name, wanted in unavailable.items():
+    _refuse(
+        "gradcheck",
+        check_batched_grad=check_batched_grad,
+        check_batched_forward_grad=check_batched_forward_grad,
+        check_forward_ad=check_forward_ad,
+        masked=bool(masked),
+    )
+    if not check_backward_ad:
+        raise ValueError("gradcheck: check_backward_ad=False leaves nothing to check; leave it True")
+    check = _Check("gradcheck", func, _as_tuple(inputs), _Tolerance(eps, atol, rtol))
+    return check.run(
+        raise_exception=raise_exception,
+        nondet_tol=nondet_tol,
+        check_undefined_grad=check_undefined_grad,
+        check_grad_dtypes=check_grad_dtypes,
+        fast_mode=fast_mode,
+    )
+
+
+def _refuse(op: str, **options: bool) -> None:
+    for name, wanted in options.items():
         if wanted:
-            raise ValueError(f"gradcheck: {name}=True is not available; leave it False")
-    tolerance = _Tolerance(eps, atol, rtol)
-    inputs = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-    try:
-        check = _Check(func, tuple(inputs), tolerance)
-        check.leaf_memory()
-        if fast_mode:
-            check.projections()
-        else:
-            check.jacobians(nondet_tol, check_grad_dtypes)
-        if check_undefined_grad:
-            check.undefined_grads()
-    except GradcheckError:
-        if raise_exception:
-            raise
-        return False
-    return True
+            raise ValueError(f"{op}: {name}=True is not available; leave it False")
 
 
 def gradgradcheck(
@@ -119,9 +123,11 @@ def gradgradcheck(
     gen_non_contig_grad_outputs: bool = False,
     raise_exception: bool = True,
     nondet_tol: float = 0.0,
-    check_undefined_grad: bool = False,
+    check_undefined_grad: bool = True,
     check_grad_dtypes: bool = False,
     check_batched_grad: bool = False,
+    check_fwd_over_rev: bool = False,
+    check_rev_over_rev: bool = True,
     fast_mode: bool = False,
     masked: bool = False,
 ) -> bool:
@@ -131,13 +137,15 @@ def gradgradcheck(
         func, inputs: as in `gradcheck`.
         grad_outputs: gradients of the outputs to start from, a tensor or a tuple; drawn at random if None.
         gen_non_contig_grad_outputs: draw them with strides that are not contiguous.
+        check_rev_over_rev: must be True: it is what this function checks.
+        check_fwd_over_rev: must be False: there are no forward-mode gradients.
         The other arguments are those of `gradcheck`.
 
     Returns:
         True, or False if a check fails and `raise_exception` is False.
 
     Raises:
-        GradcheckError: a check failed. "Input" then counts the inputs of `func`, then its grad_outputs.
+        GradcheckError: a check failed; the message says which gradient, and with respect to what.
 
     Example:
         >>> import firesteel
@@ -145,7 +153,15 @@ def gradgradcheck(
         >>> gradgradcheck(lambda x: x.exp(), (x,))
         True
     """
-    inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    _refuse(
+        "gradgradcheck",
+        check_batched_grad=check_batched_grad,
+        check_fwd_over_rev=check_fwd_over_rev,
+        masked=masked,
+    )
+    if not check_rev_over_rev:
+        raise ValueError("gradgradcheck: check_rev_over_rev=False leaves nothing to check; leave it True")
+    inputs = _as_tuple(inputs)
     if grad_outputs is None:
         outputs = _differentiable(_as_tuple(func(*inputs)))
         generator = firesteel.Generator().manual_seed(_SEED_OF_GRAD_OUTPUTS)
@@ -162,59 +178,95 @@ def gradgradcheck(
         wanted = [x for x in own if _wants_grad(x)]
         outputs = _differentiable(_as_tuple(func(*own)))
         grads = firesteel.autograd.grad(outputs, wanted, cotangents, create_graph=True, allow_unused=True)
+        names[:] = [
+            f"the gradient of input {index}"
+            for index, g in zip([i for i, x in enumerate(own) if _wants_grad(x)], grads, strict=True)
+            if g is not None and g.requires_grad
+        ]
         return tuple(g for g in grads if g is not None and g.requires_grad)
 
+    names: list[str] = []
     if not grad_func(*inputs, *grad_outputs):
         return True  # constant gradients: every second derivative is zero, as recorded
-    return gradcheck(
-        grad_func,
-        (*inputs, *grad_outputs),
-        eps=eps,
-        atol=atol,
-        rtol=rtol,
+    check = _Check("gradgradcheck", grad_func, (*inputs, *grad_outputs), _Tolerance(eps, atol, rtol))
+    check.output_names = names
+    check.input_names = [
+        f"input {i}" if i < count else f"grad_output {i - count}" for i in range(len(check.inputs))
+    ]
+    return check.run(
         raise_exception=raise_exception,
         nondet_tol=nondet_tol,
         check_undefined_grad=check_undefined_grad,
         check_grad_dtypes=check_grad_dtypes,
-        check_batched_grad=check_batched_grad,
         fast_mode=fast_mode,
-        masked=masked,
     )
-
-
-# How far apart, where in the output and in the input, analytic, numeric.
-_Entry = tuple[float, int, int, float, float]
 
 
 class _Check:
     """One function at one point: its outputs, recorded once, and the inputs to vary."""
 
-    def __init__(self, func: Callable[..., Any], inputs: tuple[Any, ...], tolerance: _Tolerance) -> None:
+    def __init__(
+        self, op: str, func: Callable[..., Any], inputs: tuple[Any, ...], tolerance: _Tolerance
+    ) -> None:
+        self.op = op
         self.func, self.inputs, self.tolerance = func, inputs, tolerance
         # All random directions come from one stream: equal ones would not notice a transposed Jacobian.
         self.generator = firesteel.Generator().manual_seed(_SEED_OF_DIRECTIONS)
         self.wanted = [index for index, x in enumerate(inputs) if _wants_grad(x)]
         if not self.wanted:
-            raise ValueError(
-                "gradcheck: no input requires grad; call requires_grad_() on the inputs to check"
-            )
-        self.outputs = _differentiable(_as_tuple(func(*inputs)))
+            raise ValueError(f"{op}: no input requires grad; call requires_grad_() on the inputs to check")
+        self.outputs: list[Tensor] = []
+        self.input_names = [f"input {index}" for index in range(len(inputs))]
+        self.output_names: list[str] = []
+
+    def run(
+        self,
+        *,
+        raise_exception: bool,
+        nondet_tol: float,
+        check_undefined_grad: bool,
+        check_grad_dtypes: bool,
+        fast_mode: bool,
+    ) -> bool:
+        """All checks that are asked for."""
+        try:
+            self.leaf_memory()
+            self.record()
+            if fast_mode:
+                self.projections()
+            else:
+                self.jacobians(nondet_tol)
+            if check_grad_dtypes:
+                self.grad_dtypes()
+            if check_undefined_grad:
+                self.undefined_grads()
+        except GradcheckError:
+            if raise_exception:
+                raise
+            return False
+        return True
+
+    def record(self) -> None:
+        """Computes the outputs."""
+        self.outputs = _differentiable(_as_tuple(self.func(*self.inputs)))
         if not self.outputs:
             raise GradcheckError(
-                "gradcheck: no output requires grad although an input does; "
+                f"{self.op}: no output requires grad although an input does; "
                 "is the function computed under no_grad, or detached?"
             )
+        self.output_names = self.output_names or [f"output {o}" for o in range(len(self.outputs))]
 
     def leaf_memory(self) -> None:
         """Refuses inputs whose elements share memory: one step would move several of them."""
         for index in self.wanted:
             x = self.inputs[index]
-            if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
+            if _overlaps(x):
                 raise GradcheckError(
-                    f"gradcheck: input {index} is expanded, its elements share memory; call .clone()"
+                    f"{self.op}: elements of {self.input_names[index]} share memory (shape "
+                    f"{tuple(x.shape)}, strides {x.stride()}): it is expanded; call .clone()"
                 )
 
-    def jacobians(self, nondet_tol: float, check_dtypes: bool) -> None:
+    def jacobians(self, nondet_tol: float) -> None:
         """Compares every entry of every Jacobian."""
         analytic = [self.analytic(o) for o in range(len(self.outputs))]
         numeric = {index: self.numeric(index) for index in self.wanted}
@@ -222,8 +274,6 @@ class _Check:
             for position, index in enumerate(self.wanted):
                 self.compare(o, index, columns[position], numeric[index][o])
         self.repeatable(analytic, nondet_tol)
-        if check_dtypes:
-            self.grad_dtypes()
 
     def grads(self, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the checked inputs; zeros where the output does not depend on one."""
@@ -232,8 +282,8 @@ class _Check:
         for index, x, grad in zip(self.wanted, wanted, grads, strict=True):
             if grad is not None and tuple(grad.shape) != tuple(x.shape):
                 raise GradcheckError(
-                    f"gradcheck: gradient of input {index} has shape {tuple(grad.shape)}, "
-                    f"the input {tuple(x.shape)}"
+                    f"{self.op}: gradient of {self.input_names[index]} has shape {tuple(grad.shape)}, "
+                    f"the input {tuple(x.shape)}; sum it over the broadcast dims"
                 )
         return [x * 0 if g is None else g for x, g in zip(wanted, grads, strict=True)]
 
@@ -242,10 +292,7 @@ class _Check:
         output = self.outputs[o]
         rows: list[list[list[float]]] = [[] for _ in self.wanted]
         for entry in range(output.numel()):
-            flat = [0.0] * output.numel()
-            flat[entry] = 1.0
-            one_hot = firesteel.tensor(flat, dtype=output.dtype).reshape(output.shape)
-            for row, grad in zip(rows, self.grads([output], [one_hot]), strict=True):
+            for row, grad in zip(rows, self.grads([output], [_one_hot(output, entry)]), strict=True):
                 row.append(_flat(grad))
         return rows
 
@@ -270,40 +317,70 @@ class _Check:
         x = self.inputs[index]
         rows: list[list[list[float]]] = [[] for _ in self.outputs]
         for entry in range(x.numel()):
-            flat = [0.0] * x.numel()
-            flat[entry] = self.tolerance.eps
-            step = firesteel.tensor(flat, dtype=x.dtype).reshape(x.shape)
+            step = _one_hot(x, entry, self.tolerance.eps)
             for row, values in zip(rows, self.difference(index, step), strict=True):
                 row.append(values)
         return rows
 
     def compare(self, o: int, index: int, analytic: list[list[float]], numeric: list[list[float]]) -> None:
         """Raises with a report unless both Jacobians of one (output, input) pair agree."""
-        wrong = [
-            (abs(a - numeric[i][entry]), entry, i, a, numeric[i][entry])
+        entries = [
+            (entry, i)
             for entry, row in enumerate(analytic)
             for i, a in enumerate(row)
             if self.tolerance.exceeded(a, numeric[i][entry])
         ]
-        if wrong:
-            total = sum(len(row) for row in analytic)
-            raise GradcheckError(self.report(o, index, wrong, total))
+        if not entries:
+            return
 
-    def report(self, o: int, index: int, wrong: list[_Entry], total: int) -> str:
+        def apart(place: tuple[int, int]) -> float:
+            distance = abs(analytic[place[0]][place[1]] - numeric[place[1]][place[0]])
+            return math.inf if math.isnan(distance) else distance
+
+        x, output = self.inputs[index], self.outputs[o]
+        wrong = Wrong(
+            analytic,
+            numeric,
+            sorted(entries, key=apart, reverse=True),
+            tuple(x.shape),
+            tuple(output.shape),
+            str(x.dtype),
+            self.repeat,
+            lambda entry, i: self.sides(o, index, entry, i),
+        )
+        raise GradcheckError(self.report(o, index, wrong))
+
+    def report(self, o: int, index: int, wrong: Wrong) -> str:
         """What differs, the worst entry first, and what the numbers suggest."""
-        output, x = self.outputs[o], self.inputs[index]
-        wrong = sorted(wrong, key=lambda w: math.inf if math.isnan(w[0]) else w[0], reverse=True)
         lines = [
-            f"gradcheck: gradient of output {o} (shape {tuple(output.shape)}) with respect to input {index} "
-            f"(shape {tuple(x.shape)}) is wrong in {len(wrong)} of {total} entries:"
+            f"{self.op}: gradient of {self.output_names[o]} (shape {wrong.output_shape}) with respect to "
+            f"{self.input_names[index]} (shape {wrong.input_shape}) is wrong in {len(wrong.entries)} of "
+            f"{wrong.total()} entries:"
         ]
-        for _, entry, i, analytic, numeric in wrong[:5]:
+        for (entry, i), (analytic, numeric) in list(zip(wrong.entries, wrong.pairs(), strict=True))[:5]:
             lines.append(
-                f"  d output{_position(entry, output.shape)} / d input{_position(i, x.shape)}: "
-                f"analytic {analytic:.9g}, numeric {numeric:.9g}"
+                f"  d output{_position(entry, wrong.output_shape)} / "
+                f"d input{_position(i, wrong.input_shape)}: analytic {analytic:.9g}, numeric {numeric:.9g}"
             )
-        lines.append(f"  likely cause: {_likely_cause([(w[3], w[4]) for w in wrong], total, x)}")
+        lines.append(f"  likely cause: {likely_cause(wrong)}")
         return "\n".join(lines)
+
+    def unmoved(self, index: int) -> list[list[float]]:
+        """The outputs' values at the point itself."""
+        return self.moved(index, firesteel.zeros_like(self.inputs[index]))
+
+    def repeat(self) -> float:
+        """How far two more calls of the function are apart."""
+        first, second = self.unmoved(self.wanted[0]), self.unmoved(self.wanted[0])
+        pairs = (pair for x, y in zip(first, second, strict=True) for pair in zip(x, y, strict=True))
+        return max((abs(a - b) for a, b in pairs if not math.isnan(a - b)), default=0.0)
+
+    def sides(self, o: int, index: int, entry: int, i: int) -> tuple[float, float]:
+        """The one-sided differences of one entry."""
+        step = _one_hot(self.inputs[index], i, self.tolerance.eps)
+        here, eps = self.unmoved(index)[o][entry], self.tolerance.eps
+        before, after = self.moved(index, -step)[o][entry], self.moved(index, step)[o][entry]
+        return (here - before) / eps, (after - here) / eps
 
     def projections(self) -> None:
         """Compares v.J.u for random v and u: one number per (output, input)."""
@@ -316,11 +393,12 @@ class _Check:
                 grad = self.grads([output], [weights])[self.wanted.index(index)]
                 analytic = sum(g * u for g, u in zip(_flat(grad), _flat(direction), strict=True))
                 if self.tolerance.exceeded(analytic, numeric):
+                    self.jacobians(math.inf)  # says which entries, and why
                     raise GradcheckError(
-                        f"gradcheck: gradient of output {o} (shape {tuple(output.shape)}) "
-                        f"with respect to input "
-                        f"{index} is wrong along a random direction: analytic {analytic:.9g}, numeric "
-                        f"{numeric:.9g}; run with fast_mode=False to see which entries"
+                        f"{self.op}: gradient of {self.output_names[o]} (shape {tuple(output.shape)}) with "
+                        f"respect to {self.input_names[index]} is wrong along a random direction: analytic "
+                        f"{analytic:.9g}, numeric {numeric:.9g}, though every entry alone is within the "
+                        "tolerance"
                     )
 
     def repeatable(self, analytic: list[list[list[list[float]]]], tol: float) -> None:
@@ -331,10 +409,9 @@ class _Check:
                 worst = max((abs(a - b) for x, y in pairs for a, b in zip(x, y, strict=True)), default=0.0)
                 if worst > tol:
                     raise GradcheckError(
-                        f"gradcheck: two runs of backward differ by {worst:.3g} (output {o}, input "
-                        f"{self.wanted[position]}), more than nondet_tol={tol}; "
-                        f"is the gradient random, or does "
-                        "it depend on the order of threads?"
+                        f"{self.op}: two runs of backward differ by {worst:.3g} ({self.output_names[o]}, "
+                        f"{self.input_names[self.wanted[position]]}), more than nondet_tol={tol}; is the "
+                        "gradient random, or does it depend on the order of threads?"
                     )
 
     def grad_dtypes(self) -> None:
@@ -343,8 +420,8 @@ class _Check:
         for index, grad in zip(self.wanted, self.grads(self.outputs, cotangents), strict=True):
             if grad.dtype != self.inputs[index].dtype:
                 raise GradcheckError(
-                    f"gradcheck: gradient of input {index} is {grad.dtype}, "
-                    f"the input {self.inputs[index].dtype}"
+                    f"{self.op}: gradient of {self.input_names[index]} is {grad.dtype}, the input "
+                    f"{self.inputs[index].dtype}; convert it in the backward formula"
                 )
 
     def undefined_grads(self) -> None:
@@ -352,36 +429,19 @@ class _Check:
         for o, output in enumerate(self.outputs):
             cotangent = _random_like(output, self.generator)
             alone = self.grads([output], [cotangent])
-            zeros = [cotangent if other is output else other.detach() * 0 for other in self.outputs]
+            zeros = [
+                # By place: two outputs may be one tensor, as the gradients of a sum are.
+                cotangent if k == o else firesteel.zeros_like(other)
+                for k, other in enumerate(self.outputs)
+            ]
             together = self.grads(self.outputs, zeros)
             for index, a, b in zip(self.wanted, alone, together, strict=True):
                 if any(x != y for x, y in zip(_flat(a), _flat(b), strict=True)):
                     raise GradcheckError(
-                        f"gradcheck: gradient of input {index} changes when outputs other than {o} get zeros "
-                        "instead of no gradient; backward must treat a missing gradient as zero"
+                        f"{self.op}: gradient of {self.input_names[index]} changes when outputs other than "
+                        f"{self.output_names[o]} get zeros instead of no gradient; backward must treat a "
+                        "missing gradient as zero"
                     )
-
-
-def _likely_cause(pairs: list[tuple[float, float]], total: int, x: Tensor) -> str:
-    """What the wrong (analytic, numeric) pairs have in common, in words."""
-    if "float64" not in str(x.dtype):
-        return f"the input is {x.dtype}: differences of 1e-6 need float64; convert with .double()"
-    if any(math.isnan(n) or math.isinf(n) for _, n in pairs):
-        return "the function is not finite around this point; choose inputs inside its domain"
-    if any(math.isnan(a) or math.isinf(a) for a, _ in pairs):
-        return "the backward formula divides by zero or takes inf - inf here"
-    if all(a == 0 for a, _ in pairs):
-        return "no gradient flows: a detach, a no_grad block, or a term missing from the backward formula"
-    ratios = [a / n for a, n in pairs if abs(n) > 1e-12]
-    if len(ratios) == len(pairs) and max(ratios) - min(ratios) < 1e-3 * abs(ratios[0]):
-        if abs(ratios[0] + 1) < 1e-3:
-            return "the sign of the backward formula"
-        return f"a constant factor: every analytic value is {ratios[0]:.6g} times the numeric one"
-    if all(n == 0 for _, n in pairs):
-        return "the function is constant here (a step, a rounding?) but its backward formula is not zero"
-    if len(pairs) < max(2, total // 4):
-        return "single entries: a kink (|x| at 0, a tie of max) within eps of the input, or wrong indexing"
-    return "the backward formula; or the function changes its inputs, or uses random numbers"
 
 
 def _as_tuple(outputs: Any) -> tuple[Any, ...]:
@@ -403,6 +463,18 @@ def _differentiable(outputs: Sequence[Any]) -> list[Tensor]:
 def _flat(tensor: Tensor) -> list[float]:
     values: list[float] = tensor.detach().clone().reshape(-1).tolist()
     return values
+
+
+def _one_hot(like: Tensor, entry: int, value: float = 1.0) -> Tensor:
+    """Zeros in the shape of `like`, and `value` at one entry."""
+    flat = [0.0] * like.numel()
+    flat[entry] = value
+    return firesteel.tensor(flat, dtype=like.dtype).reshape(like.shape)
+
+
+def _overlaps(x: Tensor) -> bool:
+    """Whether a dim is expanded: its elements are one element of memory."""
+    return any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True))
 
 
 def _random_like(tensor: Tensor, generator: Generator, strided: bool = False) -> Tensor:

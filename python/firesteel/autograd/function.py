@@ -52,7 +52,17 @@ class FunctionCtx(_core._FunctionContext):
         self.to_save = tensors
 
     def mark_dirty(self, *args: Tensor) -> None:
-        """Names the inputs that `forward` has changed in place; they must be returned, too."""
+        """Names the inputs that `forward` has changed in place; they must be returned, too.
+
+        Raises:
+            RuntimeError: if something else than a tensor is given.
+        """
+        for index, tensor in enumerate(args):
+            if not isinstance(tensor, _core.Tensor):
+                raise RuntimeError(
+                    f"mark_dirty can only accept variables, but argument {index} is of type "
+                    f"{type(tensor).__name__}; name the inputs that were changed in place"
+                )
         self.dirty_tensors = args
 
     def mark_non_differentiable(self, *args: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import functools
 
 from firesteel import _core
@@ -23,6 +24,14 @@ else:
 _GENERATOR = 0x20
 
 
+_of_thread = _thread._local()
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this thread is in a block of `inference_mode`."""
+    return getattr(_of_thread, "inference", False)
+
+
 class _Mode:
     """A grad mode for a `with` block or, as a decorator, for every call of a function."""
 
@@ -38,6 +47,8 @@ class _Mode:
         return self.__class__()
 
     def __call__(self, function: _F) -> _F:
+        if isinstance(function, type):
+            return cast("_F", self._around_constructor(function))
         code = getattr(function, "__code__", None)
         if code is not None and code.co_flags & _GENERATOR:
             return cast("_F", self._around_generator(function))
@@ -48,6 +59,19 @@ class _Mode:
                 return function(*args, **kwargs)
 
         return cast("_F", wrapper)
+
+    def _around_constructor(self, cls: type) -> type:
+        """Sets the mode while objects are made, as PyTorch does, and not in their methods."""
+        import warnings
+
+        warnings.warn(
+            f"Decorating classes is deprecated: only the constructor of {cls.__name__} runs under "
+            f"{type(self).__name__}; decorate __init__ or the methods themselves",
+            FutureWarning,
+            stacklevel=3,
+        )
+        cls.__init__ = self(cls.__init__)  # type: ignore[misc]
+        return cls
 
     def _around_generator(
         self, function: Callable[..., Generator[Any, Any, Any]]
@@ -111,10 +135,16 @@ class no_grad(_BareDecorator):
 
 
 class inference_mode(_Mode):
-    """As `no_grad`; `inference_mode(False)` records.
+    """As `no_grad`, and `is_inference_mode_enabled()` says so; `inference_mode(False)` records.
 
     Args:
         mode: whether this is inference.
+
+    Example:
+        >>> import firesteel as torch
+        >>> with torch.inference_mode():
+        ...     torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        (True, False)
     """
 
     if TYPE_CHECKING:
@@ -131,6 +161,15 @@ class inference_mode(_Mode):
             return self(mode)
         self.enabled = not mode
         return self
+
+    def __enter__(self) -> None:
+        self._previous_inference = is_inference_mode_enabled()
+        _of_thread.inference = not self.enabled
+        super().__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        _of_thread.inference = self._previous_inference
 
     def _fresh(self) -> _Mode:
         return inference_mode(not self.enabled)

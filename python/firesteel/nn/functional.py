@@ -8,6 +8,7 @@ from typing import Any
 
 from firesteel._core import (
     Tensor,
+    _write_out,
     adaptive_avg_pool2d,
     arange,
     avg_pool1d,
@@ -496,7 +497,7 @@ def normalize(
 ) -> Tensor:
     """Divides by the p-norm along `dim`, or by `eps` where that is larger."""
     result = input / input.norm(p, dim, keepdim=True).clamp(min=eps)
-    return result if out is None else out.copy_(result)
+    return result if out is None else _write_out("normalize", result, out)
 
 
 def _broadcast(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:

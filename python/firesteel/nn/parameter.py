@@ -33,6 +33,11 @@ class Parameter(Tensor):
     """
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        if data is not None and not isinstance(data, Tensor):
+            raise TypeError(
+                f"Parameter: data must be a Tensor, not {type(data).__name__}; make it one with "
+                "torch.tensor(data)"
+            )
         return Tensor._make_subclass(cls, empty(0) if data is None else data, requires_grad)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -60,7 +60,7 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-                f"but got {params.type()}"
+                f"but got {params.type()}; put it in a list"
             )
         self.defaults = defaults
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -68,7 +68,10 @@ class Optimizer:
         self._init_hooks()
         groups: list[Any] = list(params)
         if not groups:
-            raise ValueError("optimizer got an empty parameter list")
+            raise ValueError(
+                "optimizer got an empty parameter list; a generator such as model.parameters() gives its "
+                "tensors only once"
+            )
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
@@ -162,14 +165,19 @@ class Optimizer:
 
     def _check_params(self, params: list[Any]) -> None:
         known = {id(p) for group in self.param_groups for p in group["params"]}
-        for parameter in params:
+        for index, parameter in enumerate(params):
             if not isinstance(parameter, Tensor):
                 raise TypeError(
                     "optimizer can only optimize Tensors, but one of the params is "
-                    f"{firesteel.typename(parameter)}"
+                    f"{firesteel.typename(parameter)}; make it an nn.Parameter"
                 )
             if not parameter.is_leaf and not getattr(parameter, "retains_grad", False):
-                raise ValueError("can't optimize a non-leaf Tensor")
+                made_by = "an operation" if parameter.grad_fn is None else parameter.grad_fn.name()
+                raise ValueError(
+                    f"can't optimize a non-leaf Tensor: parameter {index} (shape {tuple(parameter.shape)}) "
+                    f"was made by {made_by}; pass the leaf that it was made of, or "
+                    "parameter.detach().requires_grad_()"
+                )
         if len({id(p) for p in params}) != len(params):
             warnings.warn(
                 "optimizer contains a parameter group with duplicate parameters; "
@@ -177,7 +185,9 @@ class Optimizer:
                 stacklevel=4,
             )
         if any(id(p) in known for p in params):
-            raise ValueError("some parameters appear in more than one parameter group")
+            raise ValueError(
+                "some parameters appear in more than one parameter group; leave them in one of the groups"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the options of the groups and the state by index of the parameter, ready to be saved."""

@@ -6,8 +6,7 @@ use crate::convert::{
 use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
-use crate::tensor::Out;
-use crate::tensor::PyTensor;
+use crate::tensor::{delivered, Out, PyTensor};
 use firesteel::{DType, Scalar, Tensor};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -110,30 +109,37 @@ fn as_tensor<'py>(
     Ok(Out(made).into_pyobject(py)?.into_any())
 }
 
+/// The dtype asked for: of a tensor that the values are written into, if there is one.
+fn dtype_for(dtype: Option<DTypeArg>, out: Option<&Bound<'_, PyAny>>) -> Option<DTypeArg> {
+    dtype.or_else(|| out?.cast::<PyTensor>().ok().map(|out| DTypeArg(out.get().tensor().dtype())))
+}
+
 /// Functions of a shape: `name(*size, *, dtype=None, device=None, requires_grad=False)`.
 macro_rules! of_shape {
     ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr;)*) => {
         $(
             $(#[doc = $doc])+
             #[pyfunction]
-            #[pyo3(signature = (*args, size=None, dtype=None, device=None, requires_grad=false, layout=None, pin_memory=false, memory_format=None))]
-            fn $name(
-                py: Python<'_>,
-                args: &Bound<'_, PyTuple>,
-                size: Option<&Bound<'_, PyAny>>,
+            #[pyo3(signature = (*args, size=None, dtype=None, device=None, requires_grad=false, layout=None, pin_memory=false, memory_format=None, out=None))]
+            fn $name<'py>(
+                py: Python<'py>,
+                args: &Bound<'py, PyTuple>,
+                size: Option<&Bound<'py, PyAny>>,
                 dtype: Option<DTypeArg>,
-                device: Option<&Bound<'_, PyAny>>,
+                device: Option<&Bound<'py, PyAny>>,
                 #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-                layout: Option<&Bound<'_, PyAny>>,
+                layout: Option<&Bound<'py, PyAny>>,
                 pin_memory: bool,
-                memory_format: Option<&Bound<'_, PyAny>>,
-            ) -> PyResult<Out> {
+                memory_format: Option<&Bound<'py, PyAny>>,
+                out: Option<&Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
                 let _ = (layout, pin_memory, memory_format);
                 check_device(py, device)?;
                 let extents = size_of(stringify!($name), args, size)?;
                 let $shape = shape_of(stringify!($name), &extents)?;
-                let $dtype = dtype.map_or(DType::F32, |d| d.0);
-                finish(py, enter(py, numel_of(&$shape), || $make)?, requires_grad)
+                let $dtype = dtype_for(dtype, out).map_or(DType::F32, |d| d.0);
+                let made = enter(py, numel_of(&$shape), || $make)?;
+                delivered(py, stringify!($name), finish(py, made, requires_grad)?, out)
             }
         )*
         fn register_of_shape(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -223,18 +229,20 @@ fn full_like(
 
 /// arange(start=0, end, step=1, *, dtype=None, requires_grad=False) -> Tensor: `start, start + step, ...` up to, not including, `end`.
 #[pyfunction]
-#[pyo3(signature = (*args, start=None, end=None, step=None, dtype=None, device=None, requires_grad=false))]
-fn arange(
-    py: Python<'_>,
-    args: &Bound<'_, PyTuple>,
+#[pyo3(signature = (*args, start=None, end=None, step=None, dtype=None, device=None, requires_grad=false, out=None))]
+fn arange<'py>(
+    py: Python<'py>,
+    args: &Bound<'py, PyTuple>,
     start: Option<Number>,
     end: Option<Number>,
     step: Option<Number>,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
+    let dtype = dtype_for(dtype, out);
     let given = args.iter().map(|item| item.extract::<Number>()).collect::<PyResult<Vec<_>>>()?;
     let (first, second, third) = (given.first().copied(), given.get(1).copied(), given.get(2).copied());
     let (start, end, step) = match (given.len(), end) {
@@ -251,45 +259,68 @@ fn arange(
     let step = step.map_or(int(1), |n| n.0);
     let all_int = [start, end.0, step].iter().all(|n| !matches!(n, Scalar::Float(_)));
     let dtype = dtype.map_or(if all_int { DType::I64 } else { DType::F32 }, |d| d.0);
-    finish(py, Tensor::arange(start, end.0, step, dtype).py(py)?, requires_grad)
+    delivered(
+        py,
+        "arange",
+        finish(py, Tensor::arange(start, end.0, step, dtype).py(py)?, requires_grad)?,
+        out,
+    )
 }
 
 /// linspace(start, end, steps, *, dtype=None, requires_grad=False) -> Tensor: `steps` evenly spaced values, both ends included.
 #[pyfunction]
-#[pyo3(signature = (start, end, steps, *, dtype=None, device=None, requires_grad=false))]
-fn linspace(
-    py: Python<'_>,
+#[pyo3(signature = (start, end, steps, *, dtype=None, device=None, requires_grad=false, out=None))]
+fn linspace<'py>(
+    py: Python<'py>,
     start: Number,
     end: Number,
     #[pyo3(from_py_with = dim_of)] steps: isize,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
+    let dtype = dtype_for(dtype, out);
     let steps = usize::try_from(steps).map_err(|_| {
         pyo3::exceptions::PyRuntimeError::new_err(format!(
             "linspace: number of steps must be non-negative, got {steps}; use 0 or more"
         ))
     })?;
     let dtype = dtype.map_or(DType::F32, |d| d.0);
-    finish(py, enter(py, steps, || Tensor::linspace(start.0, end.0, steps, dtype))?, requires_grad)
+    delivered(
+        py,
+        "linspace",
+        finish(py, enter(py, steps, || Tensor::linspace(start.0, end.0, steps, dtype))?, requires_grad)?,
+        out,
+    )
 }
 
 /// eye(n, m=None, *, dtype=None, requires_grad=False) -> Tensor: ones on the diagonal of a matrix of zeros.
 #[pyfunction]
-#[pyo3(signature = (n, m=None, *, dtype=None, device=None, requires_grad=false))]
-fn eye(
-    py: Python<'_>,
+#[pyo3(signature = (n, m=None, *, dtype=None, device=None, requires_grad=false, out=None))]
+fn eye<'py>(
+    py: Python<'py>,
     #[pyo3(from_py_with = dim_of)] n: isize,
     m: Option<isize>,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
+    let dtype = dtype_for(dtype, out);
     let shape = shape_of("eye", &[n, m.unwrap_or(n)])?;
-    finish(py, Tensor::eye(shape[0], shape[1], dtype.map_or(DType::F32, |d| d.0)).py(py)?, requires_grad)
+    delivered(
+        py,
+        "eye",
+        finish(
+            py,
+            Tensor::eye(shape[0], shape[1], dtype.map_or(DType::F32, |d| d.0)).py(py)?,
+            requires_grad,
+        )?,
+        out,
+    )
 }
 
 #[pymethods]
@@ -369,20 +400,27 @@ fn numel_of(shape: &[usize]) -> usize {
 
 /// full(size, fill_value, *, dtype=None, requires_grad=False) -> Tensor: every element `fill_value`.
 #[pyfunction]
-#[pyo3(signature = (size, fill_value, *, dtype=None, device=None, requires_grad=false))]
-fn full(
-    py: Python<'_>,
-    size: &Bound<'_, PyAny>,
+#[pyo3(signature = (size, fill_value, *, dtype=None, device=None, requires_grad=false, out=None))]
+fn full<'py>(
+    py: Python<'py>,
+    size: &Bound<'py, PyAny>,
     fill_value: Number,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
+    let dtype = dtype_for(dtype, out);
     let shape = shape_of("full", &ints_of(size)?)?;
     let value: Scalar = fill_value.0;
     let dtype = dtype.map_or(value.default_dtype(), |d| d.0);
-    finish(py, enter(py, numel_of(&shape), || Tensor::full(&shape, value, dtype))?, requires_grad)
+    delivered(
+        py,
+        "full",
+        finish(py, enter(py, numel_of(&shape), || Tensor::full(&shape, value, dtype))?, requires_grad)?,
+        out,
+    )
 }
 
 /// Adds the functions.

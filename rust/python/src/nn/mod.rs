@@ -55,7 +55,7 @@ fn single_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize;
 }
 
 /// A `UserWarning` at the caller's line: the innermost Python frame, for a function of ours has none.
-fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
+pub fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
     let text = CString::new(text).unwrap_or_default();
     PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
 }

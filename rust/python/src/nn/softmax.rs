@@ -4,8 +4,7 @@ use super::warn;
 use crate::convert::{dim_of, float_of, optional_dim_of, DTypeArg};
 use crate::enter::enter;
 use crate::error::IntoPy;
-use crate::tensor::Out;
-use crate::tensor::PyTensor;
+use crate::tensor::{delivered, Out, PyTensor};
 use firesteel::Tensor;
 use pyo3::exceptions::{PyAssertionError, PyNotImplementedError};
 use pyo3::prelude::*;
@@ -38,34 +37,36 @@ fn third(value: Option<&Bound<'_, PyAny>>) -> Option<DTypeArg> {
 
 /// softmax(input, dim=None, dtype=None) -> Tensor: exp(input) over its sum along a dim.
 #[pyfunction]
-#[pyo3(signature = (input, dim=None, _stacklevel=None, dtype=None))]
-fn softmax(
-    py: Python<'_>,
-    input: &Bound<'_, PyTensor>,
+#[pyo3(signature = (input, dim=None, _stacklevel=None, dtype=None, *, out=None))]
+fn softmax<'py>(
+    py: Python<'py>,
+    input: &Bound<'py, PyTensor>,
     #[pyo3(from_py_with = optional_dim_of)] dim: Option<isize>,
-    _stacklevel: Option<&Bound<'_, PyAny>>,
+    _stacklevel: Option<&Bound<'py, PyAny>>,
     dtype: Option<DTypeArg>,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let dtype = dtype.or_else(|| third(_stacklevel));
     let x = &input.get().tensor();
     let dim = dim.map_or_else(|| implicit_dim(py, "softmax", x), Ok)?;
-    along(py, x, dim, dtype, Tensor::softmax)
+    delivered(py, "softmax", along(py, x, dim, dtype, Tensor::softmax)?, out)
 }
 
 /// log_softmax(input, dim=None, dtype=None) -> Tensor: the logarithm of softmax, without loss of digits.
 #[pyfunction]
-#[pyo3(signature = (input, dim=None, _stacklevel=None, dtype=None))]
-fn log_softmax(
-    py: Python<'_>,
-    input: &Bound<'_, PyTensor>,
+#[pyo3(signature = (input, dim=None, _stacklevel=None, dtype=None, *, out=None))]
+fn log_softmax<'py>(
+    py: Python<'py>,
+    input: &Bound<'py, PyTensor>,
     #[pyo3(from_py_with = optional_dim_of)] dim: Option<isize>,
-    _stacklevel: Option<&Bound<'_, PyAny>>,
+    _stacklevel: Option<&Bound<'py, PyAny>>,
     dtype: Option<DTypeArg>,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let dtype = dtype.or_else(|| third(_stacklevel));
     let x = &input.get().tensor();
     let dim = dim.map_or_else(|| implicit_dim(py, "log_softmax", x), Ok)?;
-    along(py, x, dim, dtype, Tensor::log_softmax)
+    delivered(py, "log_softmax", along(py, x, dim, dtype, Tensor::log_softmax)?, out)
 }
 
 #[pymethods]

@@ -1,6 +1,6 @@
 //! Functions of the module that are methods of `Tensor`: `exp(x)` and `exp(input=x)` are `x.exp()`.
 
-use super::PyTensor;
+use super::{out, PyTensor};
 use crate::convert::{not_a_number, scalar_of};
 use crate::error::IntoPy;
 use pyo3::exceptions::PyTypeError;
@@ -40,6 +40,21 @@ impl Function {
     /// The function of `method`, an unbound method of `Tensor`.
     pub fn new(name: &'static str, method: Py<PyAny>) -> Self {
         Self { name, method }
+    }
+
+    /// The call without `out`, then its result written there.
+    #[cold]
+    fn call_with_out<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+        out: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        out::expect_takes_out(self.name)?;
+        let rest = kwargs.copy()?;
+        rest.del_item(intern!(args.py(), "out"))?;
+        let result = self.__call__(args, Some(&rest))?;
+        out::written(self.name, &result, out)
     }
 
     /// The call with its first argument found among the keywords, or made of a number.
@@ -92,6 +107,11 @@ impl Function {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(kwargs) = kwargs {
+            if let Some(out) = kwargs.get_item(intern!(args.py(), "out"))? {
+                return self.call_with_out(args, kwargs, &out);
+            }
+        }
         match args.get_borrowed_item(0) {
             Ok(first) if first.cast::<PyTensor>().is_ok() => self.method.bind(args.py()).call(args, kwargs),
             _ => self.call_otherwise(args, kwargs),
@@ -127,7 +147,7 @@ impl Function {
         self.method.bind(py).getattr(intern!(py, "__doc__"))
     }
 
-    /// The method's signature, its first argument called `input`.
+    /// The method's signature, its first argument called `input`, and `out` where it is taken.
     #[getter]
     fn __signature__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let inspect = py.import("inspect")?;
@@ -141,6 +161,12 @@ impl Function {
                 renamed.set_item("kind", inspect.getattr("Parameter")?.getattr("POSITIONAL_OR_KEYWORD")?)?;
             }
             parameters.push(parameter?.call_method("replace", (), Some(&renamed))?);
+        }
+        if out::takes_out(self.name) {
+            let class = inspect.getattr("Parameter")?;
+            let default = PyDict::new(py);
+            default.set_item("default", py.None())?;
+            parameters.push(class.call(("out", class.getattr("KEYWORD_ONLY")?), Some(&default))?);
         }
         let replaced = PyDict::new(py);
         replaced.set_item("parameters", parameters)?;

@@ -1,6 +1,6 @@
 //! Joining tensors, cutting them apart, and copies in another order.
 
-use super::{tensors_of, PyTensor};
+use super::{delivered, tensors_of, PyTensor};
 use crate::convert::{ints_called, ints_of, shape_of, DimArg, Ints};
 use crate::enter::enter;
 use crate::error::IntoPy;
@@ -34,23 +34,39 @@ fn joined(
 
 /// cat(tensors, dim=0) -> Tensor: tensors laid one after the other along a dim.
 #[pyfunction]
-#[pyo3(signature = (tensors, dim=None, *, axis=None))]
-fn cat(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: Option<isize>, axis: Option<isize>) -> PyResult<Out> {
-    joined(py, tensors, dim.or(axis).unwrap_or(0), Tensor::cat)
+#[pyo3(signature = (tensors, dim=None, *, axis=None, out=None))]
+fn cat<'py>(
+    py: Python<'py>,
+    tensors: &Bound<'py, PyAny>,
+    dim: Option<isize>,
+    axis: Option<isize>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    delivered(py, "cat", joined(py, tensors, dim.or(axis).unwrap_or(0), Tensor::cat)?, out)
 }
 
 /// concat(tensors, dim=0) -> Tensor: alias of `cat`.
 #[pyfunction]
-#[pyo3(signature = (tensors, dim=0))]
-fn concat(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<Out> {
-    joined(py, tensors, dim, Tensor::cat)
+#[pyo3(signature = (tensors, dim=0, *, out=None))]
+fn concat<'py>(
+    py: Python<'py>,
+    tensors: &Bound<'py, PyAny>,
+    dim: isize,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    delivered(py, "concat", joined(py, tensors, dim, Tensor::cat)?, out)
 }
 
 /// stack(tensors, dim=0) -> Tensor: tensors of one shape laid side by side along a new dim.
 #[pyfunction]
-#[pyo3(signature = (tensors, dim=0))]
-fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, dim: isize) -> PyResult<Out> {
-    joined(py, tensors, dim, Tensor::stack)
+#[pyo3(signature = (tensors, dim=0, *, out=None))]
+fn stack<'py>(
+    py: Python<'py>,
+    tensors: &Bound<'py, PyAny>,
+    dim: isize,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    delivered(py, "stack", joined(py, tensors, dim, Tensor::stack)?, out)
 }
 
 #[pymethods]

@@ -1,6 +1,6 @@
 //! Matrix products, and what is made of them.
 
-use super::{tensors_of, PyTensor};
+use super::{delivered, tensors_of, PyTensor};
 use crate::convert::{ints_of, Ints, Number};
 use crate::enter::enter;
 use crate::tensor::Out;
@@ -206,13 +206,14 @@ fn einsum(py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Out> {
 /// tensordot(a, b, dims=2) -> Tensor: sums of products over the last dims of `a` and the first of `b`, or
 /// over the dims listed for each.
 #[pyfunction]
-#[pyo3(signature = (a, b, dims=None))]
-fn tensordot(
-    py: Python<'_>,
-    a: &Bound<'_, PyTensor>,
-    b: &Bound<'_, PyTensor>,
-    dims: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Out> {
+#[pyo3(signature = (a, b, dims=None, out=None))]
+fn tensordot<'py>(
+    py: Python<'py>,
+    a: &Bound<'py, PyTensor>,
+    b: &Bound<'py, PyTensor>,
+    dims: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let (a, b) = (&a.get().tensor(), &b.get().tensor());
     let (ours, theirs) = match dims {
         Some(dims) if dims.cast::<PyInt>().is_err() => {
@@ -231,7 +232,8 @@ fn tensordot(
             ((-count..0).collect::<Ints>(), (0..count).collect::<Ints>())
         }
     };
-    enter(py, a.numel() + b.numel(), || a.tensordot(b, [&ours, &theirs])).map(Out)
+    let result = enter(py, a.numel() + b.numel(), || a.tensordot(b, [&ours, &theirs]))?;
+    delivered(py, "tensordot", Out(result), out)
 }
 
 /// Methods that are also functions of the module.

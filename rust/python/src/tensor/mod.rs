@@ -10,6 +10,7 @@ mod index;
 mod inplace_view;
 mod join;
 mod matmul;
+mod out;
 mod pointwise;
 mod reduce;
 mod select;
@@ -17,6 +18,7 @@ mod view;
 
 pub use access::{sequence_of, tensors_of};
 pub use identity::{register as register_object, Out};
+pub use out::delivered;
 
 use crate::dtype::{self, PyDType};
 use crate::error::IntoPy;
@@ -398,6 +400,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         view::FUNCTIONS,
     ];
     activation::register(m)?;
+    out::register(m)?;
     select::register(m)?;
     for name in families.into_iter().flatten() {
         m.add(*name, function::Function::new(name, class.getattr(*name)?.unbind()))?;

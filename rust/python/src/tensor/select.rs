@@ -1,6 +1,6 @@
 //! Powers, limits, choices, logic and tests of values.
 
-use super::PyTensor;
+use super::{delivered, PyTensor};
 use crate::convert::{Number, Operand, Right};
 use crate::enter::enter;
 use crate::tensor::Out;
@@ -429,24 +429,31 @@ fn alone(operand: Operand) -> firesteel::Result<Tensor> {
 
 /// pow(base, exponent) -> Tensor: base to the power of exponent; one of them may be a number.
 #[pyfunction]
-fn pow(py: Python<'_>, input: Operand, exponent: Operand) -> PyResult<Out> {
-    enter(py, 0, || match (input, exponent) {
+#[pyo3(signature = (input, exponent, *, out=None))]
+fn pow<'py>(
+    py: Python<'py>,
+    input: Operand,
+    exponent: Operand,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let result = enter(py, 0, || match (input, exponent) {
         (Operand::Tensor(base), exponent) => power(&base, exponent),
         (Operand::Scalar(base), Operand::Tensor(exponent)) => Tensor::scalar_pow(base, &exponent),
         (base, exponent) => power(&alone(base)?, exponent),
-    })
-    .map(Out)
+    })?;
+    delivered(py, "pow", Out(result), out)
 }
 
 /// where(condition, input, other) -> Tensor: input where condition holds, else other; with a condition
 /// alone, the indices at which it holds, one tensor per dim.
 #[pyfunction]
-#[pyo3(name = "where", signature = (condition, input=None, other=None))]
+#[pyo3(name = "where", signature = (condition, input=None, other=None, *, out=None))]
 fn where_function<'py>(
     py: Python<'py>,
     condition: &Bound<'py, PyTensor>,
     input: Option<Operand>,
     other: Option<Operand>,
+    out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let condition = &condition.get().tensor();
     let (input, other) = match (input, other) {
@@ -459,7 +466,7 @@ fn where_function<'py>(
             return Err(PyTypeError::new_err("where() takes condition alone, or condition, input and other"))
         }
     };
-    let out = enter(py, condition.numel(), || {
+    let result = enter(py, condition.numel(), || {
         let (a, b) = match (input, other) {
             (Operand::Tensor(a), b) => {
                 let b = choice(b, &a)?;
@@ -470,7 +477,7 @@ fn where_function<'py>(
         };
         Tensor::where_self(condition, &a, &b)
     })?;
-    Ok(Out(out).into_pyobject(py)?.into_any())
+    delivered(py, "where", Out(result), out)
 }
 
 /// Adds the functions that take their tensors in another order than the methods do.

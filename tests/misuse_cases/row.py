@@ -1,0 +1,68 @@
+"""Misuses of autograd that PyTorch's documentation and its forum name: what a row of the table is.
+
+A row makes its tensors and ends with the misuse: `case(lib)` gives `[x, y, ..., misuse]`. Calling the last
+must raise, and leave all tensors before it as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Misuse(NamedTuple):
+    """One misuse: what PyTorch raises, and what our text must say."""
+
+    id: str
+    error: type[BaseException]
+    text: str
+    tags: str
+    case: Callable[[Any], list[Any]]
+
+
+# Tags say what a row is about. "ours": PyTorch raises another class here, or nothing. "new:NAME": the row is
+# skipped where the library has no NAME.
+# The texts that several rows share:
+SCALAR = r"backward: grad can be .* only for scalar outputs, not for shape \[3\]; pass gradient=, or reduce"
+FREED = r"Trying to backward through the graph a second time .* Specify retain_graph=True in the first"
+NO_GRAPH = r"backward: element 0 of tensors does not require grad .*; set requires_grad=True on an input"
+SHAPES = r"Mismatch in shape: the gradient has a shape of \[2\] and the output has a shape of \[3\]"
+UNUSED = r"appears to not have been used in the graph \(input {}, shape .*\)\. Set allow_unused=True"
+NO_GRAD = r"does not require grad: input {} of shape \[3\]; set requires_grad=True on it before it is used"
+FLOATS = r"requires_grad_: only Tensors of floating point dtype can require gradients, not {}"
+LEAVES = r"requires_grad_: you can only change requires_grad flags of leaf variables; use \.detach\(\)"
+LEAF = (
+    r"{}_: a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`, or use the out-of-place"
+)
+VIEW = r"{}_: a view of a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`"
+CHANGED = r"{}: one of the variables .* modified by an inplace operation: {} of shape .* is at version {}; "
+OVERLAP = (
+    r"{}_: unsupported operation: more than one element of .* \(shape \[3\], strides \[0\]\).*; clone\(\)"
+)
+NUMPY = r"Can't call numpy\(\) on Tensor that requires grad\. Use tensor\.detach\(\)\.numpy\(\) instead"
+SINGLE = (
+    r"item: a tensor with 3 elements \(shape \[3\]\) cannot be converted to Scalar; only one with a single"
+)
+OUT = r"{}\(\): functions with out=\.\.\. arguments don't support automatic differentiation, but one of the"
+
+
+def leaf(lib: Any) -> Any:
+    """Three numbers that require grad."""
+    return lib.tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+
+def under(mode: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gives inside of a grad mode."""
+    with mode:
+        return make()
+
+
+def hooked(tensor: Any, hook: Any) -> Any:
+    """The tensor, with a hook."""
+    tensor.register_hook(hook)
+    return tensor
+
+
+def fail(*_: object) -> None:
+    """A hook with an error of its own."""
+    raise KeyError("the user's own error")
