@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "rust/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WHEELS = sorted((ROOT / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
 LARGEST = 5_000_000
-# What is built for tests is larger by a tenth than what `make wheel` optimises as a whole.
-LARGEST_INSTALLED = 5_500_000
+# What is built for tests is larger by a seventh than what `make wheel` optimises as a whole.
+LARGEST_INSTALLED = 5_700_000
 
 
 def test_importing_it_imports_no_numpy():
