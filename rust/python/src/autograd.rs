@@ -24,11 +24,17 @@ pub struct PyHook(pub Py<PyAny>);
 impl GradHook for PyHook {
     fn call(&self, grad: &Tensor) -> firesteel::Result<Option<Tensor>> {
         Python::attach(|py| {
-            let result = self.0.call1(py, (Out(grad.clone()),))?;
-            if result.is_none(py) {
-                return Ok(None);
+            let result = self.0.bind(py).call1((Out(grad.clone()),))?;
+            match result.cast::<PyTensor>() {
+                Ok(replaced) => Ok(Some(replaced.get().tensor())),
+                Err(_) if result.is_none() => Ok(None),
+                Err(_) => Err(PyTypeError::new_err(format!(
+                    "register_hook: expected the hook to return a Tensor or None, but got {}; return a \
+                     gradient of shape {:?}, or None to change nothing",
+                    result.get_type().name()?,
+                    grad.shape()
+                ))),
             }
-            Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor()))
         })
         .map_err(from_py)
     }
