@@ -98,6 +98,8 @@ class Node:
     @property
     def _operation(self) -> str: ...
     def __getattr__(self, name: str, /) -> Any: ...  # of the `ctx` of a custom function
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
     def __eq__(self, other: object, /) -> _bool: ...
     def __hash__(self) -> _int: ...
 
@@ -119,11 +121,13 @@ def _record_function(
     context: _FunctionContext, name: str, arguments: tuple[Any, ...], outputs: tuple[Any, ...]
 ) -> tuple[Any, ...]: ...
 def is_grad_enabled() -> _bool: ...
+def is_inference_mode_enabled() -> _bool: ...
 def _push_saved_tensors_hooks(
     pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]
 ) -> None: ...
 def _pop_saved_tensors_hooks() -> None: ...
 def _swap_grad_enabled(enabled: _bool) -> _bool: ...
+def _swap_modes(grad: _bool, inference: _bool) -> tuple[_bool, _bool]: ...
 def _grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -212,6 +216,7 @@ class Tensor:
     def _base(self) -> Tensor | None: ...
     @property
     def _version(self) -> _int: ...
+    def is_inference(self) -> _bool: ...
 
     # Its place in the graph.
     requires_grad: _bool
@@ -1692,6 +1697,7 @@ def rand(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def rand(
@@ -1703,6 +1709,7 @@ def rand(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def rand(
@@ -1713,6 +1720,7 @@ def rand(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randn(
@@ -1723,6 +1731,7 @@ def randn(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randn(
@@ -1734,6 +1743,7 @@ def randn(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randn(
@@ -1744,6 +1754,7 @@ def randn(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def rand_like(
     input: Tensor,
@@ -1772,6 +1783,7 @@ def randint(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randint(
@@ -1783,6 +1795,7 @@ def randint(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def randint_like(
     input: Tensor,
@@ -1800,8 +1813,15 @@ def randperm(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
-def bernoulli(input: Tensor, p: _float | None = None, *, generator: Generator | None = None) -> Tensor: ...
+def bernoulli(
+    input: Tensor,
+    p: _float | None = None,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
 @overload
 def normal(
     mean: Tensor,
@@ -1812,6 +1832,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def normal(
@@ -1823,6 +1844,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def normal(
@@ -1834,6 +1856,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def normal(
@@ -1845,6 +1868,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 
 # -- functions that are no methods, or take their tensors in another order -----------------------------

@@ -100,12 +100,13 @@ class Level:
         self._own: set[Node] = set()
 
     def __enter__(self) -> Level:
-        self._recording_outside = _core._swap_grad_enabled(True)
+        self._modes_outside = _core._swap_modes(True, False)
+        self._recording_outside = self._modes_outside == (True, False)
         _open.depth += 1
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _core._swap_grad_enabled(self._recording_outside)
+        _core._swap_modes(*self._modes_outside)
         _open.depth -= 1
         if _open.depth:
             _open.spent |= self._own
@@ -114,7 +115,8 @@ class Level:
 
     def leaf(self, value: Tensor) -> Tensor:
         """A variable of this level with that value."""
-        fresh = value.detach().requires_grad_()
+        # What was made in inference mode cannot be saved for a backward pass.
+        fresh = (value.clone() if value.is_inference() else value).detach().requires_grad_()
         self._own.add(_node(fresh))
         return fresh
 

@@ -1,12 +1,12 @@
 //! A tensor: an array and its place in the graph. What can be done with it is in `ops/`.
 
 use crate::array::Array;
-use crate::autograd::inplace::check_not_leaf;
+use crate::autograd::inplace::{check_inference, check_not_leaf};
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
-use crate::autograd::mode::{self, GradMode};
 use crate::autograd::node::{self, lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
+use crate::mode::{self, GradMode};
 use crate::ops::region;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
@@ -41,7 +41,7 @@ struct Inner {
 const NO_VIEW: u8 = 0;
 /// Shares the memory of its base, whose history it follows.
 const VIEW: u8 = 1;
-/// Made while nothing was recorded: a recorded write to it could not reach its base's history.
+/// Made while nothing was recorded: a write to it could not reach its base's history.
 const SILENT_VIEW: u8 = 2;
 
 /// What only some tensors have.
@@ -70,10 +70,30 @@ struct Rare {
 /// does not hold them.
 type Latest = Mutex<Tensor>;
 
-/// The tensor that a view was taken of, and which of its histories the view's edge belongs to.
-struct ViewOf {
-    base: Tensor,
-    generation: u32,
+/// The tensor that a view was taken of.
+enum ViewOf {
+    /// A `VIEW`'s, and which of its histories the view's edge belongs to.
+    Followed { base: Tensor, generation: u32 },
+    /// A `SILENT_VIEW`'s: it keeps no graph alive. A base that nobody holds has no history to be lost.
+    Silent { base: WeakTensor },
+}
+
+impl ViewOf {
+    /// What the view's history follows.
+    fn followed(&self) -> Option<(&Tensor, u32)> {
+        match self {
+            Self::Followed { base, generation } => Some((base, *generation)),
+            Self::Silent { .. } => None,
+        }
+    }
+
+    /// The base, if somebody still holds it.
+    fn base(&self) -> Option<Tensor> {
+        match self {
+            Self::Followed { base, .. } => Some(base.clone()),
+            Self::Silent { base } => base.upgrade(),
+        }
+    }
 }
 
 impl Meta {
@@ -120,15 +140,11 @@ impl Tensor {
         Self::make(array, false, None)
     }
 
-    /// A tensor whose gradient goes along `edge`.
+    /// A tensor whose gradient goes along `edge`. Gradient rules link what they saved, which holds no history,
+    /// to its own in this way.
     #[inline]
-    pub(crate) fn with_edge(array: Array, edge: Edge) -> Self {
+    pub fn with_edge(array: Array, edge: Edge) -> Self {
         Self::make(array, true, Some(edge))
-    }
-
-    /// Data with a history: for gradient rules outside the crate, whose saved tensors hold none.
-    pub fn linked(array: Array, edge: Edge) -> Self {
-        Self::with_edge(array, edge)
     }
 
     /// A leaf with the elements of `values` in row-major order.
@@ -182,6 +198,11 @@ impl Tensor {
         self.0.array.dtype()
     }
 
+    /// Whether its memory was made in inference mode: no graph can save it, and it is written in that mode alone.
+    pub fn is_inference(&self) -> bool {
+        self.0.array.storage().is_inference()
+    }
+
     /// How often the storage was written in place.
     pub fn version(&self) -> u32 {
         self.0.array.storage().version()
@@ -218,6 +239,13 @@ impl Tensor {
             Autograd,
             "requires_grad_: you can only change requires_grad flags of leaf variables; use .detach() for a \
              tensor that does not require grad"
+        );
+        ensure!(
+            !requires_grad || !self.is_inference() || mode::is_inference(),
+            Autograd,
+            "requires_grad_: Setting requires_grad=True on inference tensor outside InferenceMode is not allowed \
+             (shape {:?}); clone() it to get a normal tensor",
+            self.shape()
         );
         if self.is_leaf() {
             self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
@@ -388,24 +416,39 @@ impl Tensor {
         self.0.view.load(Ordering::Relaxed) == SILENT_VIEW
     }
 
-    /// The tensor that this is a view of.
+    /// The tensor that this is a view of, if it was made while operations were recorded.
     pub fn view_base(&self) -> Option<Tensor> {
         if self.0.view.load(Ordering::Relaxed) != VIEW {
             return None;
         }
-        lock(&self.0.meta).view.as_ref().map(|view| view.base.clone())
+        lock(&self.0.meta).view.as_ref().and_then(ViewOf::base)
+    }
+
+    /// Whether it is a view that was made while nothing was recorded, of a tensor that requires a gradient by
+    /// now: a write to it would change that unnoticed.
+    pub(crate) fn hides_write(&self) -> bool {
+        if !self.is_silent_view() {
+            return false;
+        }
+        let base = lock(&self.0.meta).view.as_ref().and_then(ViewOf::base);
+        base.is_some_and(|base| base.requires_grad())
     }
 
     /// Notes that this new tensor shares `source`'s memory.
     pub(crate) fn set_view_of(&self, source: &Tensor, recording: bool) {
-        if !recording || source.is_silent_view() {
-            self.0.view.store(SILENT_VIEW, Ordering::Relaxed);
-            return;
-        }
-        let base = source.view_base().unwrap_or_else(|| source.clone());
-        let generation = base.0.generation.load(Ordering::Relaxed);
-        lock(&self.0.meta).view = Some(ViewOf { base, generation });
-        self.0.view.store(VIEW, Ordering::Relaxed);
+        let known =
+            if source.is_view() { lock(&source.0.meta).view.as_ref().and_then(ViewOf::base) } else { None };
+        let base = known.unwrap_or_else(|| source.clone());
+        let (view, kind) = if !recording || source.is_silent_view() {
+            // `w = x.view(2, 2).requires_grad_()` is a leaf, and the base of its views: `x` asks for nothing.
+            let base = if source.requires_grad() && !base.requires_grad() { source } else { &base };
+            (ViewOf::Silent { base: base.downgrade() }, SILENT_VIEW)
+        } else {
+            let generation = base.0.generation.load(Ordering::Relaxed);
+            (ViewOf::Followed { base, generation }, VIEW)
+        };
+        lock(&self.0.meta).view = Some(view);
+        self.0.view.store(kind, Ordering::Relaxed);
     }
 
     /// A new history, after an in-place write.
@@ -441,9 +484,8 @@ impl Tensor {
 
     fn is_stale(&self) -> bool {
         let meta = lock(&self.0.meta);
-        meta.view
-            .as_ref()
-            .is_some_and(|view| view.generation != view.base.0.generation.load(Ordering::Relaxed))
+        let followed = meta.view.as_ref().and_then(ViewOf::followed);
+        followed.is_some_and(|(base, generation)| generation != base.0.generation.load(Ordering::Relaxed))
     }
 
     /// Brings a view's history up to date when its base was written in place since.
@@ -452,13 +494,13 @@ impl Tensor {
             return;
         }
         let Some(base) = self.view_base() else { return };
-        let generation = base.0.generation.load(Ordering::Relaxed);
+        let now = base.0.generation.load(Ordering::Relaxed);
         let edge = region::record_read(&base, self.array().layout());
         let mut meta = lock(&self.0.meta);
         let requires_grad = edge.is_some();
         let old = self.replace_edge(&mut meta, edge);
-        if let Some(view) = &mut meta.view {
-            view.generation = generation;
+        if let Some(ViewOf::Followed { generation, .. }) = &mut meta.view {
+            *generation = now;
         }
         self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
         drop(meta);
@@ -527,13 +569,14 @@ impl Tensor {
         handles: usize,
         view: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        check_not_leaf(op, self, mode::is_grad_enabled() && self.requires_grad())?;
+        check_inference(op, self)?;
+        check_not_leaf(op, self, mode::is_recording() && self.requires_grad())?;
         let is_alone = !self.is_view() && Arc::strong_count(&self.0) <= handles;
         if self.is_leaf() && (is_alone || self.requires_grad()) {
             return self.replace_data(view(&self.detach())?.array());
         }
         // Recorded even under `no_grad`: no value changes, and base, views and it keep one history.
-        let recording = GradMode::set(true);
+        let recording = GradMode::recording();
         let next = view(self)?;
         drop(recording);
         let next = if is_alone {

@@ -5,16 +5,15 @@ mod custom;
 pub mod engine;
 pub(crate) mod inplace;
 pub(crate) mod leaf;
-pub mod mode;
 pub mod node;
 pub mod op;
 pub mod saved;
 
+pub use crate::mode::{self, is_grad_enabled, is_recording, GradMode};
 pub use apply::{apply, apply_many};
 pub use custom::{record_custom, Produced};
 pub use engine::{backward, grad, set_interrupt_check, Options};
-pub use inplace::{apply_inplace, check_not_leaf, check_writable};
-pub use mode::{is_grad_enabled, GradMode};
+pub use inplace::{apply_inplace, check_inference, check_not_leaf, check_writable};
 pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeHook, NodeRef};
 pub use op::{Grads, Op, Saved, Saves};
 pub use saved::{freed_error, pop_saved_hooks, push_saved_hooks, Kept, Packed, SavedHooks};
