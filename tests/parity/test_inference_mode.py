@@ -247,16 +247,17 @@ def test_a_refusal_says_what_to_do_and_changes_nothing() -> None:
 
 @both
 def test_ordinary_tensors_inside(lib: Any) -> None:
-    x, y = leaf(lib), lib.ones(3)
+    x, y, empty = leaf(lib), lib.ones(3), lib.empty(0)
     with lib.inference_mode():
         assert kinds(*views(x)) == [False] * 9
         assert kinds(x * 2, x.clone()) == [True, True] and not (x * 2).requires_grad
         x.add_(1)
         y.unsqueeze_(0).squeeze_(0)
         lib.add(x, 1, out=y)
+        lib.add(x, 1, out=empty)
         assert kinds(lib.nn.Parameter(y.detach())) == [False]
     assert x.tolist() == [2.0, 3.0, 4.0] and x._version == 1
-    assert kinds(x, y) == [False, False] and y.tolist() == [3.0, 4.0, 5.0]
+    assert kinds(x, y, empty) == [False] * 3 and y.tolist() == empty.tolist() == [3.0, 4.0, 5.0]
     assert gradient(x, x * y).tolist() == [3.0, 4.0, 5.0]
 
 

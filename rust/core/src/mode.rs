@@ -64,14 +64,9 @@ impl GradMode {
         Self::set(false)
     }
 
-    /// Recording, whatever the mode was, inference mode included.
-    pub(crate) fn recording() -> Self {
-        Self { previous: MODE.replace(GRAD) }
-    }
-
-    /// PyTorch's `inference_mode`.
-    pub fn inference() -> Self {
-        Self { previous: MODE.replace(INFERENCE) }
+    /// PyTorch's `inference_mode`: without it, operations are recorded, whatever the mode was.
+    pub fn inference(enabled: bool) -> Self {
+        Self { previous: MODE.replace(if enabled { INFERENCE } else { GRAD }) }
     }
 }
 

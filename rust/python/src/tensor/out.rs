@@ -4,7 +4,7 @@ use super::PyTensor;
 use crate::convert::DTypeArg;
 use crate::enter::enter;
 use crate::error::IntoPy;
-use firesteel::autograd::{check_inference, check_writable, is_recording};
+use firesteel::autograd::{check_inference, check_writable, is_recording, GradMode};
 use firesteel::{DType, Error, Kind, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -154,7 +154,11 @@ fn write_all(py: Python<'_>, op: &str, pairs: &[(Tensor, &Bound<'_, PyTensor>)])
     for (result, out) in pairs {
         let mut target = out.get().tensor();
         if target.shape() != result.shape() {
-            let resized = Tensor::empty(result.shape(), target.dtype()).py(py)?;
+            // Resized, an ordinary tensor stays one, also in inference mode.
+            let mode = GradMode::inference(target.is_inference());
+            let resized = Tensor::empty(result.shape(), target.dtype());
+            drop(mode);
+            let resized = resized.py(py)?;
             PyTensor::become_tensor(out, target.replace_data(resized.array()).py(py)?)?;
             target = out.get().tensor();
         }
