@@ -1,6 +1,7 @@
 //! What holds for a thread: whether operations are recorded, and whether this is inference.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Grad mode is on.
 const GRAD: u8 = 1;
@@ -11,6 +12,10 @@ thread_local! {
     /// Both in one place, so that an operation reads it once.
     static MODE: Cell<u8> = const { Cell::new(GRAD) };
 }
+
+/// Whether any thread has been in inference mode. Until then an allocation need not look for its thread's cell,
+/// which costs a call in a shared library.
+static INFERENCE_USED: AtomicBool = AtomicBool::new(false);
 
 /// Whether operations on this thread are recorded for a backward pass: grad mode is on, and inference mode off.
 #[inline]
@@ -28,7 +33,7 @@ pub fn is_grad_enabled() -> bool {
 /// save, and that are written in it alone.
 #[inline]
 pub fn is_inference() -> bool {
-    MODE.get() & INFERENCE != 0
+    INFERENCE_USED.load(Ordering::Relaxed) && MODE.get() & INFERENCE != 0
 }
 
 /// Turns grad mode on or off for this thread.
@@ -43,6 +48,14 @@ pub fn set_grad_enabled(enabled: bool) {
 pub fn set_inference(enabled: bool) {
     let others = MODE.get() & !INFERENCE;
     MODE.set(if enabled { others | INFERENCE } else { others });
+    note_use(enabled);
+}
+
+/// Every thread notes its own use before it depends on it: no order among threads is needed.
+fn note_use(enabled: bool) {
+    if enabled {
+        INFERENCE_USED.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A mode of the thread until this value is dropped.
@@ -66,6 +79,7 @@ impl GradMode {
 
     /// PyTorch's `inference_mode`: without it, operations are recorded, whatever the mode was.
     pub fn inference(enabled: bool) -> Self {
+        note_use(enabled);
         Self { previous: MODE.replace(if enabled { INFERENCE } else { GRAD }) }
     }
 }
