@@ -179,7 +179,7 @@ def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool
         # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
         trace = getattr(node, "_trace", None)
         if trace is not None:
-            box.module = trace[3] or ""
+            box.module = (trace[3] or "").partition(".")[2]  # parameters are named without the class
             box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
         if saved:
             box.saved = [_saved_tensor(kept, memory) for kept in node._saved]
