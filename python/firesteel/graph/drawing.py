@@ -120,7 +120,7 @@ def draw(
         <BLANKLINE>
         #1  mul        x ×2  (2, 3) float32  keeps x (2, 3), 24 B; keeps x (2, 3), 24 B
         #2  sum        #1    () float32
-            result     #2    () float32
+            result     #2    () float32 = 6.0
         <BLANKLINE>
     """
     if format not in FORMATS:

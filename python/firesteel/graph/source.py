@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from firesteel.graph.model import Box, GraphModel, shape_text
+from firesteel.graph.model import Box, GraphModel, result_text
 from firesteel.graph.svg import LOOKS, lines_of, title_of
 
 
@@ -21,7 +21,7 @@ def text(model: GraphModel) -> str:
         box = model.boxes[key]
         if box.is_leaf:
             kind = "" if box.title in ("parameter", "leaf") else box.kind
-            rows.append(("", names[key], kind, shape_text(box.outputs), box.gradient))
+            rows.append(("", names[key], kind, result_text(box), box.gradient))
     if rows:
         rows.append(("", "", "", "", ""))
     for key in order:
@@ -31,7 +31,7 @@ def text(model: GraphModel) -> str:
             used = ", ".join(_uses(model, key, producers[key], names))
             title = f"{box.module}: {title_of(box)}" if caption(box) else title_of(box)
             facts = lines_of(box)[1 if box.outputs else 0 :]
-            rows.append((number, title, used, shape_text(box.outputs), "; ".join(facts)))
+            rows.append((number, title, used, result_text(box), "; ".join(facts)))
     header = ("", "operation", "of", "result", "facts")
     rows.insert(0, header)
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
