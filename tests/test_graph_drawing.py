@@ -323,10 +323,14 @@ def test_the_main_line_of_a_residual_block_is_straight():
     model = nn.Sequential(Block(3, 3, 1))
     drawing = draw(model(firesteel.ones(2, 3, 4, 4, requires_grad=True)), model)
     layout = layout_of(drawing.model)
-    line = [key for key, box in drawing.model.boxes.items() if box.title in ("convolution", "batch_norm")]
-    middles = [layout.boxes[key][0] + layout.boxes[key][2] / 2 for key in line]
-    assert len(middles) == 4
-    assert max(middles) - min(middles) < 1
+    line = [
+        key for key, box in drawing.model.boxes.items() if box.title in ("add", "convolution", "batch_norm")
+    ]
+    ends = [(left, left + width) for left, _, width, _ in map(layout.boxes.get, line)]
+    assert len(ends) == 5
+    middles = [(left + right) / 2 for left, right in ends]
+    assert max(middles[1:]) - min(middles[1:]) < 1
+    assert max(left for left, _ in ends) < min(right for _, right in ends)  # also the sum is below them
 
 
 def test_text_fits_into_its_box():
