@@ -189,10 +189,10 @@ def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool
             box.saved = [_saved_tensor(kept, memory, node) for kept in node._saved]
         if key in made_by:
             name, tensor = made_by[key]
-            box.value = scalar_text(tensor)
             # An output has a box of its own, with its name.
             if not any(tensor is output for output in outputs):
                 box.names.append(name)
+                box.value = scalar_text(tensor)
             if grads and tensor.retains_grad:
                 box.gradient = gradient_text(tensor)
         model.boxes[key] = box
