@@ -9,8 +9,6 @@ products H v alone, and such a product is one more backward pass: the gradient o
 Source: Nocedal and Wright, Numerical Optimization, chapters 3 (line search) and 7 (Newton-CG).
 """
 
-import argparse
-
 import firesteel as torch
 
 SIZES = (2, 10, 10, 1)
@@ -36,16 +34,6 @@ class Problem:
         self.shapes = [shape for pair in zip(SIZES, SIZES[1:], strict=False) for shape in (pair, pair[1:])]
         self.lengths = [torch.Size(shape).numel() for shape in self.shapes]
         self.cost = 0
-
-    def start(self):
-        """Random weights, zero biases."""
-        parts = [
-            torch.randn(shape, dtype=torch.float64) / shape[0] ** 0.5
-            if len(shape) == 2
-            else torch.zeros(shape)
-            for shape in self.shapes
-        ]
-        return torch.cat([part.double().flatten() for part in parts])
 
     def loss(self, theta):
         """Mean squared error of a network with tanh, and the penalty."""
@@ -100,7 +88,7 @@ def solve(times_hessian, g, most=50):
 
 @torch.no_grad()
 def line_search(problem, theta, loss, g, p, length):
-    """The first of length, length / 2, ... that lowers the loss in proportion to the slope (Armijo's rule)."""
+    """The first of length, length / 2, ... that lowers the loss in proportion to the slope (Armijo)."""
     slope = (g @ p).item()
     while length > 1e-10:
         if problem.loss(theta + length * p).item() <= loss + 1e-4 * length * slope:
@@ -109,7 +97,7 @@ def line_search(problem, theta, loss, g, p, length):
     return 0.0
 
 
-def newton(problem, theta, steps):
+def newton(problem, theta, steps=150):
     """Newton-CG until the gradient vanishes; prints every tenth step, and all of them near the end."""
     for step in range(1, steps + 1):
         loss, g, times_hessian = problem.curvature(theta)
@@ -118,7 +106,7 @@ def newton(problem, theta, steps):
         size = g.norm().item()
         if step % 10 == 1 or size < 1e-5:
             print(f"{step:4}  {loss:.6f}  {size:.1e}  {products:11}  {length:6.4f}")
-        if size < 1e-9:
+        if size < 1e-8:
             break
         theta = theta + length * p
     return theta
@@ -135,15 +123,9 @@ def descend(problem, theta, cost):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compare Newton-CG with gradient descent.")
-    parser.add_argument("--steps", type=int, default=150, help="of Newton's method, at most")
-    args = parser.parse_args()
-    if args.steps < 1:
-        parser.error(f"--steps is {args.steps}; it must be 1 or more")
-
     torch.manual_seed(0)
     problem = Problem()
-    start = problem.start()
+    start = 0.4 * torch.randn(sum(problem.lengths), dtype=torch.float64)
     v = torch.randn_like(start)
     _, _, times_hessian = problem.curvature(start)
     _, expected = torch.autograd.functional.hvp(problem.loss, start, v)
@@ -152,7 +134,7 @@ def main():
 
     print("step      loss  |gradient|  H v products  length")
     problem.cost = 0
-    newtons = newton(problem, start, args.steps)
+    newtons = newton(problem, start)
     cost, problem.cost = problem.cost, 0
     descended = descend(problem, start, cost)
     print(f"\nfor the cost of {cost} gradients:")
