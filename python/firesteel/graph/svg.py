@@ -16,7 +16,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-ser
 TITLE_SIZE, LINE_SIZE = 13.0, 11.0
 TITLE_HEIGHT, LINE_HEIGHT = 18.0, 15.0
 PADDING = 12.0
-LONGEST_LINE = 46
+LONGEST_LINE = 52
 MOST_SAVED = 3
 
 
