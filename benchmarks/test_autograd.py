@@ -1,4 +1,4 @@
-"""What a backward pass costs: single operations on one element, deep graphs, wide graphs, and accumulation."""
+"""What a backward pass costs: single operations, deep and wide graphs, and accumulation."""
 
 from __future__ import annotations
 
