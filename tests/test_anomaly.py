@@ -189,7 +189,7 @@ def test_without_the_mode_conflicts_say_how_to_learn_more():
     y = leaf().exp()
     y.add_(1)
     text = message(y.sum().backward)
-    assert "set_detect_anomaly(True) names the line" in text
+    assert "set_detect_anomaly(True) names the lines that saved and changed it" in text
     assert "at ExpBackward0 of shape [2], reached from SumBackward0 of shape []" in text
 
 

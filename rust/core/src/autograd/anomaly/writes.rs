@@ -56,9 +56,7 @@ fn remember(storage: &Arc<Storage>, op: &str) {
 #[cold]
 pub(crate) fn changed_by(storage: &Arc<Storage>, version: u32) -> String {
     if !is_on() {
-        return "; torch.autograd.set_detect_anomaly(True) names the line that saved it and the line that \
-                changed it"
-            .into();
+        return "; torch.autograd.set_detect_anomaly(True) names the lines that saved and changed it".into();
     }
     let writes = lock(&WRITES);
     let of_storage = writes.as_ref().and_then(|all| all.get(&(Arc::as_ptr(storage) as usize)));
