@@ -5,9 +5,19 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import CellType, FrameType, ModuleType
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -15,11 +25,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-CONTAINERS = (list, tuple, dict, set, deque)
-# How far up from a container its name is looked for: `trainer.history["loss"]`.
+CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+# How far up from a tensor a container is looked for, and from a container its name: `trainer.history["loss"]`.
 LEVELS = 4
 # A function with fast locals: its `f_locals` is a copy.
 OPTIMIZED = 0x1
+# A class that is written in Python, in the flags of a type.
+HEAP_TYPE = 1 << 9
+# Where the frame of what runs bit by bit is.
+FRAMES: dict[type, str] = {GeneratorType: "gi_frame", CoroutineType: "cr_frame", AsyncGeneratorType: "ag_frame"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +59,7 @@ class Holders:
         self._names: dict[int, list[Holder]] = {}
         for holder, identity in _variables():
             self._names.setdefault(identity, []).append(holder)
-        self._referrers: dict[int, list[object]] = self._mine({})
-        for referrer in self._found_for(tuple(tensors)):
-            for identity in set(map(id, gc.get_referents(referrer))):
-                if identity in self._tensors and identity != id(referrer):
-                    self._referrers.setdefault(identity, self._mine([])).append(referrer)
+        self._referrers = self._referrers_of(self._tensors)
 
     def _mine(self, made: _T) -> _T:
         self._own.append(made)
@@ -63,30 +73,64 @@ class Holders:
         found[:] = [one for one in found if id(one) not in self._own_ids]
         return found
 
+    def _referrers_of(self, objects: Mapping[int, object]) -> dict[int, list[object]]:
+        """What refers to each of `objects`, by the identity of these."""
+        referrers: dict[int, list[object]] = self._mine({})
+        for referrer in self._found_for(tuple(objects.values())):
+            for identity in set(map(id, gc.get_referents(referrer))):
+                if identity in objects and identity != id(referrer):
+                    referrers.setdefault(identity, self._mine([])).append(referrer)
+        return referrers
+
     def of(self, tensor: Tensor) -> list[Holder]:
         """The places that hold a tensor."""
         return _unique([*self._named(tensor), *self._through(tensor, self._referrers.get(id(tensor), []), 0)])
 
     def containers(self, least: int) -> list[tuple[Holder, list[Tensor]]]:
-        """Containers that hold at least so many of the tensors, with these."""
-        containers: dict[int, object] = self._mine({})
-        members: dict[int, list[Tensor]] = self._mine({})
-        for identity, referrers in self._referrers.items():
-            for referrer in referrers:
-                if issubclass(type(referrer), CONTAINERS) and not self._is_namespace(referrer):
-                    containers[id(referrer)] = referrer
-                    held = members.setdefault(id(referrer), self._mine([]))
-                    held.append(self._tensors[identity])
-        found = []
-        for key, held in members.items():
-            if len(held) >= least:
-                kind = f"a {type(containers[key]).__name__}"
-                places = self._places(containers[key], 0)
-                if places:
-                    found.append((Holder(places[0].spelling, f"{kind}, {places[0].place}"), held))
-                else:
-                    found.append((Holder(kind, ""), held))
+        """Containers that hold at least so many of the tensors, with these, also within other containers.
+
+        Of containers within each other the innermost counts: of the lists in a dict, each list by itself.
+        """
+        found: list[tuple[Holder, list[Tensor]]] = []
+        inside: dict[int, set[int]] = {}
+        told: set[int] = set()
+        level: dict[int, set[int]] = {identity: {identity} for identity in self._tensors}
+        referrers = self._referrers
+        for _ in range(LEVELS):
+            above: dict[int, object] = self._mine({})
+            members: dict[int, set[int]] = {}
+            for identity, within in level.items():
+                for referrer in referrers.get(identity, ()):
+                    if self._may_hold(referrer):
+                        above[id(referrer)] = referrer
+                        members.setdefault(id(referrer), set()).update(within)
+            innermost: set[int] = set()
+            for key, within in members.items():
+                all_within = inside.setdefault(key, set())
+                all_within |= within
+                if len(all_within - told) >= least and _grows(above[key]):
+                    innermost |= all_within
+                    found.append((self._container(above[key]), [self._tensors[one] for one in all_within]))
+            told |= innermost
+            level = members
+            referrers = self._referrers_of(above)
         return found
+
+    def _container(self, container: object) -> Holder:
+        kind = f"a {type(container).__name__}"
+        places = self._places(container, 0)
+        if not places:
+            return Holder(kind, "")
+        return Holder(places[0].spelling, ", ".join(filter(None, [kind, places[0].place])))
+
+    def _may_hold(self, referrer: object) -> bool:
+        """Whether a container may hold tensors through this: another container, or an object of a program."""
+        if issubclass(type(referrer), CONTAINERS):
+            return not self._is_namespace(referrer)
+        from firesteel.nn import Module
+
+        # The modules of a model do not become more.
+        return bool(type(referrer).__flags__ & HEAP_TYPE) and not issubclass(type(referrer), Module | type)
 
     def _named(self, value: object) -> list[Holder]:
         return self._names.get(id(value), [])
@@ -101,10 +145,12 @@ class Holders:
     def _through(self, value: object, referrers: Sequence[object], level: int) -> list[Holder]:
         found: list[Holder] = []
         for referrer in referrers:
-            if issubclass(type(referrer), FrameType | ModuleType):
+            if issubclass(type(referrer), FrameType | ModuleType | MappingProxyType):
                 continue
             if issubclass(type(referrer), CellType):
-                found.append(Holder("a variable of a closure", ""))
+                found += self._in_cell(referrer)
+            elif type(referrer) in FRAMES:
+                found += _in_generator(value, referrer)
             elif issubclass(type(referrer), CONTAINERS):
                 if not self._is_namespace(referrer):
                     found += self._in_container(value, referrer, level)
@@ -112,13 +158,23 @@ class Holders:
                 found += self._in_object(value, referrer, level)
         return found
 
+    def _in_cell(self, cell: object) -> list[Holder]:
+        for closure in self._found_for((cell,)):
+            if type(closure) is tuple:
+                for function in self._found_for((closure,)):
+                    if type(function) is FunctionType and function.__closure__ is closure:
+                        names = zip(function.__code__.co_freevars, closure, strict=True)
+                        name = next(name for name, one in names if one is cell)
+                        return [Holder(name, f"variable of the closure {function.__qualname__}()")]
+        return [Holder("a variable of a closure", "")]
+
     def _in_container(self, value: object, container: Any, level: int) -> list[Holder]:
         owner = _owner(container) if isinstance(container, dict) else None
         if owner is not None:
             return self._in_object(value, owner, level)
         if isinstance(container, dict):
             key = next((repr(key) for key, item in container.items() if item is value), "...")
-        elif isinstance(container, set):
+        elif isinstance(container, set | frozenset):
             key = "..."
         else:
             key = next((str(index) for index, item in enumerate(container) if item is value), "...")
@@ -129,18 +185,35 @@ class Holders:
         ]
 
     def _in_object(self, value: object, owner: object, level: int) -> list[Holder]:
-        attributes = _attributes(owner)
-        if not attributes:
+        name = _attribute_name(value, owner)
+        kind = f"the class {owner.__name__}" if isinstance(owner, type) else f"a {type(owner).__name__}"
+        if name is None:
             return [Holder(f"an object of type {type(owner).__name__}", "")]
-        name = next((name for name, item in attributes.items() if item is value), "...")
         above = self._places(owner, level + 1)
         return [Holder(f"{holder.spelling}.{name}", holder.place) for holder in above] or [
-            Holder(f"attribute {name} of a {type(owner).__name__}", "")
+            Holder(f"attribute {name} of {kind}", "")
         ]
 
     def _is_namespace(self, container: object) -> bool:
         """Whether a dict holds the variables of a module or a frame: these are known by name already."""
         return isinstance(container, dict) and ("__builtins__" in container or "__spec__" in container)
+
+
+def _grows(container: object) -> bool:
+    """Whether a program puts more and more things into this: not into the attributes of an object."""
+    if not issubclass(type(container), CONTAINERS):
+        return False
+    return not isinstance(container, dict) or _owner(container) is None
+
+
+def _in_generator(value: object, generator: object) -> list[Holder]:
+    frame: FrameType | None = getattr(generator, FRAMES[type(generator)])
+    if frame is not None:
+        for variable, identity in _locals(frame).items():
+            if identity == id(value):
+                code = frame.f_code
+                return [Holder(variable, f"local of {code.co_qualname}(), {code.co_filename}:{frame.f_lineno}")]
+    return [Holder(f"an object of type {type(generator).__name__}", "")]
 
 
 def _variables() -> Iterator[tuple[Holder, int]]:
@@ -188,7 +261,7 @@ def _locals(frame: FrameType) -> dict[str, int]:
 
 
 def _owner(attributes: dict[Any, Any]) -> object | None:
-    """The object whose `__dict__` this is."""
+    """The object or class whose attributes this dict holds."""
     for referrer in gc.get_referrers(attributes):
         if not issubclass(type(referrer), FrameType) and _attributes(referrer) is attributes:
             owner: object = referrer
@@ -197,12 +270,31 @@ def _owner(attributes: dict[Any, Any]) -> object | None:
 
 
 def _attributes(owner: object) -> dict[str, object]:
-    """An object's `__dict__`, without running code of its own."""
+    """An object's `__dict__`, without running code of its own; of a class, the dict behind its proxy."""
     try:
-        found = object.__getattribute__(owner, "__dict__")
+        if issubclass(type(owner), type):
+            found: object = next(iter(gc.get_referents(type.__getattribute__(owner, "__dict__"))), None)  # type: ignore[arg-type]
+        else:
+            found = object.__getattribute__(owner, "__dict__")
     except AttributeError:
         return {}
     return found if type(found) is dict else {}
+
+
+def _attribute_name(value: object, owner: object) -> str | None:
+    """The name by which an object holds a value: in its `__dict__` or in a slot."""
+    for name, item in list(_attributes(owner).items()):
+        if item is value:
+            return name
+    for base in type(owner).__mro__:
+        for name, slot in vars(base).items():
+            if type(slot) is MemberDescriptorType:
+                try:
+                    if slot.__get__(owner) is value:
+                        return name
+                except AttributeError:
+                    continue
+    return None
 
 
 def _unique(holders: Iterable[Holder]) -> list[Holder]:

@@ -21,7 +21,7 @@ pub struct Storage {
 
 enum Owner {
     Block {
-        _block: Block,
+        block: Block,
     },
     /// The memory of another storage, under a version counter of its own.
     Shared(Arc<Storage>),
@@ -48,7 +48,7 @@ impl Storage {
     pub fn uninit(len_bytes: usize) -> Result<Self> {
         let block = Block::new(len_bytes)?;
         let ptr = block.as_ptr();
-        Ok(Self::make(ptr, len_bytes, mode::is_inference(), Owner::Block { _block: block }))
+        Ok(Self::make(ptr, len_bytes, mode::is_inference(), Owner::Block { block }))
     }
 
     /// Shares memory that `owner` keeps alive.
@@ -109,6 +109,15 @@ impl Storage {
     #[inline]
     pub fn is_for_inference_alone(&self) -> bool {
         self.is_inference && !matches!(self.owner, Owner::Shared(_))
+    }
+
+    /// Bytes that the allocator counts for this memory; 0 for memory of somebody else.
+    pub fn allocated_bytes(&self) -> usize {
+        match &self.owner {
+            Owner::Block { block } => block.capacity(),
+            Owner::Shared(other) => other.allocated_bytes(),
+            Owner::Foreign { .. } => 0,
+        }
     }
 
     /// Whether the memory came from our allocator, so that a gradient may take it over.

@@ -3,17 +3,19 @@
 use crate::dtype::{self, PyDType};
 use crate::enter::{enter_long, from_py};
 use crate::function::{Context, ContextRef};
+use crate::graph::{saved_in, SavedInfo};
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
+use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{
     hooks, mode, node, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, NodeRef, Options,
     Packed, SavedHooks,
 };
-use firesteel::Tensor;
+use firesteel::{Array, Tensor};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -135,6 +137,21 @@ impl Packed for PyPacked {
         })
         .map_err(from_py)
     }
+
+    fn arrays(&self) -> Vec<Array> {
+        Python::attach(|py| {
+            let object = self.object.bind(py);
+            let items = match object.cast::<PyTensor>() {
+                Ok(_) => vec![object.clone()],
+                Err(_) if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() => {
+                    crate::tensor::sequence_of(object)
+                }
+                Err(_) => Vec::new(),
+            };
+            let tensors = items.iter().filter_map(|item| item.cast::<PyTensor>().ok());
+            tensors.map(|tensor| tensor.get().tensor().array().clone()).collect()
+        })
+    }
 }
 
 /// Hands what operations of this thread save to two functions.
@@ -182,12 +199,9 @@ pub fn hook_of(op: &str, hook: &Bound<'_, PyAny>) -> PyResult<Arc<PyHook>> {
     Ok(Arc::new(PyHook(hook.clone().unbind())))
 }
 
-/// A saved tensor of a node as `Node._saved` shows it.
-type SavedInfo<'py> = (String, Bound<'py, PyTuple>, Py<PyDType>, usize, usize);
-
 /// A recorded operation.
 #[pyclass(frozen, name = "Node", module = "firesteel.autograd.graph")]
-pub struct PyNode(NodeRef);
+pub struct PyNode(pub NodeRef);
 
 impl PyNode {
     /// The Python object of a node.
@@ -309,18 +323,33 @@ impl PyNode {
         outputs.map(|meta| Ok((PyTuple::new(py, &meta.shape)?, dtype::object(py, meta.dtype)))).collect()
     }
 
-    /// What it saved: its part in the operation, shape, dtype, bytes, and a number that names the memory.
+    /// What it saved: its part in the operation, shape, dtype, bytes of the memory in which that lies, and a
+    /// number that names the memory. What a hook made of it is `packed`.
     #[getter]
     fn _saved<'py>(&self, py: Python<'py>) -> PyResult<Vec<SavedInfo<'py>>> {
-        let saved = self.0.op().saved().into_iter();
-        saved
-            .map(|(part, array)| {
-                let bytes = array.numel() * array.dtype().size();
-                let memory = array.storage().as_ptr() as usize;
-                let shape = PyTuple::new(py, array.shape())?;
-                Ok((part, shape, dtype::object(py, array.dtype()), bytes, memory))
-            })
-            .collect()
+        saved_in(&self.0).iter().map(|saved| saved.info(py)).collect()
+    }
+
+    /// Whether a backward pass has freed what it saved.
+    #[getter]
+    fn _is_freed(&self) -> bool {
+        self.0.op().is_freed()
+    }
+
+    /// What it saved of input `index`, without history, if no hook keeps it.
+    fn _saved_input(&self, index: usize) -> Option<Out> {
+        let part = format!("input {index}");
+        let (_, saved) = self.0.op().saved().into_iter().find(|(name, _)| *name == part)?;
+        match saved {
+            SavedArray::Plain(array, _) => Some(Out(Tensor::constant(array))),
+            SavedArray::Packed(_) => None,
+        }
+    }
+
+    /// Its hooks in the order of registration: the kind, and the output that it sees.
+    #[getter]
+    fn _hooks(&self) -> Vec<(&'static str, usize)> {
+        self.0.hook_kinds()
     }
 
     /// Where it was recorded, if anomaly mode was on: file, line, function and module.

@@ -4,6 +4,7 @@ use crate::enter::from_py;
 use crate::error::IntoPy;
 use crate::tensor::{drop_in_turn, Out, PyTensor};
 use firesteel::autograd::node::{Backward, InputGrads, OutputGrads};
+use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{record_custom, Edge, Kept, Needs, NodeRef, Produced};
 use firesteel::{Array, Tensor};
 use pyo3::exceptions::PyRuntimeError;
@@ -281,10 +282,14 @@ impl Backward for FunctionNode {
         drop(saved); // without the lock
     }
 
-    fn saved(&self) -> Vec<(String, Array)> {
+    fn saved(&self) -> Vec<(String, SavedArray)> {
         let state = lock(&self.context.0.get().state);
         let kept = state.saved.iter().filter_map(Slot::kept);
-        kept.filter_map(|(part, kept)| Some((part, kept.array()?))).collect()
+        kept.filter_map(|(part, kept)| Some((part, kept.saved()?))).collect()
+    }
+
+    fn is_freed(&self) -> bool {
+        lock(&self.context.0.get().state).is_freed
     }
 
     fn payload(&self) -> Option<&dyn std::any::Any> {

@@ -9,6 +9,7 @@ mod dtype;
 mod enter;
 mod error;
 mod function;
+mod graph;
 mod io;
 mod memory;
 mod nn;
@@ -29,6 +30,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     anomaly::register(m)?;
     autograd::register(m)?;
     function::register(m)?;
+    graph::register(m)?;
     create::register(m)?;
     io::register(m)?;
     memory::register(m)?;

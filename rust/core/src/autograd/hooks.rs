@@ -155,6 +155,20 @@ impl Node {
         Ok(())
     }
 
+    /// The kinds of its hooks in the order of registration, as the methods that register them are called, each
+    /// with the output that it sees.
+    pub fn hook_kinds(&self) -> Vec<(&'static str, usize)> {
+        let kind = |call: &Call| match call {
+            Call::Hook(_) => "hook",
+            Call::Retain(_) => "retain_grad",
+            Call::Before(_) => "node prehook",
+            Call::After(_) => "node hook",
+            Call::Accumulated(_) => "post_accumulate_grad_hook",
+        };
+        let hooks = self.hooks().map(|hooks| lock(hooks));
+        hooks.iter().flat_map(|hooks| hooks.iter()).map(|hook| (kind(&hook.call), hook.output)).collect()
+    }
+
     /// Tells the hooks of `leaf`, whose node this is, that its gradient has been added.
     pub(crate) fn run_accumulated(&self, leaf: impl FnOnce() -> Option<Tensor>) -> Result<()> {
         let Some(calls) = self.calls() else { return Ok(()) };

@@ -2,6 +2,7 @@
 
 use super::anomaly::{self, FreedBy, Origin};
 use super::hooks::Hooks;
+use super::saved::SavedArray;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::layout::{small, Dims};
@@ -28,9 +29,13 @@ pub trait Backward: fmt::Debug + Send + Sync {
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads>;
     /// Frees what was saved; a later `backward` is an error if it needs that.
     fn free(&self) {}
-    /// What is saved at present: its part in the operation, and the data.
-    fn saved(&self) -> Vec<(String, Array)> {
+    /// What is saved at present: its part in the operation, and the data or what a hook made of it.
+    fn saved(&self) -> Vec<(String, SavedArray)> {
         Vec::new()
+    }
+    /// Whether a backward pass has freed what was saved.
+    fn is_freed(&self) -> bool {
+        false
     }
     /// What a binding's operation holds, for its garbage collector.
     fn payload(&self) -> Option<&dyn Any> {

@@ -202,19 +202,20 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         Ok(self.op.backward(&saved, &grad)?.into_iter().collect())
     }
 
-    fn saved(&self) -> Vec<(String, Array)> {
+    fn saved(&self) -> Vec<(String, SavedArray)> {
         let mut saved = Vec::new();
         if let State::Kept(set) = &*lock(&self.saved) {
             for (i, input) in set.inputs.iter().enumerate() {
-                let array = input.as_ref().and_then(SavedArray::plain);
-                saved.extend(array.map(|array| (format!("input {i}"), array.clone())));
+                saved.extend(input.clone().map(|input| (format!("input {i}"), input)));
             }
-            let output = set.output.as_ref().and_then(SavedArray::plain);
-            saved.extend(output.map(|output| ("output".into(), output.clone())));
+            saved.extend(set.output.clone().map(|output| ("output".into(), output)));
         }
-        self.op
-            .visit_kept(&mut |kept| saved.extend(kept.array().map(|array| ("intermediate".into(), array))));
+        self.op.visit_kept(&mut |kept| saved.extend(kept.saved().map(|kept| ("intermediate".into(), kept))));
         saved
+    }
+
+    fn is_freed(&self) -> bool {
+        matches!(*lock(&self.saved), State::Freed)
     }
 
     fn describe(&self) -> String {

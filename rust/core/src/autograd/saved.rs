@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 /// An array as it was when an operation saved it. It holds no history: that is in the node's edges.
 #[derive(Debug, Clone)]
-pub(crate) enum SavedArray {
+pub enum SavedArray {
     /// The data, and the version that it must still have.
     Plain(Array, u32),
     /// What a hook keeps in its stead.
@@ -21,7 +21,7 @@ pub(crate) enum SavedArray {
 }
 
 /// What a hook made of saved data, and how the data looked.
-pub(crate) struct PackedArray {
+pub struct PackedArray {
     packed: Box<dyn Packed>,
     meta: Meta,
 }
@@ -94,6 +94,16 @@ impl SavedArray {
 }
 
 impl PackedArray {
+    /// Shape and dtype of what was packed.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The arrays among what is kept in its stead, as far as the hook tells.
+    pub fn arrays(&self) -> Vec<Array> {
+        self.packed.arrays()
+    }
+
     /// Kernels trust what was saved: it must look as it did.
     fn unpack(&self, op: &str, role: impl Display) -> Result<Array> {
         let tensor = self.packed.unpack()?;
@@ -163,6 +173,11 @@ impl Kept {
         lock(&self.0).as_ref().and_then(SavedArray::plain).cloned()
     }
 
+    /// What is kept, if anything is: the data, or what a hook made of it.
+    pub fn saved(&self) -> Option<SavedArray> {
+        lock(&self.0).clone()
+    }
+
     /// Hands what is kept to the thread's hooks.
     fn pack(&self, op: &str) -> Result<()> {
         let Some(array) = self.array() else { return Ok(()) };
@@ -221,6 +236,11 @@ pub trait SavedHooks: Send + Sync {
 pub trait Packed: Send + Sync {
     /// The tensor again: of the same shape and dtype.
     fn unpack(&self) -> Result<Tensor>;
+
+    /// The arrays that it holds, for those who count memory.
+    fn arrays(&self) -> Vec<Array> {
+        Vec::new()
+    }
 }
 
 thread_local! {

@@ -4,6 +4,7 @@ use super::PyTensor;
 use crate::convert::{check_device, DTypeArg, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::graph::memory_key;
 use crate::tensor::Out;
 use firesteel::dtype::{Bool, Element};
 use firesteel::{dispatch_all, Array, DType, Layout, Tensor};
@@ -207,13 +208,14 @@ impl PyTensor {
 
     /// What tells this tensor's memory from others: its address, 0 if there is none.
     fn _memory_key(&self) -> usize {
+        memory_key(self.tensor().array().storage())
+    }
+
+    /// Bytes of all memory that this tensor may be a view of, and how many the allocator counts for it.
+    fn _memory_bytes(&self) -> (usize, usize) {
         let tensor = self.tensor();
         let storage = tensor.array().storage();
-        if storage.len_bytes() == 0 {
-            0
-        } else {
-            storage.as_ptr() as usize
-        }
+        (storage.len_bytes(), storage.allocated_bytes())
     }
 
     /// A copy of all memory that this tensor may be a view of, as bytes.
