@@ -86,6 +86,10 @@ class Holders:
         """The places that hold a tensor."""
         return _unique([*self._named(tensor), *self._through(tensor, self._referrers.get(id(tensor), []), 0)])
 
+    def has(self, tensor: Tensor) -> bool:
+        """Whether Python code can reach a tensor: a variable, an attribute or a container holds it."""
+        return id(tensor) in self._names or id(tensor) in self._referrers
+
     def containers(self, least: int) -> list[tuple[Holder, list[Tensor]]]:
         """Containers that hold at least so many of the tensors, with these, also within other containers.
 

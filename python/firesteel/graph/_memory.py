@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from firesteel import _core
-from firesteel.graph.model import counted, operation_of, reachable, readable_bytes, short_dtype
+from firesteel.graph._holders import Holders
+from firesteel.graph.model import (
+    counted,
+    expect_tensors,
+    operation_of,
+    operation_title,
+    readable_bytes,
+    short_dtype,
+)
 
 if TYPE_CHECKING:
     from firesteel import Tensor
-    from firesteel._core import Node
 
 # So many operations and saved tensors are listed in the text.
 LISTED = 10
+# So many saved tensors are kept in a report, the largest.
+MOST_HELD = 100
+# What holds memory that nothing accounts for.
+ALLOCATED_BY_CYCLES = (
+    "gradients of backward(create_graph=True) and their tensors hold each other; set .grad = None before the "
+    "tensors go, or use autograd.grad"
+)
 
 
 @dataclass
@@ -45,7 +58,10 @@ class Memory:
     """Live tensors and graphs, as `memory()` found them; its text is a short report.
 
     `saved_bytes` is all that graphs keep, each memory once; of these, `graph_bytes` would be free without the
-    graphs: no live tensor uses them. `by_operation` and `held` have the largest first.
+    graphs: no live tensor uses them. `packed` counts saved tensors that `saved_tensors_hooks` have packed: of
+    these the bytes of tensors count, what else they are is unknown. `by_operation` and `held` have the largest
+    first. `allocated_bytes` are in use in all, as the allocator counts them, and `seen_bytes` of them by what
+    this report counts; for a report about some tensors the former is 0.
     """
 
     tensors: int = 0
@@ -56,6 +72,9 @@ class Memory:
     graph_bytes: int = 0
     by_operation: list[HeldByOperation] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
+    packed: int = 0
+    allocated_bytes: int = 0
+    seen_bytes: int = 0
 
     def __str__(self) -> str:
         lines = [
@@ -64,6 +83,14 @@ class Memory:
             f"{readable_bytes(self.saved_bytes)} saved for backward, "
             f"{readable_bytes(self.graph_bytes)} of them held by graphs alone",
         ]
+        if self.packed:
+            lines.append(f"{counted(self.packed, 'saved tensor')} packed by hooks")
+        if self.allocated_bytes:
+            seen = min(self.seen_bytes, self.allocated_bytes)
+            lines.append(
+                f"{readable_bytes(self.allocated_bytes)} allocated, {readable_bytes(seen)} of them by tensors "
+                "and graphs that Python can see"
+            )
         if self.by_operation:
             lines += ["", "saved by operation:"]
             width = max(len(held.operation) for held in self.by_operation[:LISTED])
@@ -76,8 +103,9 @@ class Memory:
             lines += ["", "largest:"]
             for one in self.held[:LISTED]:
                 alone = "" if one.by_graph_alone else ", also a live tensor's"
+                size = readable_bytes(one.nbytes) if one.nbytes else "unknown"
                 lines.append(
-                    f"  {readable_bytes(one.nbytes):>10}  {one.label} of {one.operation}, "
+                    f"  {size:>10}  {one.label} of {one.operation}, "
                     f"{one.shape} {one.dtype}{alone}"
                 )
         return "\n".join(lines)
@@ -87,11 +115,16 @@ class Memory:
 
 
 def live_tensors() -> list[Tensor]:
-    """All tensors that Python objects stand for, and the gradients of these."""
+    """All tensors that a program holds as Python objects, and the gradients of these."""
     # `isinstance` would ask every object for its `__class__`, which some answer with code of their own.
     found: dict[int, Tensor] = {
         id(one): one for one in gc.get_objects() if issubclass(type(one), _core.Tensor)
     }
+    if _core._Graph([one.grad_fn for one in found.values() if one.grad_fn is not None]).state()[2]:
+        # What hooks made of saved tensors is the graph's, though Python objects stand for it.
+        tensors = list(found.values())
+        holders = Holders(tensors, ignored=[found, tensors])
+        found = {id(one): one for one in tensors if holders.has(one)}
     for tensor in list(found.values()):
         # Others have none, and asking for it is a warning.
         if (tensor.is_leaf or tensor.retains_grad) and tensor.grad is not None:
@@ -99,14 +132,24 @@ def live_tensors() -> list[Tensor]:
     return list(found.values())
 
 
-def memory(tensors: Iterable[Tensor] | None = None) -> Memory:
+def live_memory(tensors: Iterable[Tensor]) -> dict[int, tuple[int, int]]:
+    """The memories in which tensors lie, by number: their bytes, and what the allocator counts for them."""
+    return {tensor._memory_key(): tensor._memory_bytes() for tensor in tensors}
+
+
+def memory(tensors: Tensor | Iterable[Tensor] | None = None) -> Memory:
     """Counts live tensors and the graphs behind them, with what they keep for backward passes.
 
+    A view keeps all memory of its base, so that counts.
+
     Args:
-        tensors: the tensors whose graphs to count; by default all that are alive.
+        tensors: the tensor or tensors whose graphs to count; by default all that are alive.
 
     Returns:
         A `Memory`: `print` it, or read its numbers.
+
+    Raises:
+        TypeError: for anything else than tensors.
 
     Example:
         >>> import firesteel as torch
@@ -123,37 +166,42 @@ def memory(tensors: Iterable[Tensor] | None = None) -> Memory:
         largest:
              1.0 KiB  output of exp, (256,) float32
     """
-    tensors = live_tensors() if tensors is None else list(tensors)
-    sizes: dict[int, int] = {}
-    for tensor in tensors:
-        key = tensor._memory_key()
-        sizes[key] = max(sizes.get(key, 0), tensor.nbytes)
-    nodes = reachable(tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None)
-    counts = Counter(operation_of(node) for node in nodes.values() if node.name() != "AccumulateGrad")
-    found = sorted(held_memory(nodes, sizes).values(), key=lambda held: -held.nbytes)
-    by_operation = {name: HeldByOperation(name, count) for name, count in counts.items()}
-    for held in found:
-        by_operation[held.operation].nbytes += held.nbytes
-    report = Memory(len(tensors), sum(sizes.values()), len(nodes), len(nodes) - counts.total())
-    report.saved_bytes = sum(held.nbytes for held in found)
-    report.graph_bytes = sum(held.nbytes for held in found if held.by_graph_alone)
+    if tensors is None:
+        return memory_of(live_tensors())
+    report = memory_of(expect_tensors("memory", tensors))
+    report.allocated_bytes = 0  # those of all tensors, not of these
+    return report
+
+
+def memory_of(tensors: Sequence[Tensor]) -> Memory:
+    """Counts `tensors` and the graphs behind them."""
+    sizes = live_memory(tensors)
+    graph = _core._Graph([tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None])
+    counts, nbytes, largest = graph.held(0, len(graph), set(sizes), MOST_HELD)
+    report = Memory(len(tensors), sum(size for size, _ in sizes.values()), len(graph))
+    by_operation: dict[str, HeldByOperation] = {}
+    for name, kind, nodes, held_bytes in counts:
+        if name == "AccumulateGrad":
+            report.leaves = nodes
+            continue
+        operation = operation_title(name, kind)
+        held = by_operation.setdefault(operation, HeldByOperation(operation))
+        held.nodes += nodes
+        held.nbytes += held_bytes
+    report.saved_bytes, report.graph_bytes, of_graphs = nbytes
     report.by_operation = sorted(
         (held for held in by_operation.values() if held.nbytes),
         key=lambda held: (-held.nbytes, held.operation),
     )
-    report.held = found[:100]
+    for place, (label, shape, dtype, size, key) in largest:
+        if size or label.startswith("packed"):
+            report.held.append(
+                Held(operation_of(graph[place]), label, shape, short_dtype(dtype), size, key not in sizes)
+            )
+    report.packed = graph.state()[2]
+    report.allocated_bytes = _core.memory_stats()["allocated_bytes"]
+    report.seen_bytes = sum(allocated for _, allocated in sizes.values()) + of_graphs
     return report
-
-
-def held_memory(nodes: Mapping[int, Node], live: Mapping[int, int]) -> dict[int, Held]:
-    """What `nodes` keep, by memory: its largest part, for the newest node that keeps it."""
-    found: dict[int, Held] = {}
-    for node in nodes.values():
-        for label, shape, dtype, nbytes, key in node._saved:
-            if key not in found or found[key].nbytes < nbytes:
-                name = found[key].operation if key in found else operation_of(node)
-                found[key] = Held(name, label, shape, short_dtype(dtype), nbytes, key not in live)
-    return found
 
 
 def memory_summary() -> str:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from firesteel import _core
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Operations that are one node, by what the node says of itself.
 FUSED = {"Linear": "linear", "CrossEntropy": "cross_entropy"}
+# Custom functions of the package itself, as users know them.
+OTHER_NAMES = {"_ReentrantBackward": "checkpoint"}
 
 Kind = Literal["operation", "parameter", "leaf", "result", "module", "omitted"]
 
@@ -121,6 +124,28 @@ def reachable(roots: Iterable[Node]) -> dict[int, Node]:
     return dict(sorted(found.items(), reverse=True))
 
 
+def expect_tensors(op: str, z: object) -> list[Tensor]:
+    """The tensors given as `z`, one or several.
+
+    Raises:
+        TypeError: for anything else than tensors.
+    """
+    tensors: list[Tensor] = []
+    is_one = isinstance(z, _core.Tensor | str) or not isinstance(z, Iterable)
+    for tensor in [z] if is_one else z:
+        if not isinstance(tensor, _core.Tensor):
+            raise TypeError(
+                f"{op}: expected a Tensor or a sequence of them, not {_described(tensor, z)}; pass tensors"
+            )
+        tensors.append(tensor)
+    return tensors
+
+
+def _described(item: object, z: object) -> str:
+    name = type(item).__name__
+    return name if item is z else f"{type(z).__name__} with {name} in it"
+
+
 def expect_graph(op: str, z: object) -> list[Tensor]:
     """The tensors given as `z`, one or several, each made by a recorded operation.
 
@@ -128,10 +153,8 @@ def expect_graph(op: str, z: object) -> list[Tensor]:
         TypeError: for anything else than tensors.
         AutogradError: for a tensor without a graph.
     """
-    outputs: list[Tensor] = []
-    for tensor in z if isinstance(z, list | tuple) else [z]:
-        if not isinstance(tensor, _core.Tensor):
-            raise TypeError(f"{op}: expected a Tensor or a sequence of them, not {type(tensor).__name__}")
+    outputs = expect_tensors(op, z)
+    for tensor in outputs:
         about = f"the tensor of shape {tuple(tensor.shape)} and dtype {short_dtype(tensor.dtype)}"
         if not tensor.requires_grad:
             raise _core.AutogradError(
@@ -142,7 +165,6 @@ def expect_graph(op: str, z: object) -> list[Tensor]:
             raise _core.AutogradError(
                 f"{op}: {about} is a leaf, no operation made it; pass what was computed from it"
             )
-        outputs.append(tensor)
     if not outputs:
         raise ValueError(f"{op}: the sequence of tensors is empty; pass at least one")
     return outputs
@@ -268,13 +290,25 @@ def operation_name(node: str) -> str:
 
 
 def operation_of(node: Node) -> str:
-    """Name of a node's operation: as users spell it, or the class that they wrote.
+    """Name of a node's operation: as users spell it, or the class that they wrote."""
+    name = node.name()
+    return operation_title(name, "" if name == "AccumulateGrad" else kind_of(node._operation))
+
+
+def kind_of(operation: str) -> str:
+    """An operation without its attributes: `MaxPool` of `MaxPool { kernel: 2 }`."""
+    return re.split(r"[ (]", operation, maxsplit=1)[0]
+
+
+@cache
+def operation_title(name: str, kind: str) -> str:
+    """Name of an operation as users spell it, by the name of its node and its kind.
 
     Some are one node, which PyTorch names for a part of its own.
     """
-    if node.name() == node._operation and (custom := re.fullmatch(r"(\w+)Backward", node.name())):
-        return custom[1]
-    return FUSED.get(node._operation.partition(" ")[0]) or operation_name(node.name())
+    if name == kind and (custom := re.fullmatch(r"(\w+)Backward", name)):
+        return OTHER_NAMES.get(name, custom[1])
+    return FUSED.get(kind) or operation_name(name)
 
 
 def _attributes(operation: str) -> str:
