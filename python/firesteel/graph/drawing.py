@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Format = Literal["svg", "dot", "mermaid", "text"]
 FORMATS: tuple[Format, ...] = ("svg", "dot", "mermaid", "text")
+# Of larger graphs the middle is not read, node by node: of more nodes, or of so many for each box.
+READ, READ_FOR_EACH = 20_000, 20
 SUFFIXES: dict[str, Format] = {
     ".svg": "svg",
     ".dot": "dot",
@@ -100,7 +102,8 @@ def draw(
         grads: whether to show the gradients of leaves.
         fold: modules to draw as one box each: by depth (1: the children of `module`), by their names, False
             for none; None folds graphs of more than 60 boxes to the largest depth with no more.
-        max_nodes: a larger drawing is abbreviated in its middle, and says so.
+        max_nodes: a larger drawing is abbreviated in its middle, and says so. Graphs of more than 20,000 nodes
+            are abbreviated before they are folded.
 
     Returns:
         A `Drawing`, with methods `svg`, `dot`, `mermaid`, `text` and `save`.
@@ -126,7 +129,9 @@ def draw(
     if format not in FORMATS:
         raise ValueError(f"draw: format={format!r}; use one of {', '.join(map(repr, FORMATS))}")
     outputs = expect_graph("draw", z)
-    model = build(outputs, names_of("draw", module, names), saved=saved, grads=grads)
+    named = names_of("draw", module, names)
+    # Far more than is drawn, so that modules can be told and folded, but not a million boxes.
+    model = build(outputs, named, saved=saved, grads=grads, most=max(READ, READ_FOR_EACH * max_nodes))
     folding.place(model)
     model = folding.abbreviate(folding.fold(model, fold), max_nodes)
     return Drawing(model, format)

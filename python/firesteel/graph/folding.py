@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from firesteel.graph.model import Box, GraphModel, Kind, counted
+from firesteel.graph.model import Box, GraphModel, Kind, not_drawn
 
 # A graph with more boxes than this is folded, unless the caller says how.
 FOLDED_ABOVE = 60
@@ -287,8 +287,10 @@ def _one_box(name: str, boxes: Sequence[Box], kind: Kind) -> Box:
     box.module = name if kind == "module" else ""
     box.outputs = operations[-1].outputs if kind == "module" else []
     for member in operations:
-        box.members += member.members or {member.title: 1}
+        # What stands for leaves alone has no members.
+        box.members += member.members or ({} if member.kind == "omitted" else {member.title: 1})
         box.saved += member.saved
+    box.hooks = sum(member.hooks for member in boxes)
     box.parameters = sum(member.parameters for member in boxes)
     box.numel = sum(member.numel for member in boxes)
     gradients = [member for member in boxes if member.kind == "parameter" and member.gradient]
@@ -310,10 +312,9 @@ def abbreviate(model: GraphModel, max_nodes: int) -> GraphModel:
     share = max(1, len(inner) * (max_nodes - results - 1) // (len(model.boxes) - results))
     first, last = (share + 1) // 2, share // 2
     middle = inner[first : len(inner) - last]
-    hidden = sum(model.boxes[key].members.total() or 1 for key in middle)
-    if middle:
-        title = f"… {counted(hidden, 'operation')} not drawn"
-        model = contract(model, dict.fromkeys(middle, title), "omitted")
+    if len(middle) > 1:  # one box would stand for one
+        hidden = sum(model.boxes[key].operations for key in middle)
+        model = contract(model, dict.fromkeys(middle, not_drawn(hidden, 0)), "omitted")
     return model if len(model.boxes) <= max_nodes + FEW_LEAVES else _without_crowds(model)
 
 
@@ -327,5 +328,5 @@ def _without_crowds(model: GraphModel) -> GraphModel:
     for number, crowd in enumerate(crowds.values()):
         hidden = crowd[FEW_LEAVES:]
         if len(hidden) > 1:
-            label |= dict.fromkeys(hidden, (f"… {counted(len(hidden), 'tensor')} not drawn", number))
+            label |= dict.fromkeys(hidden, (not_drawn(0, len(hidden)), number))
     return _merged(model, label, "omitted")

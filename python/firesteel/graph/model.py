@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 from firesteel import _core
@@ -32,7 +33,9 @@ Kind = Literal["operation", "parameter", "leaf", "result", "module", "omitted"]
 class SavedTensor:
     """A tensor that an operation keeps for the backward pass.
 
-    `memory` names the memory it lies in: two saved tensors of one memory cost it once.
+    `memory` names the memory it lies in, and `nbytes` are the bytes of that: two saved tensors of one memory
+    cost it once. Of a tensor that is only a part of it, `is_part` says so; what a hook packed `is_packed`, its
+    bytes 0 if they are unknown.
     """
 
     label: str
@@ -40,6 +43,14 @@ class SavedTensor:
     dtype: str
     nbytes: int
     memory: int
+    is_part: bool = False
+    is_packed: bool = False
+
+    def __str__(self) -> str:
+        size = readable_bytes(self.nbytes)
+        if self.is_packed:
+            return f"{self.label} {self.shape}, packed" + (f" in {size}" if self.nbytes else " by a hook")
+        return f"{self.label} {self.shape}, {'part of ' if self.is_part else ''}{size}"
 
 
 @dataclass
@@ -48,7 +59,8 @@ class Box:
 
     `key` is the number of the node it stands for; a folded box has that of its oldest member. `sizes` are
     the shapes of what it produces, `value` its only element where that is at hand. `constants` counts inputs
-    that need no gradient, `members` the operations of a folded box by name.
+    that need no gradient, `hooks` what is called when gradients pass, `members` the operations of a folded box
+    by name.
     """
 
     key: int
@@ -63,6 +75,7 @@ class Box:
     constants: int = 0
     module: str = ""
     names: list[str] = field(default_factory=list)
+    hooks: int = 0
     members: Counter[str] = field(default_factory=Counter)
     parameters: int = 0
     numel: int = 0
@@ -71,6 +84,11 @@ class Box:
     def is_leaf(self) -> bool:
         """Whether gradients end here."""
         return self.kind in ("parameter", "leaf")
+
+    @property
+    def operations(self) -> int:
+        """How many operations it stands for."""
+        return self.members.total() if self.members else int(self.kind == "operation")
 
     @property
     def saved_bytes(self) -> int:
@@ -88,7 +106,7 @@ class GraphModel:
     def summary(self) -> str:
         """One line: how much there is of everything."""
         boxes = self.boxes.values()
-        operations = sum(box.members.total() if box.members else box.kind == "operation" for box in boxes)
+        operations = sum(box.operations for box in boxes)
         parameters = sum(box.parameters for box in boxes)
         numel = sum(box.numel for box in boxes)
         parts = [counted(operations, "operation")]
@@ -184,56 +202,134 @@ def names_of(op: str, module: Module | None, names: Mapping[str, Tensor] | None)
     return named
 
 
-def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool, grads: bool) -> GraphModel:
-    """The graph behind `outputs`, one box a node, and one for each output."""
+def build(
+    outputs: Sequence[Tensor],
+    named: Mapping[str, Tensor],
+    *,
+    saved: bool,
+    grads: bool,
+    most: int | None = None,
+) -> GraphModel:
+    """The graph behind `outputs`, one box a node, and one for each output.
+
+    Of a graph of more than `most` nodes a third of that is read from each end, and one box stands for all
+    between them.
+    """
     model = GraphModel()
-    labels = {id(tensor): name for name, tensor in named.items()}
-    memory = {tensor._memory_key(): (name, tuple(tensor.shape)) for name, tensor in named.items()}
-    made_by = {
-        tensor.grad_fn._sequence_nr(): (name, tensor)
-        for name, tensor in named.items()
-        if tensor.grad_fn is not None
-    }
     roots = [output.grad_fn for output in outputs if output.grad_fn is not None]
-    for key, node in reachable(roots).items():
-        leaf = variable_of(node)
-        if leaf is not None:
-            model.boxes[key] = _leaf_box(key, leaf, labels.get(id(leaf)), grads)
-            continue
-        box = Box(key, "operation", operation_of(node), node.name(), _attributes(node._operation))
-        box.outputs = [(shape, short_dtype(dtype)) for shape, dtype in node._outputs]
-        # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
-        trace = getattr(node, "_trace", None)
-        if trace is not None:
-            box.module = (trace[3] or "").partition(".")[2]  # parameters are named without the class
-            box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
-        if saved:
-            box.saved = [_saved_tensor(kept, memory, node) for kept in node._saved]
-        if key in made_by:
-            name, tensor = made_by[key]
-            # An output has a box of its own, with its name.
-            if not any(tensor is output for output in outputs):
-                box.names.append(name)
-                box.value = scalar_text(tensor)
-            if grads and tensor.retains_grad:
-                box.gradient = gradient_text(tensor)
-        model.boxes[key] = box
+    graph = _core._Graph(roots)
+    count = len(graph)
+    start, stop = (most // 3, count - most // 3) if most is not None and count > most else (count, count)
+    numbers = graph.numbers()
+    keys = {number: number for number in [*numbers[:start], *numbers[stop:]]}
+    if start < stop:
+        keys |= dict.fromkeys(numbers[start:stop], numbers[stop - 1])
+    reader = _Reader(outputs, named, saved, grads)
+    for place in [*range(start), *range(stop, count)]:
+        node, key = graph[place], numbers[place]
+        model.boxes[key] = box = reader.box(key, node)
         for producer, _ in node.next_functions:
             if producer is not None:
-                model.arrows[producer._sequence_nr(), key] += 1
-            else:
+                model.arrows[keys[producer._sequence_nr()], key] += 1
+            elif not box.is_leaf:
                 box.constants += 1
+    if start < stop:
+        box = _omitted(graph, start, stop, model, numbers[stop - 1], saved)
+        for producer_key in graph.used_by(start, stop):
+            model.arrows[producer_key, box.key] = 1
+        model.boxes = dict(sorted({**model.boxes, box.key: box}.items(), reverse=True))
     newest = max(model.boxes)
     for number, (output, root) in enumerate(zip(outputs, roots, strict=True), 1):
-        title = labels.get(id(output)) or ("result" if len(outputs) == 1 else f"result {number}")
-        box = Box(newest + number, "result", title)
-        box.outputs = [(tuple(output.shape), short_dtype(output.dtype))]
-        box.value = scalar_text(output)
-        if grads and output.retains_grad:
-            box.gradient = gradient_text(output)
+        box = reader.result(newest + number, output, "" if len(outputs) == 1 else f" {number}")
         model.boxes[box.key] = box
         model.arrows[root._sequence_nr(), box.key] += 1
     return model
+
+
+def not_drawn(operations: int, leaves: int) -> str:
+    """What a box says that stands for what is not drawn."""
+    return f"… {counted(operations, 'operation') if operations else counted(leaves, 'tensor')} not drawn"
+
+
+def _omitted(
+    graph: _core._Graph, start: int, stop: int, model: GraphModel, key: int, saved: bool
+) -> Box:
+    """One box for the nodes of a graph from `start` to `stop`, with what they keep beside the other boxes."""
+    box = Box(key, "omitted", "")
+    drawn = {tensor.memory for other in model.boxes.values() for tensor in other.saved}
+    counts, (_, nbytes, _), _ = graph.held(start, stop, drawn, 0)
+    leaves = 0
+    for name, kind, nodes, _ in counts:
+        if name == "AccumulateGrad":
+            leaves = nodes
+        else:
+            box.members[operation_title(name, kind)] += nodes
+    if leaves:
+        from firesteel.nn import Parameter
+
+        found = (variable_of(graph[place]) for place in range(start, stop))
+        parameters = [leaf.numel() for leaf in found if isinstance(leaf, Parameter)]
+        box.parameters, box.numel = len(parameters), sum(parameters)
+    box.title = not_drawn(box.members.total(), leaves)
+    if saved and nbytes:
+        # All of it as one: a number of its own, which is no address.
+        box.saved = [SavedTensor("", (), "", nbytes, -key)]
+    return box
+
+
+class _Reader:
+    """Makes boxes of nodes: with the names that are known, and what is to be shown."""
+
+    def __init__(
+        self, outputs: Sequence[Tensor], named: Mapping[str, Tensor], saved: bool, grads: bool
+    ) -> None:
+        self.outputs, self.saved, self.grads = outputs, saved, grads
+        self.labels = {id(tensor): name for name, tensor in named.items()}
+        self.memory = {tensor._memory_key(): (name, tuple(tensor.shape)) for name, tensor in named.items()}
+        self.made_by = {
+            tensor.grad_fn._sequence_nr(): (name, tensor)
+            for name, tensor in named.items()
+            if tensor.grad_fn is not None
+        }
+
+    def box(self, key: int, node: Node) -> Box:
+        """The box of one node."""
+        leaf = variable_of(node)
+        if leaf is not None:
+            box = _leaf_box(key, leaf, self.labels.get(id(leaf)), self.grads)
+        else:
+            box = self._operation(key, node)
+        box.hooks = sum(kind != "retain_grad" for kind, _ in node._hooks)
+        return box
+
+    def _operation(self, key: int, node: Node) -> Box:
+        box = Box(key, "operation", operation_of(node), node.name(), _attributes(node._operation))
+        box.outputs = [(shape, short_dtype(dtype)) for shape, dtype in node._outputs]
+        # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
+        trace = node._trace
+        if trace is not None:
+            box.module = (trace[3] or "").partition(".")[2]  # parameters are named without the class
+            box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
+        if self.saved:
+            box.saved = [_saved_tensor(kept, self.memory, node) for kept in node._saved]
+        if key in self.made_by:
+            name, tensor = self.made_by[key]
+            # An output has a box of its own, with its name.
+            if not any(tensor is output for output in self.outputs):
+                box.names.append(name)
+                box.value = scalar_text(tensor)
+            if self.grads and tensor.retains_grad:
+                box.gradient = gradient_text(tensor)
+        return box
+
+    def result(self, key: int, output: Tensor, number: str) -> Box:
+        """The box of one output."""
+        box = Box(key, "result", self.labels.get(id(output)) or f"result{number}")
+        box.outputs = [(tuple(output.shape), short_dtype(output.dtype))]
+        box.value = scalar_text(output)
+        if self.grads and output.retains_grad:
+            box.gradient = gradient_text(output)
+        return box
 
 
 def variable_of(node: Node) -> Tensor | None:
@@ -262,9 +358,19 @@ def _saved_tensor(
     memory: Mapping[int, tuple[str, tuple[int, ...]]],
     node: Node,
 ) -> SavedTensor:
-    part, shape, dtype, nbytes, key = kept
+    label, shape, dtype, nbytes, key = kept
+    part = label.removeprefix("packed ")
     name, whole = memory.get(key, (_part(part, node), shape))
-    return SavedTensor(name if whole == shape else f"view of {name}", shape, short_dtype(dtype), nbytes, key)
+    own = prod(shape) * dtype.itemsize
+    return SavedTensor(
+        name if whole == shape else f"view of {name}",
+        shape,
+        short_dtype(dtype),
+        nbytes,
+        key,
+        is_part=nbytes > own,
+        is_packed=part != label,
+    )
 
 
 def _part(part: str, node: Node) -> str:

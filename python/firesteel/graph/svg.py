@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from firesteel.graph.layout import MARGIN, Layout, arrange
-from firesteel.graph.model import Box, GraphModel, Kind, readable_bytes, result_text
+from firesteel.graph.model import Box, GraphModel, Kind, counted, readable_bytes, result_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 TITLE_SIZE, LINE_SIZE = 13.0, 11.0
@@ -85,15 +85,14 @@ def lines_of(box: Box) -> list[str]:
         if box.saved:
             lines.append(f"keeps {readable_bytes(box.saved_bytes)}")
     else:
-        lines += [
-            f"keeps {_within(box, kept.label)} {kept.shape}, {readable_bytes(kept.nbytes)}"
-            for kept in box.saved[:MOST_SAVED]
-        ]
+        lines += [f"keeps {_within(box, str(kept))}" for kept in box.saved[:MOST_SAVED]]
         if len(box.saved) > MOST_SAVED:
             rest = len(box.saved) - MOST_SAVED
             lines.append(f"and {rest} more, {readable_bytes(box.saved_bytes)} in all")
     if box.gradient:
         lines.append(box.gradient)
+    if box.hooks:
+        lines.append(counted(box.hooks, "hook"))
     return [shortened(line) for line in lines]
 
 
