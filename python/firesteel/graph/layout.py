@@ -29,7 +29,8 @@ PORTS = 14.0
 CORNER = 16.0
 # An arrow arrives straight from above, for so long.
 TIP = 10.0
-SWEEPS = 12
+# How often layers are sorted, and placed; less often where all boxes and bends would be looked at more often.
+SWEEPS, ROUNDS, LOOKS = 12, 8, 60_000
 
 
 @dataclass
@@ -134,6 +135,10 @@ class _Chains:
                     self.up[other].append(one)
 
 
+def _times(most: int, chains: _Chains) -> int:
+    return max(1, min(most, LOOKS // max(1, len(chains.layer))))
+
+
 def _ordered(chains: _Chains) -> list[list[int]]:
     """The layers, sorted so that few arrows cross."""
     layers: list[list[int]] = [[] for _ in range(max(chains.layer.values(), default=0) + 1)]
@@ -148,13 +153,13 @@ def _ordered(chains: _Chains) -> list[list[int]]:
                 layers[chains.layer[key]].append(key)
                 waiting += reversed(chains.up[key])
     best, fewest = [list(layer) for layer in layers], _crossings(layers, chains)
-    for sweep in range(SWEEPS):
+    for sweep in range(_times(SWEEPS, chains)):
         if not fewest:
             break
         down = sweep % 2 == 0
         near = chains.up if down else chains.down
+        places = _places(layers)
         for layer in layers[1:] if down else reversed(layers[:-1]):
-            places = _places(layers)
             now = {key: place for place, key in enumerate(layer)}
 
             def wish(
@@ -164,6 +169,7 @@ def _ordered(chains: _Chains) -> list[list[int]]:
                 return sum(places[other] for other in others) / len(others) if others else places[key]
 
             layer.sort(key=lambda key, now=now, wish=wish: (wish(key), now[key]))  # type: ignore[misc]
+            places |= _places([layer])
         crossings = _crossings(layers, chains)
         if crossings < fewest:
             best, fewest = [list(layer) for layer in layers], crossings
@@ -175,7 +181,6 @@ def _aside(layers: list[list[int]], chains: _Chains, leaves: set[int]) -> list[l
 
     Between an arrow that passes by and the boxes beside it, leaves would push the two apart.
     """
-    fewest = _crossings(layers, chains)
     for level, layer in enumerate(layers):
         users = {key: chains.down[key][0] for key in layer if key in leaves and len(chains.down[key]) == 1}
         inner = [key for key in layer if key not in users]
@@ -193,12 +198,12 @@ def _aside(layers: list[list[int]], chains: _Chains, leaves: set[int]) -> list[l
             left[inner[above[0]]] += to_left
             right[inner[above[-1]]] = [*own[len(to_left) :], *right[inner[above[-1]]]]
         else:
+            # Only the arrows to the layers beside it cross others than before.
+            around = slice(max(level - 1, 0), level + 2)
+            before_it = _crossings(layers[around], chains)
             layers[level] = [one for key in inner for one in (*left[key], key, *right[key])]
-            crossings = _crossings(layers, chains)
-            if crossings > fewest:
+            if _crossings(layers[around], chains) > before_it:
                 layers[level] = layer
-            else:
-                fewest = crossings
     return layers
 
 
@@ -268,7 +273,7 @@ def _coordinates(layers: Sequence[Sequence[int]], chains: _Chains, leaves: set[i
         pull = {other: 0.2 if other in chains.bends and key not in chains.bends else 1.0 for other in others}
         return sum(x[other] * pull[other] for other in others) / sum(pull.values()), weight(key)
 
-    for _ in range(8):
+    for _ in range(_times(ROUNDS, chains)):
         for layer in reversed(layers[:-1]):
             settle(layer, lambda key: near(key, chains.down))
         for layer in layers[1:]:
