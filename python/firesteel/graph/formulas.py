@@ -2,14 +2,16 @@
 
 `x`, `a`, `b`, ... are inputs, `y` the result, `g` the gradient that arrives for `y`; products of tensors are
 element by element, `@` is the matrix product, `[condition]` is 1 where it holds and 0 elsewhere. Where an
-input was broadcast, its gradient is summed over the dims that were.
+input was broadcast, its gradient is summed over the dims that were. A weight `w` of a loss is 1 where none is given.
+
+Some entries have no name of a node: variants.py says when they are meant.
 """
 
 from __future__ import annotations
 
 import re
 
-# Name of the node: (what it computes, the gradients of its inputs).
+# Name of the node, or of a variant: (what it computes, the gradients of its inputs).
 FORMULAS: dict[str, tuple[str, str]] = {
     # Element by element, of one tensor.
     "AbsBackward0": ("y = |x|", "grad x = g * sign(x)"),
@@ -63,20 +65,21 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = g * sigmoid(beta * x); g above the threshold",
     ),
     # Element by element, of several tensors.
+    "Add": ("y = a + b", "grad a = g, grad b = g"),
     "AddBackward0": ("y = a + alpha * b", "grad a = g, grad b = alpha * g"),
-    "ClampBackward0": ("y = x held between two numbers", "grad x = g * [min <= x <= max]"),
-    "ClampBackward1": (
+    "ClampBackward0": (
         "y = x held between two tensors",
-        "grad x = g * [min <= x <= max], grad min = g * [x < min], grad max = g * [x > max]",
+        "grad x = g * [min <= x <= max], grad min = g * [x < min < max], grad max = g * [x > max or max < min]",
     ),
-    "ClampMaxBackward0": ("y = min(x, max), a number", "grad x = g * [x <= max]"),
+    "ClampBackward1": ("y = x held between numbers", "grad x = g * [min <= x <= max]"),
+    "ClampMaxBackward0": ("y = min(x, max)", "grad x = g * [x <= max]"),
     "ClampMaxBackward1": ("y = min(x, max)", "grad x = g * [x <= max], grad max = g * [x > max]"),
-    "ClampMinBackward0": ("y = max(x, min), a number", "grad x = g * [x >= min]"),
+    "ClampMinBackward0": ("y = max(x, min)", "grad x = g * [x >= min]"),
     "ClampMinBackward1": ("y = max(x, min)", "grad x = g * [x >= min], grad min = g * [x < min]"),
     "DivBackward0": ("y = a / b", "grad a = g / b, grad b = -g * y / b"),
     "FloorDivideBackward0": ("y = floor(a / b)", "grad a = 0, grad b = 0: a step function is flat"),
     "FmodBackward0": ("y = a - b * trunc(a / b)", "grad a = g, grad b = -g * trunc(a / b)"),
-    "LerpBackward0": ("y = a + w * (b - a), w a number", "grad a = g * (1 - w), grad b = g * w"),
+    "LerpBackward0": ("y = a + w * (b - a)", "grad a = g * (1 - w), grad b = g * w"),
     "LerpBackward1": (
         "y = a + w * (b - a)",
         "grad a = g * (1 - w), grad b = g * w, grad w = g * (b - a)",
@@ -90,10 +93,11 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad a = g * [a < b], grad b = g * [b < a]; halves where they are equal",
     ),
     "MulBackward0": ("y = a * b", "grad a = g * b, grad b = g * a"),
-    "PowBackward0": ("y = x^n, n a number", "grad x = g * n * x^(n - 1)"),
+    "PowBackward0": ("y = x^n", "grad x = g * n * x^(n - 1)"),
     "PowBackward1": ("y = a^b", "grad a = g * b * a^(b - 1), grad b = g * y * ln(a)"),
-    "PowBackward2": ("y = c^x, c a number", "grad x = g * y * ln(c)"),
+    "PowBackward2": ("y = c^x", "grad x = g * y * ln(c)"),
     "RemainderBackward0": ("y = a - b * floor(a / b)", "grad a = g, grad b = -g * floor(a / b)"),
+    "Sub": ("y = a - b", "grad a = g, grad b = -g"),
     "SubBackward0": ("y = a - alpha * b", "grad a = g, grad b = -alpha * g"),
     "TruncDivideBackward0": ("y = trunc(a / b)", "grad a = 0, grad b = 0: a step function is flat"),
     "WhereBackward0": (
@@ -107,8 +111,9 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "CumsumBackward0": ("y_i = x_1 + ... + x_i", "grad x_i = sum over j >= i of g_j"),
     "LinalgVectorNormBackward0": (
         "y = (sum of |x|^p)^(1/p)",
-        "grad x = g * sign(x) * (|x| / y)^(p - 1); for p = 2: g * x / y",
+        "grad x = g * sign(x) * (|x| / y)^(p - 1)",
     ),
+    "largest norm": ("y = largest of |x|", "grad x = g * sign(x) where |x| is largest, shared equally by ties"),
     "LogsumexpBackward0": ("y = ln(sum of exp(x))", "grad x = g * exp(x - y)"),
     "MaxBackward0": ("y = largest of x along a dim", "grad x = g at the place of the largest, 0 elsewhere"),
     "MaxBackward1": ("y = largest of x", "grad x = g where x is largest, shared equally by ties"),
@@ -128,7 +133,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = g * 2 * (x - mean) / (n - correction)",
     ),
     # Choosing and sorting.
-    "EmbeddingBackward0": ("y = rows of w", "grad w = for each row the sum of g where it was chosen"),
+    "EmbeddingBackward0": ("y = rows of w", "grad w = for each row the sum of g where it was chosen, 0 for padding"),
     "GatherBackward0": (
         "y = x at the indices along a dim",
         "grad x = g added up at the indices, 0 elsewhere",
@@ -136,8 +141,9 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "IndexBackward0": ("y = x[indices]", "grad x = g added up at the indices, 0 elsewhere"),
     "IndexPutBackward0": (
         "y = x with v put at the indices",
-        "grad x = g, 0 at the indices (unless added); grad v = g at the indices",
+        "grad x = g, 0 at the indices; grad v = g at the indices",
     ),
+    "IndexPut, added": ("y = x with v added at the indices", "grad x = g, grad v = g at the indices"),
     "IndexSelectBackward0": ("y = chosen slices of x", "grad x = g added up at the indices, 0 elsewhere"),
     "MaskedFillBackward0": ("y = x, a number where masked", "grad x = g * [not masked]"),
     "MaskedFillBackward1": (
@@ -201,16 +207,38 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "DotBackward0": ("y = sum of a * b", "grad a = g * b, grad b = g * a"),
     "MmBackward0": ("y = a @ b", "grad a = g @ b^T, grad b = a^T @ g"),
     "MvBackward0": ("y = a @ v", "grad a = outer(g, v), grad v = a^T @ g"),
+    "matmul of ranks 1 1": ("y = sum of a * b", "grad a = g * b, grad b = g * a"),
+    "matmul of ranks 2 1": ("y = a @ v", "grad a = outer(g, v), grad v = a^T @ g"),
+    "matmul of ranks 1 2": ("y = v @ b", "grad v = b @ g, grad b = outer(v, g)"),
+    "matmul of ranks n 1": (
+        "y = a @ v, for each matrix of a batch",
+        "grad a = outer(g, v), grad v = sum of a^T @ g over the batch",
+    ),
+    "matmul of ranks 1 n": (
+        "y = v @ b, for each matrix of a batch",
+        "grad v = sum of b @ g over the batch, grad b = outer(v, g)",
+    ),
+    "matmul of ranks 2 n": (
+        "y = a @ b, for each matrix of a batch",
+        "grad a = sum of g @ b^T over the batch, grad b = a^T @ g",
+    ),
+    "matmul of ranks n 2": (
+        "y = a @ b, for each matrix of a batch",
+        "grad a = g @ b^T, grad b = sum of a^T @ g over the batch",
+    ),
     "linear": (
         "y = x @ w^T + bias",
         "grad bias = sum of g over rows, grad x = g @ w, grad w = g^T @ x",
     ),
+    "linear without bias": ("y = x @ w^T", "grad x = g @ w, grad w = g^T @ x"),
     # Layers.
     "AvgPool2DBackward0": ("y = mean over each window", "grad x = g / n, added up over the windows"),
     "ConvolutionBackward0": (
         "y = conv(x, w) + bias",
         "grad x = transposed conv(g, w), grad w = conv(x, g), grad bias = sum of g over all but channels",
     ),
+    "convolution without bias": ("y = conv(x, w)", "grad x = transposed conv(g, w), grad w = conv(x, g)"),
+    "transposed convolution": ("y = transposed conv(x, w)", "grad x = conv(g, w), grad w = conv(g, x)"),
     "MaxPool2DWithIndicesBackward0": (
         "y = largest of each window",
         "grad x = g at the place of the largest, added up over the windows",
@@ -218,6 +246,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "NativeBatchNormBackward0": (
         "y = w * n + b, n = (x - mean) / std over batch and places",
         "grad w = sum of g * n, grad b = sum of g, grad x = w / std * (g - mean(g) - n * mean(g * n))",
+    ),
+    "batch norm with running statistics": (
+        "y = w * n + b, n = (x - mean) / std, both of the running statistics",
+        "grad w = sum of g * n, grad b = sum of g, grad x = g * w / std",
     ),
     "NativeLayerNormBackward0": (
         "y = w * n + b, n = (x - mean) / std over the last dims or a group",
@@ -246,6 +278,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "cross_entropy": (
         "y = -w * log_softmax(x) at the target, mean or sum",
         "grad x = g * w * (softmax(x) - target) / n, target being 1 at the class and 0 elsewhere",
+    ),
+    "cross_entropy with label smoothing": (
+        "y = -(sum of t * log_softmax(x)), mean or sum, t = w * ((1 - e) * target + e / classes)",
+        "grad x = g * (softmax(x) * (sum of t) - t) / n, target being 1 at the class and 0 elsewhere",
     ),
     "SmoothL1LossBackward0": (
         "y = d^2 / (2 * beta) for |d| < beta, else |d| - beta / 2, d = p - t",

@@ -133,13 +133,8 @@ class GraphModel:
 
 def reachable(roots: Iterable[Node]) -> dict[int, Node]:
     """All nodes that a backward pass from `roots` may visit, by number, newest first: as it visits them."""
-    found: dict[int, Node] = {}
-    waiting = list(roots)
-    while waiting:
-        node = waiting.pop()
-        if found.setdefault(node._sequence_nr(), node) is node:
-            waiting += (node for node, _ in node.next_functions if node is not None)
-    return dict(sorted(found.items(), reverse=True))
+    graph = _core._Graph(list(roots))
+    return {number: graph[place] for place, number in enumerate(graph.numbers())}
 
 
 def expect_tensors(op: str, z: object) -> list[Tensor]:
