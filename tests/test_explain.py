@@ -159,7 +159,7 @@ def test_steps_follow_the_engine_and_end_at_the_parameters():
     assert targets[:2] == [["to step 2 (pow):"], ["to step 3 (linear):"]]
     assert targets[2] == ["2.bias.grad +=", "to step 4 (tanh):", "2.weight.grad +="]
     assert targets[4] == ["0.bias.grad +=", "0.weight.grad +="]
-    assert "linear: (4,), constant, (4, 3) -> (2, 4)   [AddmmBackward0]" in str(explanation)
+    assert "linear: (4,), constant (2, 3), (4, 3) -> (2, 4)   [AddmmBackward0]" in str(explanation)
     assert repr(explanation) == str(explanation)
 
 

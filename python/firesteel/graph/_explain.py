@@ -47,7 +47,8 @@ class Arrival:
 class Step:
     """What the backward pass does at one node.
 
-    `notes` tell of hooks. Of many gradients only the first are told: `left_out` counts the other outgoing ones.
+    `notes` tell of hooks. Of many gradients only the first are told: `left_out` counts the other outgoing
+    ones.
     """
 
     number: int
@@ -108,8 +109,8 @@ def explain(
 
     For each operation, in the order in which the engine comes to them (the newest first): its formula and
     that of its derivative, the gradient `g` that arrives, those of its inputs, and where they go. It runs a
-    backward pass that keeps the graph, and changes no `.grad`; hooks that are registered are called, and a step
-    says where one has changed the gradient.
+    backward pass that keeps the graph, and changes no `.grad`; hooks that are registered are called, and a
+    step says where one has changed the gradient.
 
     Args:
         z: one or several tensors with a graph; the pass starts with a gradient of ones.

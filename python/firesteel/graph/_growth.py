@@ -1,10 +1,11 @@
 """What tells a graph that grows from step to step from one of normal use.
 
-A loop that keeps its results by mistake leaves a chain of sums (or of joins, or of writes), each of which adds a
-result. These results were computed apart: they share parameters, but no operation. The terms of a regularised loss
-share no parameter; those of a residual network use the sum before them. And a loop that calls backward frees what
-its results saved, yet a sum over one batch is freed as well: what tells them apart are the numbers of nodes. If
-something ran between the terms, a backward pass or operations of no use for them, numbers are missing.
+A loop that keeps its results by mistake leaves a chain of sums (or of joins, or of writes), each of which
+adds a result. These results were computed apart: they share parameters, but no operation. The terms of a
+regularised loss share no parameter; those of a residual network use the sum before them. And a loop that
+calls backward frees what its results saved, yet a sum over one batch is freed as well: what tells them apart
+are the numbers of nodes. If something ran between the terms, a backward pass or operations of no use for
+them, numbers are missing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from firesteel import _core
@@ -54,6 +56,16 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Span:
+    """The numbers between two nodes, the results that were recorded there, and other known numbers."""
+
+    newer: int
+    older: int
+    added: list[Node]
+    between: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Part:
     """The nodes behind a result, by number; `whole` if they were few enough to look at all."""
 
@@ -82,8 +94,8 @@ def growth_of(node: Node) -> tuple[Growth, int] | None:
     if count < LEAST or not _is_repeated(links):
         return None
     spans = [
-        (one.node._sequence_nr(), before.node._sequence_nr(), one.added, one.between)
-        for one, before in zip(links[:SAMPLE], links[1 : SAMPLE + 1], strict=False)
+        Span(one.node._sequence_nr(), before.node._sequence_nr(), one.added, one.between)
+        for one, before in pairwise(links[: SAMPLE + 1])
     ]
     if is_freed([node]) and not _are_apart(spans):
         return None
@@ -98,17 +110,16 @@ def is_kept_apart(roots: Sequence[Node]) -> bool:
     if not is_freed(roots):
         return True
     ordered = sorted({root._sequence_nr(): root for root in roots}.items(), reverse=True)[: SAMPLE + 1]
-    spans = [
-        (number, before, [root], []) for (number, root), (before, _) in zip(ordered, ordered[1:], strict=False)
-    ]
-    # Between two of them lie also the two numbers themselves: the newer one is a part of its own graph.
-    return _are_apart([(number + 1, before, added, between) for number, before, added, between in spans])
+    # Each span ends with the newer result, which is a part of its own graph.
+    return _are_apart([Span(number + 1, before, [root]) for (number, root), (before, _) in pairwise(ordered)])
 
 
 def is_repeated_history(roots: Sequence[Node]) -> bool:
     """Whether a history leads through the same leaves again and again, as that of no model of many layers."""
     graph = _core._Graph(roots)
-    leaves = sum(nodes for name, _, nodes, _ in graph.held(0, len(graph), set(), 0)[0] if name == "AccumulateGrad")
+    leaves = sum(
+        nodes for name, _, nodes, _ in graph.held(0, len(graph), set(), 0)[0] if name == "AccumulateGrad"
+    )
     return len(graph) >= NODES_PER_LEAF * leaves
 
 
@@ -143,7 +154,7 @@ def _links(start: Node) -> list[Link]:
 
 
 def _written(link: Link, target: Node) -> Link:
-    """The addition, if it was a write into a region: what was written, without the region that it replaced."""
+    """The addition of a write into a region: what was written, without the region that it replaced."""
     written = Link(link.node, [], link.between)
     for write in link.added:
         written.between.append(write._sequence_nr())
@@ -193,12 +204,12 @@ def _is_repeated(links: Sequence[Link]) -> bool:
     return max(leaves.values(), default=0) >= LEAST
 
 
-def _are_apart(spans: Sequence[tuple[int, int, list[Node], list[int]]]) -> bool:
-    """Whether something else was recorded or run in most of the spans between two numbers."""
+def _are_apart(spans: Sequence[Span]) -> bool:
+    """Whether something else was recorded or run in most of the spans."""
     gaps = 0
-    for newer, older, added, between in spans:
-        part = Part.of(added)
-        known = {*part.operations, *part.leaves, *between}
-        missing = newer - older - 1 - sum(older < number < newer for number in known)
+    for span in spans:
+        part = Part.of(span.added)
+        known = {*part.operations, *part.leaves, *span.between}
+        missing = span.newer - span.older - 1 - sum(span.older < number < span.newer for number in known)
         gaps += part.whole and missing > 0
     return bool(spans) and gaps * 4 >= len(spans) * 3

@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 CONTAINERS = (list, tuple, dict, set, frozenset, deque)
-# How far up from a tensor a container is looked for, and from a container its name: `trainer.history["loss"]`.
+# How far up from a tensor a container is looked for, and from a container its name:
+# `trainer.history["loss"]`.
 LEVELS = 4
 # A function with fast locals: its `f_locals` is a copy.
 OPTIMIZED = 0x1
 # A class that is written in Python, in the flags of a type.
 HEAP_TYPE = 1 << 9
 # Where the frame of what runs bit by bit is.
-FRAMES: dict[type, str] = {GeneratorType: "gi_frame", CoroutineType: "cr_frame", AsyncGeneratorType: "ag_frame"}
+FRAMES: dict[type, str] = {
+    GeneratorType: "gi_frame",
+    CoroutineType: "cr_frame",
+    AsyncGeneratorType: "ag_frame",
+}
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,9 @@ def _in_generator(value: object, generator: object) -> list[Holder]:
         for variable, identity in _locals(frame).items():
             if identity == id(value):
                 code = frame.f_code
-                return [Holder(variable, f"local of {code.co_qualname}(), {code.co_filename}:{frame.f_lineno}")]
+                return [
+                    Holder(variable, f"local of {code.co_qualname}(), {code.co_filename}:{frame.f_lineno}")
+                ]
     return [Holder(f"an object of type {type(generator).__name__}", "")]
 
 
@@ -277,7 +284,7 @@ def _attributes(owner: object) -> dict[str, object]:
     """An object's `__dict__`, without running code of its own; of a class, the dict behind its proxy."""
     try:
         if issubclass(type(owner), type):
-            found: object = next(iter(gc.get_referents(type.__getattribute__(owner, "__dict__"))), None)  # type: ignore[arg-type]
+            found: object = next(iter(gc.get_referents(type.__getattribute__(owner, "__dict__"))), None)
         else:
             found = object.__getattribute__(owner, "__dict__")
     except AttributeError:

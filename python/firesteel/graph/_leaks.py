@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # A container of so many tensors keeps them for later.
 COLLECTED = 4
-# Memory that nothing accounts for is worth a word from so many bytes on, and as a part of all that is allocated.
+# Memory that nothing accounts for is worth a word from so many bytes on, and as a part of all that is
+# allocated.
 UNACCOUNTED, PART = 1 << 20, 0.1
 
 Kind = Literal["total", "joined", "written", "collection", "history"]
@@ -45,9 +46,9 @@ class Leak:
     """A graph that grows: who holds it, how large it is, and what to do.
 
     `kind` is "total" for a tensor to which others are added, "joined" and "written" for one that is made of
-    others by `cat` or by writes into it, "collection" for a container of tensors with graphs, "history" for any
-    other tensor with a long history. `nbytes` are held by the graph alone; `is_freed` says that a backward pass
-    has freed all that the graph kept, so that only its nodes are left.
+    others by `cat` or by writes into it, "collection" for a container of tensors with graphs, "history" for
+    any other tensor with a long history. `nbytes` are held by the graph alone; `is_freed` says that a
+    backward pass has freed all that the graph kept, so that only its nodes are left.
     """
 
     kind: Kind
@@ -100,12 +101,12 @@ class Leaks(list[Leak]):
 def find_leaks(*, min_nodes: int = 1000) -> Leaks:
     """Finds graphs that are kept alive by accumulating losses and the like.
 
-    It reports running totals (`total += loss`, a moving average), tensors that grow by `cat` or by writes into
-    them, containers of four or more tensors with graphs (a list of losses, or of dicts with a loss in each), and
-    any other tensor with a history of at least `min_nodes` nodes that leads through the same leaves again and again:
-    a state that is never detached, not a model of many layers. For each it says how much is kept alive and by
-    whom, and how to end it. Call it between two batches. What a backward pass has freed is reported only where
-    it grows from step to step.
+    It reports running totals (`total += loss`, a moving average), tensors that grow by `cat` or by writes
+    into them, containers of four or more tensors with graphs (a list of losses, or of dicts with a loss in
+    each), and any other tensor with a history of at least `min_nodes` nodes that leads through the same
+    leaves again and again: a state that is never detached, not a model of many layers. For each it says how
+    much is kept alive and by whom, and how to end it. Call it between two batches. What a backward pass has
+    freed is reported only where it grows from step to step.
 
     Args:
         min_nodes: how long a history is suspicious by itself.

@@ -59,9 +59,9 @@ class Memory:
 
     `saved_bytes` is all that graphs keep, each memory once; of these, `graph_bytes` would be free without the
     graphs: no live tensor uses them. `packed` counts saved tensors that `saved_tensors_hooks` have packed: of
-    these the bytes of tensors count, what else they are is unknown. `by_operation` and `held` have the largest
-    first. `allocated_bytes` are in use in all, as the allocator counts them, and `seen_bytes` of them by what
-    this report counts; for a report about some tensors the former is 0.
+    these the bytes of tensors count, what else they are is unknown. `by_operation` and `held` have the
+    largest first. `allocated_bytes` are in use in all, as the allocator counts them, and `seen_bytes` of them
+    by what this report counts; for a report about some tensors the former is 0.
     """
 
     tensors: int = 0
@@ -88,8 +88,8 @@ class Memory:
         if self.allocated_bytes:
             seen = min(self.seen_bytes, self.allocated_bytes)
             lines.append(
-                f"{readable_bytes(self.allocated_bytes)} allocated, {readable_bytes(seen)} of them by tensors "
-                "and graphs that Python can see"
+                f"{readable_bytes(self.allocated_bytes)} allocated, {readable_bytes(seen)} of them by "
+                "tensors and graphs that Python can see"
             )
         if self.by_operation:
             lines += ["", "saved by operation:"]
@@ -104,10 +104,7 @@ class Memory:
             for one in self.held[:LISTED]:
                 alone = "" if one.by_graph_alone else ", also a live tensor's"
                 size = readable_bytes(one.nbytes) if one.nbytes else "unknown"
-                lines.append(
-                    f"  {size:>10}  {one.label} of {one.operation}, "
-                    f"{one.shape} {one.dtype}{alone}"
-                )
+                lines.append(f"  {size:>10}  {one.label} of {one.operation}, {one.shape} {one.dtype}{alone}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

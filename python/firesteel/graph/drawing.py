@@ -102,8 +102,8 @@ def draw(
         grads: whether to show the gradients of leaves.
         fold: modules to draw as one box each: by depth (1: the children of `module`), by their names, False
             for none; None folds graphs of more than 60 boxes to the largest depth with no more.
-        max_nodes: a larger drawing is abbreviated in its middle, and says so. Graphs of more than 20,000 nodes
-            are abbreviated before they are folded.
+        max_nodes: a larger drawing is abbreviated in its middle, and says so. Graphs of more than 20,000
+            nodes are abbreviated before they are folded.
 
     Returns:
         A `Drawing`, with methods `svg`, `dot`, `mermaid`, `text` and `save`.

@@ -2,7 +2,8 @@
 
 `x`, `a`, `b`, ... are inputs, `y` the result, `g` the gradient that arrives for `y`; products of tensors are
 element by element, `@` is the matrix product, `[condition]` is 1 where it holds and 0 elsewhere. Where an
-input was broadcast, its gradient is summed over the dims that were. A weight `w` of a loss is 1 where none is given.
+input was broadcast, its gradient is summed over the dims that were. A weight `w` of a loss is 1 where none is
+given.
 
 Some entries have no name of a node: variants.py says when they are meant.
 """
@@ -69,7 +70,8 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "AddBackward0": ("y = a + alpha * b", "grad a = g, grad b = alpha * g"),
     "ClampBackward0": (
         "y = x held between two tensors",
-        "grad x = g * [min <= x <= max], grad min = g * [x < min < max], grad max = g * [x > max or max < min]",
+        "grad x = g * [min <= x <= max], grad min = g * [x < min < max], "
+        "grad max = g * [x > max or min > max]",
     ),
     "ClampBackward1": ("y = x held between numbers", "grad x = g * [min <= x <= max]"),
     "ClampMaxBackward0": ("y = min(x, max)", "grad x = g * [x <= max]"),
@@ -113,7 +115,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = (sum of |x|^p)^(1/p)",
         "grad x = g * sign(x) * (|x| / y)^(p - 1)",
     ),
-    "largest norm": ("y = largest of |x|", "grad x = g * sign(x) where |x| is largest, shared equally by ties"),
+    "largest norm": (
+        "y = largest of |x|",
+        "grad x = g * sign(x) where |x| is largest, shared equally by ties",
+    ),
     "LogsumexpBackward0": ("y = ln(sum of exp(x))", "grad x = g * exp(x - y)"),
     "MaxBackward0": ("y = largest of x along a dim", "grad x = g at the place of the largest, 0 elsewhere"),
     "MaxBackward1": ("y = largest of x", "grad x = g where x is largest, shared equally by ties"),
@@ -133,7 +138,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = g * 2 * (x - mean) / (n - correction)",
     ),
     # Choosing and sorting.
-    "EmbeddingBackward0": ("y = rows of w", "grad w = for each row the sum of g where it was chosen, 0 for padding"),
+    "EmbeddingBackward0": (
+        "y = rows of w",
+        "grad w = for each row the sum of g where it was chosen, 0 for padding",
+    ),
     "GatherBackward0": (
         "y = x at the indices along a dim",
         "grad x = g added up at the indices, 0 elsewhere",

@@ -34,8 +34,8 @@ class SavedTensor:
     """A tensor that an operation keeps for the backward pass.
 
     `memory` names the memory it lies in, and `nbytes` are the bytes of that: two saved tensors of one memory
-    cost it once. Of a tensor that is only a part of it, `is_part` says so; what a hook packed `is_packed`, its
-    bytes 0 if they are unknown.
+    cost it once. Of a tensor that is only a part of it, `is_part` says so; what a hook packed `is_packed`,
+    its bytes 0 if they are unknown.
     """
 
     label: str
@@ -57,10 +57,10 @@ class SavedTensor:
 class Box:
     """One box of a drawing: an operation, a leaf, a result, or several operations folded into one.
 
-    `key` is the number of the node it stands for; a folded box has that of its oldest member. `sizes` are
-    the shapes of what it produces, `value` its only element where that is at hand. `constants` counts inputs
-    that need no gradient, `hooks` what is called when gradients pass, `members` the operations of a folded box
-    by name.
+    `key` is the number of the node it stands for; a folded box has that of its oldest member. `sizes` are the
+    shapes of what it produces, `value` its only element where that is at hand. `constants` counts inputs that
+    need no gradient, `hooks` what is called when gradients pass, `members` the operations of a folded box by
+    name.
     """
 
     key: int
@@ -144,8 +144,8 @@ def expect_tensors(op: str, z: object) -> list[Tensor]:
         TypeError: for anything else than tensors.
     """
     tensors: list[Tensor] = []
-    is_one = isinstance(z, _core.Tensor | str) or not isinstance(z, Iterable)
-    for tensor in [z] if is_one else z:
+    items = z if isinstance(z, Iterable) and not isinstance(z, _core.Tensor | str) else [z]
+    for tensor in items:
         if not isinstance(tensor, _core.Tensor):
             raise TypeError(
                 f"{op}: expected a Tensor or a sequence of them, not {_described(tensor, z)}; pass tensors"
@@ -246,9 +246,7 @@ def not_drawn(operations: int, leaves: int) -> str:
     return f"… {counted(operations, 'operation') if operations else counted(leaves, 'tensor')} not drawn"
 
 
-def _omitted(
-    graph: _core._Graph, start: int, stop: int, model: GraphModel, key: int, saved: bool
-) -> Box:
+def _omitted(graph: _core._Graph, start: int, stop: int, model: GraphModel, key: int, saved: bool) -> Box:
     """One box for the nodes of a graph from `start` to `stop`, with what they keep beside the other boxes."""
     box = Box(key, "omitted", "")
     drawn = {tensor.memory for other in model.boxes.values() for tensor in other.saved}
