@@ -188,7 +188,6 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "ToCopyBackward0": ("y = x in another dtype", "grad x = g in the dtype of x"),
     "TransposeBackward0": ("y = x with two dims swapped", "grad x = g with these dims swapped"),
     "UnbindBackward0": ("y_1, y_2, ... = slices of x", "grad x = the gradients of the slices stacked"),
-    "UnsafeViewBackward0": ("y = x in another shape", "grad x = g in the shape of x"),
     "UnsqueezeBackward0": ("y = x with a dim of size 1 more", "grad x = g without it"),
     "ViewBackward0": ("y = x in another shape", "grad x = g in the shape of x"),
     # Written in place.
@@ -197,7 +196,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = x with a region written over",
         "grad x = g, what the write makes of it in the region; grad of what was written = g in the region",
     ),
-    "FillBackward0": ("y = one value, written over x", "grad x = 0, grad value = sum of g"),
+    "FillBackward0": ("y = a number, written over x", "grad x = 0"),
     # Products of matrices and vectors.
     "AddmmBackward0": (
         "y = beta * c + alpha * a @ b",
@@ -238,14 +237,20 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = x @ w^T + bias",
         "grad bias = sum of g over rows, grad x = g @ w, grad w = g^T @ x",
     ),
-    "linear without bias": ("y = x @ w^T", "grad x = g @ w, grad w = g^T @ x"),
+    "linear of a vector": (
+        "y = w @ x + bias",
+        "grad bias = g, grad x = w^T @ g, grad w = outer(g, x)",
+    ),
+    "linear of a batch": (
+        "y = x @ w^T + bias, for each row of a batch",
+        "grad bias = sum of g over rows, grad x = g @ w, grad w = sum of outer(g, x) over rows",
+    ),
     # Layers.
     "AvgPool2DBackward0": ("y = mean over each window", "grad x = g / n, added up over the windows"),
     "ConvolutionBackward0": (
         "y = conv(x, w) + bias",
         "grad x = transposed conv(g, w), grad w = conv(x, g), grad bias = sum of g over all but channels",
     ),
-    "convolution without bias": ("y = conv(x, w)", "grad x = transposed conv(g, w), grad w = conv(x, g)"),
     "transposed convolution": ("y = transposed conv(x, w)", "grad x = conv(g, w), grad w = conv(g, x)"),
     "MaxPool2DWithIndicesBackward0": (
         "y = largest of each window",

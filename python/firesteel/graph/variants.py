@@ -37,19 +37,37 @@ NUMBERS: dict[str, dict[str, str]] = {
     "StdBackward0": {"correction": "correction: "},
     "SubBackward0": {"alpha": "alpha: "},
     "VarBackward0": {"correction": "correction: "},
-    "cross_entropy": {"e": "label_smoothing: "},
+    "cross_entropy with label smoothing": {"e": "label_smoothing: "},
 }
 # A factor of 1 is left out.
 FACTORS = frozenset({"alpha", "beta"}), frozenset({"AddmmBackward0", "AddmvBackward0", "BaddbmmBackward0"})
+# What is left out of the formulas of a normalisation without parameters.
+WITHOUT = {
+    "has_weight: false": {
+        "w * n": "n",
+        "grad w = sum of g * n, ": "",
+        "g * w / std": "g / std",
+        "w / std": "1 / std",
+        "h = g * w": "h = g",
+    },
+    "has_bias: false": {"n + b,": "n,", "grad b = sum of g, ": ""},
+}
 REDUCTIONS = {"Mean": ", mean", "Sum": ", sum: n = 1", "None": ", each by itself: n = 1"}
 
 
 def formula_for(node: Node) -> tuple[str, str]:
     """What a node's operation computes and the gradients of its inputs, with its own numbers."""
     name, operation = node.name(), node._operation
-    title = operation_of(node)
-    forward, backward = FORMULAS.get(_variant(node, operation)) or formula_of(name, title)
-    numbers = _numbers(title if title in NUMBERS else name, operation)
+    variant = _variant(node, operation)
+    forward, backward = FORMULAS.get(variant) or formula_of(name, operation_of(node))
+    numbers = _numbers(variant if variant in NUMBERS else name, operation)
+    for has_none, changes in WITHOUT.items():
+        if has_none in operation:
+            for old, new in changes.items():
+                forward, backward = forward.replace(old, new), backward.replace(old, new)
+    if " + bias" in forward and len(node.next_functions) == 2:
+        forward = forward.replace(" + bias", "")
+        backward = ", ".join(part for part in backward.split(", ") if not part.startswith("grad bias"))
     if name in FACTORS[1]:
         for symbol in FACTORS[0]:
             if numbers.get(symbol) == "1":
@@ -79,9 +97,7 @@ def _variant(node: Node, operation: str) -> str:
     if kind == "Matmul":
         return f"matmul of ranks {_product(node)}"
     if kind == "Linear":
-        return "linear" if len(node.next_functions) == 3 else "linear without bias"
-    if kind == "Convolve" and len(node.next_functions) == 2:
-        return "convolution without bias"
+        return {1: "linear of a vector", 2: "linear"}.get(len(node._outputs[0][0]), "linear of a batch")
     if kind == "ConvInput":
         return "transposed convolution"
     if kind == "BatchNorm" and "training: false" in operation:
