@@ -8,7 +8,6 @@ backward pass recorded; else plain values are returned.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,17 +18,7 @@ from firesteel.autograd.grad_mode import enable_grad
 from firesteel.utils._pytree import tree_leaves, tree_map
 
 
-class _Open(threading.local):
-    """The transforms that run now in this thread."""
-
-    def __init__(self) -> None:
-        self.depth = 0
-        # Leaves that finished transforms made inside running ones: histories that reach the outer
-        # transform's leaves may also reach these, which are no one's variables any more.
-        self.spent: set[Node] = set()
-
-
-_open = _Open()
+_LEVEL = "firesteel.func"  # where the metadata of a leaf's node say whose variable it is
 
 
 def _node(tensor: Tensor) -> Node:
@@ -94,29 +83,31 @@ class Level:
     """One run of a transform: a `with` block in which operations are recorded.
 
     Whether gradients are recorded around the block decides only whether what comes out may have a history.
+    Its variables may outlive it, in the closure of a `vjp_fn`: they are then no one's variables any more.
     """
 
     def __init__(self) -> None:
-        self._own: set[Node] = set()
+        self._running = False
 
     def __enter__(self) -> Level:
+        self._running = True
         self._recording_outside = _core._swap_grad_enabled(True)
-        _open.depth += 1
         return self
 
     def __exit__(self, *exc: object) -> None:
         _core._swap_grad_enabled(self._recording_outside)
-        _open.depth -= 1
-        if _open.depth:
-            _open.spent |= self._own
-        else:
-            _open.spent.clear()
+        self._running = False
 
     def leaf(self, value: Tensor) -> Tensor:
         """A variable of this level with that value."""
         fresh = value.detach().requires_grad_()
-        self._own.add(_node(fresh))
+        _node(fresh).metadata[_LEVEL] = self
         return fresh
+
+    def _is_others(self, leaf: Node) -> bool:
+        """Whether a leaf is a variable of the user's, or of another transform that still runs."""
+        level: Level | None = leaf.metadata.get(_LEVEL)
+        return level is None or (level is not self and level._running)
 
     def track(self, tree: Any) -> Any:
         """Fresh tensors to differentiate, connected to the histories of those given."""
@@ -132,7 +123,7 @@ class Level:
 
     def reaches_others(self, tree: Any) -> bool:
         """Whether the tensors of a tree depend on variables of others, that may be asked for later."""
-        return any(leaf not in self._own and leaf not in _open.spent for leaf in _leaves(tree_leaves(tree)))
+        return any(self._is_others(leaf) for leaf in _leaves(tree_leaves(tree)))
 
     def escapes(self, tree: Any) -> bool:
         """Whether tensors of a tree must keep their history when they leave the block."""
