@@ -17,7 +17,6 @@ from firesteel.autograd import grad as autograd_grad
 from firesteel.autograd.grad_mode import enable_grad
 from firesteel.utils._pytree import tree_leaves, tree_map
 
-
 _LEVEL = "firesteel.func"  # where the metadata of a leaf's node say whose variable it is
 
 

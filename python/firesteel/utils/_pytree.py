@@ -1,15 +1,18 @@
-"""Trees of containers: nested tuples, lists, dictionaries and named tuples, taken apart and put together.
+"""Trees of containers: nested tuples, lists, deques, dictionaries, named tuples, taken apart and put together.
 
 Everything else, None included, is a leaf.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
+
+
+_DICTIONARIES = (dict, OrderedDict, defaultdict)
 
 
 def _is_namedtuple(cls: type) -> bool:
@@ -18,7 +21,7 @@ def _is_namedtuple(cls: type) -> bool:
 
 def _is_container(value: Any) -> bool:
     cls = type(value)
-    return cls in (tuple, list, dict, OrderedDict) or _is_namedtuple(cls)
+    return cls in (tuple, list, deque, *_DICTIONARIES) or _is_namedtuple(cls)
 
 
 def _parts(container: Any) -> tuple[list[Any], tuple[Any, ...] | None]:
@@ -28,6 +31,13 @@ def _parts(container: Any) -> tuple[list[Any], tuple[Any, ...] | None]:
     return list(container), None
 
 
+def _extra(container: Any) -> Any:
+    """What else a container of its kind is made of: the default of a `defaultdict`, the bound of a `deque`."""
+    if isinstance(container, defaultdict):
+        return container.default_factory
+    return container.maxlen if isinstance(container, deque) else None
+
+
 class TreeSpec:
     """How a tree's containers are nested.
 
@@ -35,20 +45,28 @@ class TreeSpec:
         kind: the type of the container; None for a leaf.
         keys: a dictionary's keys, in order.
         children: the specs of what the container holds.
+        extra: the default of a `defaultdict`, the bound of a `deque`.
     """
 
-    __slots__ = ("children", "keys", "kind", "num_leaves")
+    __slots__ = ("children", "extra", "keys", "kind", "num_leaves")
 
-    def __init__(self, kind: type | None, keys: tuple[Any, ...] | None, children: list[TreeSpec]) -> None:
+    def __init__(
+        self,
+        kind: type | None,
+        keys: tuple[Any, ...] | None,
+        children: list[TreeSpec],
+        extra: Any = None,
+    ) -> None:
         self.kind = kind
         self.keys = keys
         self.children = children
+        self.extra = extra
         self.num_leaves: int = sum(child.num_leaves for child in children) if kind is not None else 1
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TreeSpec):
             return NotImplemented
-        same = self.kind is other.kind and self.keys == other.keys
+        same = self.kind is other.kind and self.keys == other.keys and self.extra == other.extra
         return same and self.children == other.children
 
     __hash__ = None  # type: ignore[assignment]  # keys may be anything, and no one looks specs up
@@ -76,15 +94,18 @@ def _collect(tree: Any, leaves: list[Any]) -> TreeSpec:
         leaves.append(tree)
         return _LEAF
     children, keys = _parts(tree)
-    return TreeSpec(type(tree), keys, [_collect(child, leaves) for child in children])
+    return TreeSpec(type(tree), keys, [_collect(child, leaves) for child in children], _extra(tree))
 
 
 def _build(spec: TreeSpec, leaves: Iterator[Any]) -> Any:
     if spec.kind is None:
         return next(leaves)
     children = [_build(child, leaves) for child in spec.children]
+    if spec.kind is deque:
+        return deque(children, spec.extra)
     if spec.keys is not None:
-        return spec.kind(zip(spec.keys, children, strict=True))
+        pairs = zip(spec.keys, children, strict=True)
+        return defaultdict(spec.extra, pairs) if spec.kind is defaultdict else spec.kind(pairs)
     return spec.kind(*children) if _is_namedtuple(spec.kind) else spec.kind(children)
 
 
@@ -143,7 +164,7 @@ def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
 def broadcast_prefix(prefix: Any, spec: TreeSpec) -> list[Any] | None:
     """A leaf of `prefix` for each leaf of `spec`: one leaf stands for all of the subtree in its place.
 
-    None if the two do not fit.
+    Dictionaries fit by their keys, whatever their order and kind. None if the two do not fit.
 
     Example:
         >>> from firesteel.utils._pytree import broadcast_prefix, tree_flatten
@@ -152,7 +173,7 @@ def broadcast_prefix(prefix: Any, spec: TreeSpec) -> list[Any] | None:
     """
     if not _is_container(prefix):
         return [prefix] * spec.num_leaves
-    if type(prefix) is not spec.kind:
+    if type(prefix) is not spec.kind and not (isinstance(prefix, dict) and spec.keys is not None):
         return None
     children, keys = _parts(prefix)
     if len(children) != len(spec.children):
