@@ -280,7 +280,7 @@ def jacobian(
         create_graph: whether the Jacobian can be differentiated.
         strict: raise if an output does not depend on an input, instead of giving zeros.
         vectorize: accepted for compatibility; the passes run one by one.
-        strategy: "reverse-mode", or "forward-mode" with `vectorize`: one pass per element of the inputs.
+        strategy: "reverse-mode", or "forward-mode": one pass per element of the inputs, without `strict`.
 
     Returns:
         A tensor shaped as the output followed by the input; a tuple of them for a tuple of outputs or of
@@ -295,16 +295,12 @@ def jacobian(
         tensor([[2., 0.],
                 [0., 4.]])
     """
-    _check_strategy(strategy, create_graph, strict, vectorize)
+    _check_strategy(strategy, strict, vectorize)
     is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "jacobian")
-    if strategy == "forward-mode":
-        from firesteel.func import jacfwd
-
-        result = jacfwd(func, tuple(range(len(inputs))))(*inputs)
-        is_outputs_tuple = isinstance(result[0], tuple)
-        rows = result if is_outputs_tuple else (result,)
-    else:
-        with enable_grad():
+    with enable_grad():
+        if strategy == "forward-mode":
+            is_outputs_tuple, rows = _by_columns(func, inputs, create_graph)
+        else:
             inputs = _fresh(inputs, create_graph, need_graph=True)
             is_outputs_tuple, outputs = _as_tuple(func(*inputs), _OUTPUTS, "jacobian")
             _expect_dependent(outputs, strict, _CONSTANT_OUTPUT)
@@ -315,7 +311,24 @@ def jacobian(
     return rows if is_outputs_tuple else rows[0]
 
 
-def _check_strategy(strategy: str, create_graph: bool, strict: bool, vectorize: bool) -> None:
+def _by_columns(
+    func: Callable[..., Any], inputs: _Tensors, create_graph: bool
+) -> tuple[bool, tuple[_Tensors, ...]]:
+    """Whether the output is a tuple, and the Jacobian of each output with respect to each input."""
+    from firesteel.func import jacfwd
+
+    is_tuple = False
+
+    def outputs(*args: Tensor) -> _Tensors:
+        nonlocal is_tuple
+        is_tuple, result = _as_tuple(func(*args), _OUTPUTS, "jacobian")
+        return result
+
+    rows = jacfwd(outputs, tuple(range(len(inputs))))(*inputs)
+    return is_tuple, rows if create_graph else tuple(tuple(x.detach() for x in row) for row in rows)
+
+
+def _check_strategy(strategy: str, strict: bool, vectorize: bool) -> None:
     name = "torch.autograd.functional.jacobian"
     if strategy not in ("forward-mode", "reverse-mode"):
         raise AssertionError(
@@ -324,20 +337,10 @@ def _check_strategy(strategy: str, create_graph: bool, strict: bool, vectorize: 
             '"reverse-mode".'
         )
     if strategy == "forward-mode":
-        if create_graph:
-            raise NotImplementedError(
-                f'{name}: `create_graph=True` and `strategy="forward-mode"` are not supported together '
-                '(yet). Please either set `create_graph=False` or `strategy="reverse-mode"`.'
-            )
         if strict:
             raise RuntimeError(
                 f'{name}: `strict=True` and `strategy="forward-mode"` are not supported together (yet). '
                 'Please either set `strict=False` or `strategy="reverse-mode"`.'
-            )
-        if not vectorize:
-            raise NotImplementedError(
-                "Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for "
-                "`vectorize=True`."
             )
     elif vectorize and strict:
         raise RuntimeError(
@@ -381,7 +384,7 @@ def hessian(
         create_graph: whether the Hessian can be differentiated.
         strict: raise if the gradient does not depend on an input, instead of giving zeros.
         vectorize: accepted for compatibility; the passes run one by one.
-        outer_jacobian_strategy: "reverse-mode", or "forward-mode" with `vectorize`.
+        outer_jacobian_strategy: "reverse-mode", or "forward-mode", without `strict`.
 
     Returns:
         A tensor shaped as the input twice; for a tuple of inputs a tuple of tuples, `result[i][j]`.
