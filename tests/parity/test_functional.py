@@ -128,6 +128,8 @@ ERRORS = {
 
 
 @parity
+# PyTorch warns of what its own forward mode does.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", ERRORS)
 def test_misuse_raises_what_pytorch_raises(name):
     with pytest.raises(Exception) as theirs:
