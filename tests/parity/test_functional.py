@@ -138,7 +138,8 @@ def test_misuse_raises_what_pytorch_raises(name):
         ERRORS[name](firesteel)
     # The core says which function it was; PyTorch forgets it in forward mode.
     if name not in ("int", "forward output"):
-        assert str(ours.value).replace("firesteel.", "torch.")[:70] == str(theirs.value)[:70]
+        text = str(ours.value).replace("firesteel.", "torch.")
+        assert text.startswith(str(theirs.value)[:70])
 
 
 @both

@@ -299,15 +299,15 @@ def jacobian(
     is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "jacobian")
     with enable_grad():
         if strategy == "forward-mode":
-            is_outputs_tuple, rows = _by_columns(func, inputs, create_graph)
+            is_outputs_tuple, jacobians = _by_columns(func, inputs, create_graph)
         else:
             inputs = _fresh(inputs, create_graph, need_graph=True)
             is_outputs_tuple, outputs = _as_tuple(func(*inputs), _OUTPUTS, "jacobian")
             _expect_dependent(outputs, strict, _CONSTANT_OUTPUT)
-            rows = tuple(
+            jacobians = tuple(
                 _jacobian_of(output, i, inputs, create_graph, strict) for i, output in enumerate(outputs)
             )
-    rows = tuple(row if is_inputs_tuple else row[0] for row in rows)
+    rows = tuple(row if is_inputs_tuple else row[0] for row in jacobians)
     return rows if is_outputs_tuple else rows[0]
 
 

@@ -1,6 +1,6 @@
-"""Trees of containers: nested tuples, lists, deques, dictionaries, named tuples, taken apart and put together.
+"""Trees of containers, taken apart and put together.
 
-Everything else, None included, is a leaf.
+Tuples, lists, deques, dictionaries and named tuples are containers. All else, None included, is a leaf.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _parts(container: Any) -> tuple[list[Any], tuple[Any, ...] | None]:
 
 
 def _extra(container: Any) -> Any:
-    """What else a container of its kind is made of: the default of a `defaultdict`, the bound of a `deque`."""
+    """What a container has beside its children: the default of a `defaultdict`, the bound of a `deque`."""
     if isinstance(container, defaultdict):
         return container.default_factory
     return container.maxlen if isinstance(container, deque) else None
