@@ -220,7 +220,10 @@ class Function:
         import inspect
 
         ctx = () if has_setup else (None,)
-        bound = inspect.signature(cls.forward).bind(*ctx, *args, **kwargs)
+        try:
+            bound = inspect.signature(cls.forward).bind(*ctx, *args, **kwargs)
+        except TypeError:
+            return args, kwargs  # the call will say it better
         if has_setup or bound.kwargs:
             bound.apply_defaults()
         for name, value in bound.kwargs.items():
