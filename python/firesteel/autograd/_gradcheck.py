@@ -162,8 +162,11 @@ def gradgradcheck(
     if not check_rev_over_rev:
         raise ValueError("gradgradcheck: check_rev_over_rev=False leaves nothing to check; leave it True")
     inputs = _as_tuple(inputs)
+    _expect_wanted("gradgradcheck", inputs)
     if grad_outputs is None:
         outputs = _differentiable(_as_tuple(func(*inputs)))
+        if not outputs:
+            return gradcheck(func, inputs, eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
         generator = firesteel.Generator().manual_seed(_SEED_OF_GRAD_OUTPUTS)
         grad_outputs = tuple(
             _random_like(out, generator, gen_non_contig_grad_outputs).requires_grad_() for out in outputs
@@ -212,9 +215,7 @@ class _Check:
         self.func, self.inputs, self.tolerance = func, inputs, tolerance
         # All random directions come from one stream: equal ones would not notice a transposed Jacobian.
         self.generator = firesteel.Generator().manual_seed(_SEED_OF_DIRECTIONS)
-        self.wanted = [index for index, x in enumerate(inputs) if _wants_grad(x)]
-        if not self.wanted:
-            raise ValueError(f"{op}: no input requires grad; call requires_grad_() on the inputs to check")
+        self.wanted = _expect_wanted(op, inputs)
         self.outputs: list[Tensor] = []
         self.input_names = [f"input {index}" for index in range(len(inputs))]
         self.output_names: list[str] = []
@@ -232,6 +233,8 @@ class _Check:
         try:
             self.leaf_memory()
             self.record()
+            if not self.outputs:
+                return True  # and their differences are zero, too
             if fast_mode:
                 self.projections()
             else:
@@ -247,14 +250,25 @@ class _Check:
         return True
 
     def record(self) -> None:
-        """Computes the outputs."""
-        self.outputs = _differentiable(_as_tuple(self.func(*self.inputs)))
-        if not self.outputs:
+        """Computes the outputs; there may be none that requires grad if none depends on the inputs."""
+        outputs = _as_tuple(self.func(*self.inputs))
+        self.outputs = _differentiable(outputs)
+        if not self.outputs and not (any(map(_is_tensor, outputs)) and self.is_constant()):
             raise GradcheckError(
                 f"{self.op}: no output requires grad although an input does; "
                 "is the function computed under no_grad, or detached?"
             )
         self.output_names = self.output_names or [f"output {o}" for o in range(len(self.outputs))]
+
+    def is_constant(self) -> bool:
+        """Whether no step of an entry of an input changes the outputs."""
+        for index in self.wanted:
+            x = self.inputs[index]
+            for entry in range(x.numel()):
+                step = _one_hot(x, entry, self.tolerance.eps)
+                if self.moved(index, step, _tensors) != self.moved(index, -step, _tensors):
+                    return False
+        return True
 
     def leaf_memory(self) -> None:
         """Refuses inputs whose elements share memory: one step would move several of them."""
@@ -296,13 +310,18 @@ class _Check:
                 row.append(_flat(grad))
         return rows
 
-    def moved(self, index: int, step: Tensor) -> list[list[float]]:
-        """The outputs' values with `step` added to one input, nothing else changed."""
+    def moved(
+        self, index: int, step: Tensor, select: Callable[[Sequence[Any]], list[Tensor]] | None = None
+    ) -> list[list[float]]:
+        """The values of the selected outputs with `step` added to one input, nothing else changed.
+
+        By default the outputs that require grad are selected.
+        """
         arguments = [x.detach() if _is_tensor(x) else x for x in self.inputs]
         arguments[index] = arguments[index] + step
         for other in self.wanted:
             arguments[other] = arguments[other].clone().requires_grad_()
-        return [_flat(out) for out in _differentiable(_as_tuple(self.func(*arguments)))]
+        return [_flat(out) for out in (select or _differentiable)(_as_tuple(self.func(*arguments)))]
 
     def difference(self, index: int, step: Tensor) -> list[list[float]]:
         """Central difference of every output along `step`."""
@@ -448,6 +467,14 @@ def _as_tuple(outputs: Any) -> tuple[Any, ...]:
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
+def _expect_wanted(op: str, inputs: Sequence[Any]) -> list[int]:
+    """The places of the inputs that require grad; raises if there are none."""
+    wanted = [index for index, x in enumerate(inputs) if _wants_grad(x)]
+    if not wanted:
+        raise ValueError(f"{op}: no input requires grad; call requires_grad_() on the inputs to check")
+    return wanted
+
+
 def _is_tensor(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, firesteel.Tensor)
 
@@ -458,6 +485,10 @@ def _wants_grad(value: object) -> TypeGuard[Tensor]:
 
 def _differentiable(outputs: Sequence[Any]) -> list[Tensor]:
     return [out for out in outputs if _wants_grad(out)]
+
+
+def _tensors(outputs: Sequence[Any]) -> list[Tensor]:
+    return [out for out in outputs if _is_tensor(out)]
 
 
 def _flat(tensor: Tensor) -> list[float]:
