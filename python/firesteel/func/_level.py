@@ -20,15 +20,21 @@ from firesteel.utils._pytree import tree_leaves, tree_map
 _LEVEL = "firesteel.func"  # where the metadata of a leaf's node say whose variable it is
 
 
+def _node_of_leaf(leaf: Tensor) -> Node:
+    """The node that stands for a leaf in graphs; operations must be recorded."""
+    view = leaf.view_as(leaf).grad_fn
+    assert view is not None  # the leaf requires grad
+    node = view.next_functions[0][0]
+    assert node is not None
+    return node
+
+
 def _node(tensor: Tensor) -> Node:
-    """Where the tensor's history begins: for a leaf, the node that stands for it in graphs."""
+    """Where the history of a tensor that requires grad begins."""
     node = tensor.grad_fn
     if node is None:
         with enable_grad():
-            view = tensor.view_as(tensor).grad_fn
-        assert view is not None  # the tensor requires grad
-        node = view.next_functions[0][0]
-        assert node is not None
+            node = _node_of_leaf(tensor)
     return node
 
 
@@ -100,7 +106,7 @@ class Level:
     def leaf(self, value: Tensor) -> Tensor:
         """A variable of this level with that value."""
         fresh = value.detach().requires_grad_()
-        _node(fresh).metadata[_LEVEL] = self
+        _node_of_leaf(fresh).metadata[_LEVEL] = self
         return fresh
 
     def _is_others(self, leaf: Node) -> bool:

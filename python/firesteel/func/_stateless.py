@@ -34,9 +34,14 @@ def _merged(given: Any) -> dict[str, Tensor]:
 
 
 def _named_state(module: Module) -> dict[str, Tensor]:
+    """All parameters and buffers, also those that have another name, too."""
+    modules = list(module.named_modules(remove_duplicate=False))
     return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
+        f"{prefix}.{name}" if prefix else name: tensor
+        for field in ("_parameters", "_buffers")
+        for prefix, owner in modules
+        for name, tensor in owner.__dict__[field].items()
+        if tensor is not None
     }
 
 

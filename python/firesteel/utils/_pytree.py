@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
 
 
-_DICTIONARIES = (dict, OrderedDict, defaultdict)
+_CONTAINERS = frozenset({tuple, list, deque, dict, OrderedDict, defaultdict})
 
 
 def _is_namedtuple(cls: type) -> bool:
@@ -21,7 +21,7 @@ def _is_namedtuple(cls: type) -> bool:
 
 def _is_container(value: Any) -> bool:
     cls = type(value)
-    return cls in (tuple, list, deque, *_DICTIONARIES) or _is_namedtuple(cls)
+    return cls in _CONTAINERS or _is_namedtuple(cls)
 
 
 def _parts(container: Any) -> tuple[list[Any], tuple[Any, ...] | None]:
@@ -97,16 +97,21 @@ def _collect(tree: Any, leaves: list[Any]) -> TreeSpec:
     return TreeSpec(type(tree), keys, [_collect(child, leaves) for child in children], _extra(tree))
 
 
+def _container(kind: Any, keys: tuple[Any, ...] | None, extra: Any, children: list[Any]) -> Any:
+    """A container of that kind and these children."""
+    if kind is deque:
+        return deque(children, extra)
+    if keys is not None:
+        pairs = zip(keys, children, strict=True)
+        return defaultdict(extra, pairs) if kind is defaultdict else kind(pairs)
+    return kind(*children) if _is_namedtuple(kind) else kind(children)
+
+
 def _build(spec: TreeSpec, leaves: Iterator[Any]) -> Any:
     if spec.kind is None:
         return next(leaves)
     children = [_build(child, leaves) for child in spec.children]
-    if spec.kind is deque:
-        return deque(children, spec.extra)
-    if spec.keys is not None:
-        pairs = zip(spec.keys, children, strict=True)
-        return defaultdict(spec.extra, pairs) if spec.kind is defaultdict else spec.kind(pairs)
-    return spec.kind(*children) if _is_namedtuple(spec.kind) else spec.kind(children)
+    return _container(spec.kind, spec.keys, spec.extra, children)
 
 
 def tree_flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
@@ -157,8 +162,10 @@ def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
         >>> tree_map(lambda x: x + 1, {"a": 1, "b": (2, 3)})
         {'a': 2, 'b': (3, 4)}
     """
-    leaves, spec = tree_flatten(tree)
-    return tree_unflatten([function(leaf) for leaf in leaves], spec)
+    if not _is_container(tree):
+        return function(tree)
+    children, keys = _parts(tree)
+    return _container(type(tree), keys, _extra(tree), [tree_map(function, child) for child in children])
 
 
 def broadcast_prefix(prefix: Any, spec: TreeSpec) -> list[Any] | None:
