@@ -46,15 +46,15 @@ test-isa: build ## run the operations without the vector instructions of this pr
 lint: build ## check formatting, types, clippy and ruff
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	$(VENV)/bin/ruff check python tests examples benchmarks
-	$(VENV)/bin/ruff format --check python tests examples benchmarks
+	$(VENV)/bin/ruff check python tests examples benchmarks docs/pictures
+	$(VENV)/bin/ruff format --check python tests examples benchmarks docs/pictures
 	$(PY) -m mypy
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest_allowlist.txt firesteel._core
 
 format: setup ## format everything
 	cargo fmt
-	$(VENV)/bin/ruff format python tests examples benchmarks
-	$(VENV)/bin/ruff check --fix python tests examples benchmarks
+	$(VENV)/bin/ruff format python tests examples benchmarks docs/pictures
+	$(VENV)/bin/ruff check --fix python tests examples benchmarks docs/pictures
 
 bench: build ## time Firesteel beside PyTorch, where that is installed
 	cargo bench --package firesteel

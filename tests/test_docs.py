@@ -2,7 +2,7 @@
 
 The ```python blocks of a file run from top to bottom in one namespace. What a statement prints is compared
 with the comment at its end, and what a block prints with the ```text block right below it; `...` stands for
-any text. Examples in docstrings are doctests.
+any text. Pictures are what the code above them draws. Examples in docstrings are doctests.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import ast
 import contextlib
 import doctest
 import importlib
+import importlib.util
 import io
 import pkgutil
 import re
 import tokenize
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -78,6 +80,29 @@ def test_code_on_the_page_runs(page: Path) -> None:
         output = _run_block(block[1], namespace, where)
         if block[2] is not None:
             _check(output, block[2], where)
+
+
+def _drawing_program() -> ModuleType:
+    """`docs/pictures/draw.py`."""
+    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs/pictures/draw.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pictures_are_what_the_code_above_them_draws(page: Path) -> None:
+    drawn = list(_drawing_program().pictures(page))
+    assert len(drawn) == len(re.findall(r"pictures/\S+\.svg", page.read_text())), "a link is not seen"
+    for path, svg in drawn:
+        same = path.exists() and path.read_text(encoding="utf-8") == svg
+        assert same, f"{path.name} is not what {page.name} draws: run docs/pictures/draw.py and look at it"
+
+
+def test_every_picture_is_on_a_page() -> None:
+    links = {Path(name).name for page in PAGES for name in re.findall(r"pictures/\S+\.svg", page.read_text())}
+    assert {path.name for path in (ROOT / "docs/pictures").glob("*.svg")} == links
 
 
 def test_a_wrong_page_is_noticed() -> None:

@@ -63,6 +63,30 @@ def test_the_loss_with_a_rule_of_its_own_is_robust() -> None:
     assert abs(intercept - 1) < 0.2
 
 
+def test_gradients_by_hand_are_those_of_backward_and_train(tmp_path: Path) -> None:
+    output = _run("backprop_by_hand.py", "--epochs", 10, "--out", tmp_path)
+    rules = re.findall(r"^d_(\w+) .* ([\d.e+-]+)$", output, re.MULTILINE)
+    assert [name for name, _ in rules] == ["log_p", "scores", "b2", "w2", "h", "a", "b1", "w1"]
+    largest = re.search(r"checked once per epoch: ([\d.e+-]+)", output)
+    assert largest and max(float(largest[1]), *(float(difference) for _, difference in rules)) < 1e-12
+    assert _percent("epoch 10: loss [\\d.]+, held-out accuracy", output) > 93
+    assert "log_p = sub" in (tmp_path / "graph.svg").read_text()
+    assert "w1.grad += (64, 32)" in (tmp_path / "steps.txt").read_text()
+    assert "--epochs is 0; it must be 1 or more" in _run("backprop_by_hand.py", "--epochs", 0, code=2)
+
+
+def test_newton_reaches_the_minimum_where_gradient_descent_does_not() -> None:
+    output = _run("newton_cg.py")
+    error = re.search(r"hvp by ([\d.e+-]+)", output)
+    assert error and float(error[1]) < 1e-12
+    reached = {
+        name: (float(loss), float(gradient))
+        for name, loss, gradient in re.findall(r"(\S+): loss ([\d.]+), \|gradient\| ([\d.e+-]+)", output)
+    }
+    assert reached["Newton-CG"][1] < 1e-8 < reached["descent"][1]
+    assert reached["Newton-CG"][0] < reached["descent"][0]
+
+
 def _write_fake_mnist(root: Path, part: str, count: int) -> None:
     """Writes images that are dark in the row of their label, which a network learns at once."""
     labels = bytes(i % 10 for i in range(count))

@@ -147,6 +147,41 @@ def test_a_freed_graph_is_drawn_without_saved_tensors():
     assert "linear" in freed
 
 
+def test_single_numbers_are_shown_and_constants_explained():
+    w = firesteel.tensor(3.0, requires_grad=True)
+    z = (w * 2 - 1).square()
+    z.backward(retain_graph=True)
+    picture = draw(z, names={"w": w, "z": z}).svg()
+    texts = [element.text for element in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+    assert texts.count("() float32 = 3.0") == 1
+    assert "grad 20.0" in texts
+    assert "z = square" not in texts and "z" in texts  # the result has a box of its own
+    assert "keeps constant (), 4 B" in texts and "keeps input (), 4 B" in texts
+    note = "Inputs that need no gradient (constants) are not drawn."
+    assert note in texts
+    assert note not in draw(w.exp()).svg()
+
+
+def test_what_is_kept_is_named_after_what_made_it():
+    x = firesteel.ones(2, requires_grad=True)
+    text = draw(x.exp() * x.sin()).text()
+    assert "keeps exp's output (2,), 8 B; keeps sin's output (2,), 8 B" in text
+
+
+def test_a_custom_operation_has_the_name_of_its_class():
+    class LogCosh(firesteel.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    drawing = draw(LogCosh.apply(firesteel.ones(2, requires_grad=True)))
+    assert titles(drawing) == ["leaf", "LogCosh", "result"]
+
+
 def test_saved_tensors_can_be_left_out():
     model, _, loss = mlp()
     assert "keeps output" not in draw(loss, model, saved=False).svg()
@@ -231,6 +266,7 @@ def test_pictures_are_well_formed_and_always_the_same(name, fold):
     drawing = draw(z, module, fold=fold)
     root = ElementTree.fromstring(drawing.svg())
     assert len(root.findall(f".//{SVG}g[@class='fs-box']")) == len(drawing.model.boxes)
+    module, z = GRAPHS[name]()  # recorded once more
     again = draw(z, module, fold=fold)
     for format in ("svg", "dot", "mermaid", "text"):
         assert getattr(drawing, format)() == getattr(again, format)()
@@ -282,6 +318,20 @@ def test_arrows_join_their_boxes_and_cross_no_other(name, fold):
 def test_a_chain_is_drawn_straight():
     layout = layout_of(draw(chain(10)[1]).model)
     assert len({round(left + width / 2, 3) for left, _, width, _ in layout.boxes.values()}) == 1
+
+
+def test_the_main_line_of_a_residual_block_is_straight():
+    model = nn.Sequential(Block(3, 3, 1))
+    drawing = draw(model(firesteel.ones(2, 3, 4, 4, requires_grad=True)), model)
+    layout = layout_of(drawing.model)
+    line = [
+        key for key, box in drawing.model.boxes.items() if box.title in ("add", "convolution", "batch_norm")
+    ]
+    ends = [(left, left + width) for left, _, width, _ in map(layout.boxes.get, line)]
+    assert len(ends) == 5
+    middles = [(left + right) / 2 for left, right in ends]
+    assert max(middles[1:]) - min(middles[1:]) < 1
+    assert max(left for left, _ in ends) < min(right for _, right in ends)  # also the sum is below them
 
 
 def test_text_fits_into_its_box():
@@ -353,6 +403,14 @@ def test_modules_can_be_folded_by_name_and_depth():
         draw(loss, model, fold=["layer9"])
     with pytest.raises(ValueError, match="fold=0 is no depth"):
         draw(loss, model, fold=0)
+
+
+@pytest.mark.parametrize("out", [3, 6])  # the shortcut passes x on, or is a module
+def test_the_sum_with_a_shortcut_belongs_to_the_block(out):
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Block(3, out, 1))
+    drawing = draw(model(firesteel.ones(2, 3, 4, 4)).mean(), model, fold=False)
+    boxes = [drawing.model.boxes[key] for key in sorted(drawing.model.boxes)]
+    assert [box.module for box in boxes if box.title in ("add", "relu")] == ["1", "1", "1"]
 
 
 def test_a_module_that_is_called_twice_is_two_boxes():

@@ -66,8 +66,11 @@ _SUBPACKAGES = frozenset(
 )
 _LAZY_NAMES = {
     "cosine_similarity": "firesteel.nn.functional",
+    "is_anomaly_check_nan_enabled": "firesteel.autograd.anomaly_mode",
+    "is_anomaly_enabled": "firesteel.autograd.anomaly_mode",
     "load": "firesteel.serialization",
     "save": "firesteel.serialization",
+    "set_anomaly_enabled": "firesteel.autograd.anomaly_mode",
     "set_printoptions": "firesteel._tensor_str",
     "vmap": "firesteel.func",
 }

@@ -1,7 +1,7 @@
 """Public names that are not operations on tensors' values, each with the reason why it has no row."""
 
 ABOUT = "asks about the tensor, computes nothing"
-GRAPH = "steers the graph: tests/parity/test_autograd.py"
+GRAPH = "steers the graph: tests/parity/test_autograd.py, test_anomaly.py"
 OUT = "hands values to Python or NumPy"
 STREAM = "the random stream: tests/parity/test_random.py"
 SETTING = "a setting of the library"
@@ -24,7 +24,8 @@ _REASONS = {
         Tensor.dim Tensor.ndimension Tensor.size Tensor.numel Tensor.nelement Tensor.stride
         Tensor.storage_offset Tensor.is_contiguous
         Tensor.element_size Tensor.is_floating_point Tensor.is_complex""",
-    GRAPH: """set_grad_enabled no_grad enable_grad inference_mode
+    GRAPH: """is_anomaly_enabled is_anomaly_check_nan_enabled set_anomaly_enabled set_grad_enabled
+        no_grad enable_grad inference_mode
         Tensor.backward Tensor.detach Tensor.requires_grad_ Tensor.retain_grad Tensor.register_hook
         Tensor.register_post_accumulate_grad_hook Tensor.detach_""",
     OUT: "frombuffer Tensor.item Tensor.tolist Tensor.numpy",

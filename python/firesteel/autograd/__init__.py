@@ -13,23 +13,34 @@ if TYPE_CHECKING:
     from typing import Any
 
     from firesteel import Tensor
-    from firesteel.autograd import function as function, functional as functional, graph as graph
+    from firesteel.autograd import (
+        anomaly_mode as anomaly_mode,
+        function as function,
+        functional as functional,
+        graph as graph,
+    )
     from firesteel.autograd._gradcheck import (
         GradcheckError as GradcheckError,
         gradcheck as gradcheck,
         gradgradcheck as gradgradcheck,
+    )
+    from firesteel.autograd.anomaly_mode import (
+        detect_anomaly as detect_anomaly,
+        set_detect_anomaly as set_detect_anomaly,
     )
     from firesteel.autograd.function import Function as Function
 
 __all__ = [
     "Function",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "grad",
     "gradcheck",
     "gradgradcheck",
     "inference_mode",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
@@ -212,15 +223,17 @@ def backward(
 _LAZY_NAMES = {
     "Function": "firesteel.autograd.function",
     "GradcheckError": "firesteel.autograd._gradcheck",
+    "detect_anomaly": "firesteel.autograd.anomaly_mode",
     "gradcheck": "firesteel.autograd._gradcheck",
     "gradgradcheck": "firesteel.autograd._gradcheck",
+    "set_detect_anomaly": "firesteel.autograd.anomaly_mode",
 }
 
 
 if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
 
     def __getattr__(name: str) -> object:
-        if name in ("function", "functional", "graph"):
+        if name in ("anomaly_mode", "function", "functional", "graph"):
             return importlib.import_module(f"firesteel.autograd.{name}")
         if name in _LAZY_NAMES:
             value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)

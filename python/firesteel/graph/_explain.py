@@ -18,14 +18,12 @@ from firesteel.graph.model import (
     short_dtype,
     variable_of,
 )
+from firesteel.graph.values import value_text
 
 if TYPE_CHECKING:
     from firesteel import Tensor
     from firesteel._core import Node
     from firesteel.nn import Module
-
-# A tensor of more elements is told by its first ones and its norm.
-MOST_ELEMENTS = 12
 
 
 @dataclass(frozen=True)
@@ -231,31 +229,3 @@ def _step(
 def _output(producer: Node, index: int) -> tuple[tuple[int, ...], str]:
     shape, dtype = producer._outputs[index]
     return shape, short_dtype(dtype)
-
-
-def value_text(tensor: Tensor | None) -> str:
-    """The elements of a small tensor; of a large one shape, norm and first elements."""
-    if tensor is None:
-        return "nothing"
-    values = tensor.detach()
-    if values.numel() <= MOST_ELEMENTS:
-        return _nested(values.tolist())
-    from firesteel.autograd import no_grad
-
-    with no_grad():
-        norm = float(values.double().square().sum().sqrt())
-    first = ", ".join(_number(value) for value in values.reshape(-1)[:4].tolist())
-    return f"{tuple(tensor.shape)}, norm {norm:.4g}: [{first}, ...]"
-
-
-def _nested(values: object) -> str:
-    if isinstance(values, list):
-        return f"[{', '.join(map(_nested, values))}]"
-    return _number(values)
-
-
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        short = f"{value:.4g}"
-        return short if any(char in short for char in ".en") else f"{short}.0"
-    return str(value)

@@ -115,12 +115,12 @@ def draw(
         >>> print(drawing)
         2 operations, 24 B saved for backward
         <BLANKLINE>
-            operation  of    result          facts
+            operation  of    result            facts
             x          leaf  (2, 3) float32
         <BLANKLINE>
-        #1  mul        x ×2  (2, 3) float32  keeps x (2, 3), 24 B; keeps x (2, 3), 24 B
+        #1  mul        x ×2  (2, 3) float32    keeps x (2, 3), 24 B; keeps x (2, 3), 24 B
         #2  sum        #1    () float32
-            result     #2    () float32
+            result     #2    () float32 = 6.0
         <BLANKLINE>
     """
     if format not in FORMATS:

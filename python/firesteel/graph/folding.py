@@ -52,7 +52,7 @@ def place(model: GraphModel) -> None:
     follows = _next_homes(operations, consumers, paths)
     for key in operations:
         if paths[key] is None:
-            paths[key] = _between(key, model, producers, paths, own, containers, follows)
+            paths[key] = _between(key, model, producers, consumers, paths, own, containers, follows)
         model.boxes[key].module = ".".join(paths[key] or ())
 
 
@@ -81,6 +81,7 @@ def _between(
     key: int,
     model: GraphModel,
     producers: dict[int, list[int]],
+    consumers: dict[int, list[int]],
     paths: dict[int, Path | None],
     own: set[int],
     containers: set[Path],
@@ -90,11 +91,21 @@ def _between(
     placed = [producer for producer in producers[key] if paths[producer] is not None]
     if not placed:
         return ()
+
+    def home(producer: int) -> Path:
+        path = paths[producer] or ()
+        # What follows a layer is an operation of the module that called it, not of the layer.
+        return path[:-1] if producer in own and path not in containers else path
+
     newest = max(placed)
-    path = paths[newest] or ()
-    # What follows a layer is an operation of the module that called it, not of the layer.
-    if newest in own and path not in containers:
-        path = path[:-1]
+    path = home(newest)
+    # A sum with a shortcut that is a module: what did not pass through the shortcut is from around it.
+    for producer in placed:
+        around = home(producer)
+        if len(around) < len(path) and path[: len(around)] == around:
+            inside = [paths[user] for user in consumers[producer] if user != key]
+            if not any((user or ())[: len(path)] == path for user in inside):
+                path = around
     shapes = [model.boxes[producer].outputs for producer in producers[key]]
     keeps_shape = any(
         shape == own_shape

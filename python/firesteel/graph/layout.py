@@ -57,7 +57,7 @@ def arrange(
     """
     layer_of = _layers(sizes, arrows, leaves)
     chains = _Chains(sizes, arrows, layer_of)
-    layers = _ordered(chains)
+    layers = _aside(_ordered(chains), chains, leaves)
     x = _coordinates(layers, chains, leaves)
     return _geometry(sizes, arrows, layers, chains, x)
 
@@ -170,6 +170,38 @@ def _ordered(chains: _Chains) -> list[list[int]]:
     return best
 
 
+def _aside(layers: list[list[int]], chains: _Chains, leaves: set[int]) -> list[list[int]]:
+    """The layers with leaves of one user moved to the free side of what stands above that user.
+
+    Between an arrow that passes by and the boxes beside it, leaves would push the two apart.
+    """
+    fewest = _crossings(layers, chains)
+    for level, layer in enumerate(layers):
+        users = {key: chains.down[key][0] for key in layer if key in leaves and len(chains.down[key]) == 1}
+        inner = [key for key in layer if key not in users]
+        if not users or not inner:
+            continue
+        left: dict[int, list[int]] = {key: [] for key in inner}
+        right: dict[int, list[int]] = {key: [] for key in inner}
+        for user in dict.fromkeys(users.values()):
+            own = [key for key in layer if users.get(key) == user]
+            above = [place for place, key in enumerate(inner) if key in chains.up[user]]
+            if not above:
+                break
+            before, after = above[0], len(inner) - 1 - above[-1]
+            to_left = own[: len(own) // 2] if before == after else own if before < after else []
+            left[inner[above[0]]] += to_left
+            right[inner[above[-1]]] = [*own[len(to_left) :], *right[inner[above[-1]]]]
+        else:
+            layers[level] = [one for key in inner for one in (*left[key], key, *right[key])]
+            crossings = _crossings(layers, chains)
+            if crossings > fewest:
+                layers[level] = layer
+            else:
+                fewest = crossings
+    return layers
+
+
 def _places(layers: Sequence[Sequence[int]]) -> dict[int, float]:
     """Where each stands in its layer, from 0 to 1: comparable between layers of different lengths."""
     return {key: (place + 0.5) / len(layer) for layer in layers for place, key in enumerate(layer)}
@@ -232,8 +264,9 @@ def _coordinates(layers: Sequence[Sequence[int]], chains: _Chains, leaves: set[i
         others = [other for other in neighbours[key] if other not in leaves or key in leaves]
         if not others:
             return x[key], min(0.05, weight(key))
-        total = sum(weight(other) for other in others)
-        return sum(x[other] * weight(other) for other in others) / total, weight(key)
+        # Boxes stand below boxes rather than below arrows that pass by: the main line stays straight.
+        pull = {other: 0.2 if other in chains.bends and key not in chains.bends else 1.0 for other in others}
+        return sum(x[other] * pull[other] for other in others) / sum(pull.values()), weight(key)
 
     for _ in range(8):
         for layer in reversed(layers[:-1]):
@@ -318,14 +351,9 @@ def _ports(
             continue
         wanted = sorted((wish(key, other) if wish else x[other], other) for other in others)
         gap = min(PORTS, (high - low) / max(len(others) - 1, 1))
-        places = spread(
-            [min(max(place, low), high) for place, _ in wanted],
-            [1.0] * len(wanted),
-            [gap] * (len(wanted) - 1),
-        )
-        # Clamped wishes spread over the edge at most to one side: move all back.
-        over = max(0.0, places[-1] - high)
-        under = max(0.0, low - places[0])
-        for (_, other), place in zip(wanted, places, strict=True):
-            ports[key, other] = min(max(place - over + under, low), high)
+        places = spread([place for place, _ in wanted], [1.0] * len(wanted), [gap] * (len(wanted) - 1))
+        # Those beyond an end of the edge gather there, and leave the others where they are.
+        for number, ((_, other), place) in enumerate(zip(wanted, places, strict=True)):
+            first, last = low + number * gap, high - (len(wanted) - 1 - number) * gap
+            ports[key, other] = min(max(place, first), last)
     return ports

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from firesteel import _core
+from firesteel.graph.values import gradient_text, scalar_text
 
 if TYPE_CHECKING:
     from firesteel import Tensor
@@ -43,7 +44,8 @@ class Box:
     """One box of a drawing: an operation, a leaf, a result, or several operations folded into one.
 
     `key` is the number of the node it stands for; a folded box has that of its oldest member. `sizes` are
-    the shapes of what it produces, `members` counts the operations of a folded box by name.
+    the shapes of what it produces, `value` its only element where that is at hand. `constants` counts inputs
+    that need no gradient, `members` the operations of a folded box by name.
     """
 
     key: int
@@ -53,7 +55,9 @@ class Box:
     attributes: str = ""
     outputs: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
     saved: list[SavedTensor] = field(default_factory=list)
+    value: str = ""
     gradient: str = ""
+    constants: int = 0
     module: str = ""
     names: list[str] = field(default_factory=list)
     members: Counter[str] = field(default_factory=Counter)
@@ -179,26 +183,32 @@ def build(outputs: Sequence[Tensor], named: Mapping[str, Tensor], *, saved: bool
         # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
         trace = getattr(node, "_trace", None)
         if trace is not None:
-            box.module = trace[3] or ""
+            box.module = (trace[3] or "").partition(".")[2]  # parameters are named without the class
             box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
         if saved:
-            box.saved = [_saved_tensor(kept, memory) for kept in node._saved]
+            box.saved = [_saved_tensor(kept, memory, node) for kept in node._saved]
         if key in made_by:
             name, tensor = made_by[key]
-            box.names.append(name)
+            # An output has a box of its own, with its name.
+            if not any(tensor is output for output in outputs):
+                box.names.append(name)
+                box.value = scalar_text(tensor)
             if grads and tensor.retains_grad:
-                box.gradient = describe_gradient(tensor)
+                box.gradient = gradient_text(tensor)
         model.boxes[key] = box
         for producer, _ in node.next_functions:
             if producer is not None:
                 model.arrows[producer._sequence_nr(), key] += 1
+            else:
+                box.constants += 1
     newest = max(model.boxes)
     for number, (output, root) in enumerate(zip(outputs, roots, strict=True), 1):
         title = labels.get(id(output)) or ("result" if len(outputs) == 1 else f"result {number}")
         box = Box(newest + number, "result", title)
         box.outputs = [(tuple(output.shape), short_dtype(output.dtype))]
+        box.value = scalar_text(output)
         if grads and output.retains_grad:
-            box.gradient = describe_gradient(output)
+            box.gradient = gradient_text(output)
         model.boxes[box.key] = box
         model.arrows[root._sequence_nr(), box.key] += 1
     return model
@@ -216,33 +226,37 @@ def _leaf_box(key: int, leaf: Tensor, name: str | None, grads: bool) -> Box:
     box = Box(key, "parameter" if is_parameter else "leaf", name or ("parameter" if is_parameter else "leaf"))
     box.node = "AccumulateGrad"
     box.outputs = [(tuple(leaf.shape), short_dtype(leaf.dtype))]
+    box.value = scalar_text(leaf)
     box.names = [name] if name else []
     box.parameters = int(is_parameter)
     box.numel = leaf.numel() if is_parameter else 0
     if grads:
-        box.gradient = describe_gradient(leaf)
+        box.gradient = gradient_text(leaf)
     return box
 
 
 def _saved_tensor(
     kept: tuple[str, tuple[int, ...], _core.dtype, int, int],
     memory: Mapping[int, tuple[str, tuple[int, ...]]],
+    node: Node,
 ) -> SavedTensor:
     part, shape, dtype, nbytes, key = kept
-    name, whole = memory.get(key, (part, shape))
+    name, whole = memory.get(key, (_part(part, node), shape))
     return SavedTensor(name if whole == shape else f"view of {name}", shape, short_dtype(dtype), nbytes, key)
 
 
-def describe_gradient(tensor: Tensor) -> str:
-    """Shape and norm of `.grad`, or nothing while there is none."""
-    from firesteel.autograd import no_grad
-
-    grad = tensor.grad
-    if grad is None:
-        return ""
-    with no_grad():
-        norm = float(grad.detach().double().square().sum().sqrt())
-    return f"grad {tuple(grad.shape)}, norm {norm:.3g}"
+def _part(part: str, node: Node) -> str:
+    """Which part of an operation is kept: of inputs, what made them."""
+    if not part.startswith("input "):
+        return part
+    producers = [producer for producer, _ in node.next_functions]
+    producer = producers[int(part.removeprefix("input "))]
+    if producer is None:
+        return "constant"
+    if variable_of(producer) is not None:
+        return part
+    operations = [one for one in producers if one is not None and variable_of(one) is None]
+    return "input" if len(operations) == 1 else f"{operation_of(producer)}'s output"
 
 
 def operation_name(node: str) -> str:
@@ -254,7 +268,12 @@ def operation_name(node: str) -> str:
 
 
 def operation_of(node: Node) -> str:
-    """Name of a node's operation. Some are one node, which PyTorch names for a part of its own."""
+    """Name of a node's operation: as users spell it, or the class that they wrote.
+
+    Some are one node, which PyTorch names for a part of its own.
+    """
+    if node.name() == node._operation and (custom := re.fullmatch(r"(\w+)Backward", node.name())):
+        return custom[1]
     return FUSED.get(node._operation.partition(" ")[0]) or operation_name(node.name())
 
 
@@ -272,6 +291,11 @@ def shape_text(outputs: Sequence[tuple[tuple[int, ...], str]]) -> str:
     """Shapes and dtypes of an operation's outputs, of many only the first two."""
     shown = [f"{shape} {dtype}" for shape, dtype in outputs[:2]]
     return ", ".join(shown) + (f", … {len(outputs)} outputs" if len(outputs) > 2 else "")
+
+
+def result_text(box: Box) -> str:
+    """Shapes and dtypes of what a box produces, and the value of a single number."""
+    return shape_text(box.outputs) + (f" = {box.value}" if box.value else "")
 
 
 def bytes_once(saved: Iterable[SavedTensor]) -> int:

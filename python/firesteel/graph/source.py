@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from firesteel.graph.model import Box, GraphModel, shape_text
+from firesteel.graph.model import Box, GraphModel, result_text
 from firesteel.graph.svg import LOOKS, lines_of, title_of
 
 
@@ -21,7 +21,7 @@ def text(model: GraphModel) -> str:
         box = model.boxes[key]
         if box.is_leaf:
             kind = "" if box.title in ("parameter", "leaf") else box.kind
-            rows.append(("", names[key], kind, shape_text(box.outputs), box.gradient))
+            rows.append(("", names[key], kind, result_text(box), box.gradient))
     if rows:
         rows.append(("", "", "", "", ""))
     for key in order:
@@ -31,7 +31,7 @@ def text(model: GraphModel) -> str:
             used = ", ".join(_uses(model, key, producers[key], names))
             title = f"{box.module}: {title_of(box)}" if caption(box) else title_of(box)
             facts = lines_of(box)[1 if box.outputs else 0 :]
-            rows.append((number, title, used, shape_text(box.outputs), "; ".join(facts)))
+            rows.append((number, title, used, result_text(box), "; ".join(facts)))
     header = ("", "operation", "of", "result", "facts")
     rows.insert(0, header)
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -91,12 +91,18 @@ def _label(box: Box, newline: str) -> str:
     return newline.join([title_of(box), *lines_of(box)])
 
 
+def _numbers(model: GraphModel) -> dict[int, int]:
+    """Boxes from 1 on: the same for the same graph, whatever was recorded before it."""
+    return {key: number for number, key in enumerate(sorted(model.boxes), 1)}
+
+
 def dot(model: GraphModel) -> str:
     """Graphviz's language: `dot -Tpdf graph.dot -o graph.pdf`."""
 
     def quoted(words: str) -> str:
         return '"' + words.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
+    number_of = _numbers(model)
     lines = [
         "digraph firesteel {",
         f"  label={quoted(model.summary())}; labelloc=t; fontname=Helvetica;",
@@ -115,13 +121,15 @@ def dot(model: GraphModel) -> str:
             if box.kind in ("leaf", "parameter", "result"):
                 style = ', style="filled,rounded"'
             lines.append(
-                f"{indent}n{key} [label={quoted(_label(box, chr(10)))}, "
+                f"{indent}n{number_of[key]} [label={quoted(_label(box, chr(10)))}, "
                 f'fillcolor="{look.fill}", color="{look.stroke}"{style}];'
             )
         if module:
             lines.append("  }")
     for (start, end), count in model.arrows.items():
-        lines.append(f"  n{start} -> n{end}" + (f' [label="×{count}"];' if count > 1 else ";"))
+        lines.append(
+            f"  n{number_of[start]} -> n{number_of[end]}" + (f' [label="×{count}"];' if count > 1 else ";")
+        )
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -133,6 +141,7 @@ def mermaid(model: GraphModel) -> str:
         words = "".join(marks.get(char, char) for char in words)
         return '"' + words.replace("\n", "<br/>") + '"'
 
+    number_of = _numbers(model)
     lines = ["flowchart TD"]
     shapes = {"leaf": ("([", "])"), "parameter": ("([", "])"), "result": ("([", "])"), "module": ("[[", "]]")}
     for number, (module, keys) in enumerate(_clusters(model).items()):
@@ -141,11 +150,13 @@ def mermaid(model: GraphModel) -> str:
         for key in keys:
             box = model.boxes[key]
             left, right = shapes.get(box.kind, ("[", "]"))
-            lines.append(f"    n{key}{left}{quoted(_label(box, chr(10)))}{right}:::{box.kind}")
+            lines.append(f"    n{number_of[key]}{left}{quoted(_label(box, chr(10)))}{right}:::{box.kind}")
         if module:
             lines.append("  end")
     for (start, end), count in model.arrows.items():
-        lines.append(f"  n{start} -->" + (f'|"×{count}"|' if count > 1 else "") + f" n{end}")
+        lines.append(
+            f"  n{number_of[start]} -->" + (f'|"×{count}"|' if count > 1 else "") + f" n{number_of[end]}"
+        )
     for kind, look in LOOKS.items():
         dashes = ",stroke-dasharray:5 4" if kind == "omitted" else ""
         lines.append(f"  classDef {kind} fill:{look.fill},stroke:{look.stroke},color:#1c2128{dashes}")

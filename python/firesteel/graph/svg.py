@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from html import escape
 
 from firesteel.graph.layout import MARGIN, Layout, arrange
-from firesteel.graph.model import Box, GraphModel, Kind, readable_bytes, shape_text
+from firesteel.graph.model import Box, GraphModel, Kind, readable_bytes, result_text
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 TITLE_SIZE, LINE_SIZE = 13.0, 11.0
 TITLE_HEIGHT, LINE_HEIGHT = 18.0, 15.0
 PADDING = 12.0
-LONGEST_LINE = 46
+LONGEST_LINE = 52
 MOST_SAVED = 3
 
 
@@ -70,13 +70,13 @@ def lines_of(box: Box) -> list[str]:
     """What stands in a box below its title."""
     lines = []
     if box.outputs:
-        lines.append(shape_text(box.outputs))
+        lines.append(result_text(box))
     if box.members:
         common = box.members.most_common()
         if len(common) == 1 and box.members.total() == 1:
             lines.append(common[0][0])
         else:
-            few = ", ".join(f"{count} {name}" for name, count in common[:2])
+            few = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in common[:2])
             lines.append(f"{box.members.total():,} operations: {few}{', …' if len(common) > 2 else ''}")
     if box.kind in ("module", "omitted") and box.parameters:
         plural = "s" if box.parameters > 1 else ""
@@ -244,11 +244,14 @@ def _legend(model: GraphModel, available: float) -> tuple[list[str], float, floa
         parts.append(_text(x + 30, y + 10, look.legend, LINE_SIZE, "fs-faint", FAINT))
         x += width
         widest = max(widest, x)
-    y += 32
-    note = "Arrows: how values flow; gradients flow against them."
-    parts.append(_text(MARGIN, y, note, LINE_SIZE, "fs-faint", FAINT))
-    y += 15
-    note2 = "keeps: what an operation holds in memory for the backward pass."
-    parts.append(_text(MARGIN, y, note2, LINE_SIZE, "fs-faint", FAINT))
-    widest = max(widest, text_width(note2, LINE_SIZE) + 2 * MARGIN)
+    notes = ["Arrows: how values flow; gradients flow against them."]
+    if any(box.saved for box in model.boxes.values()):
+        notes.append("keeps: what an operation holds in memory for the backward pass.")
+    if any(box.constants for box in model.boxes.values()):
+        notes.append("Inputs that need no gradient (constants) are not drawn.")
+    y += 17
+    for note in notes:
+        y += 15
+        parts.append(_text(MARGIN, y, note, LINE_SIZE, "fs-faint", FAINT))
+        widest = max(widest, text_width(note, LINE_SIZE) + 2 * MARGIN)
     return parts, widest, y + 18

@@ -39,20 +39,26 @@ struct Inner {
     kind: Kind,
     message: String,
     payload: Option<Box<dyn Any + Send + Sync>>,
+    note: Option<String>,
 }
 
 impl Error {
     /// An error of `kind` that says `message`.
     #[cold]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), payload: None }))
+        Self(Box::new(Inner { kind, message: message.into(), payload: None, note: None }))
     }
 
     /// An error raised by a callback; `payload` is handed back by [`Error::into_payload`].
     #[cold]
     pub fn external(message: impl Into<String>, payload: impl Any + Send + Sync) -> Self {
         let payload: Box<dyn Any + Send + Sync> = Box::new(payload);
-        Self(Box::new(Inner { kind: Kind::External, message: message.into(), payload: Some(payload) }))
+        Self(Box::new(Inner {
+            kind: Kind::External,
+            message: message.into(),
+            payload: Some(payload),
+            note: None,
+        }))
     }
 
     /// What went wrong, for programs.
@@ -63,6 +69,22 @@ impl Error {
     /// What went wrong, for people.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The same error with more text: in the message, or for a callback's own error beside it.
+    #[must_use]
+    pub fn with_note(mut self, text: &str) -> Self {
+        let place = match self.0.payload {
+            Some(_) => self.0.note.get_or_insert_default(),
+            None => &mut self.0.message,
+        };
+        place.push_str(text);
+        self
+    }
+
+    /// What is to be said of a callback's own error.
+    pub fn note(&self) -> Option<&str> {
+        self.0.note.as_deref()
     }
 
     /// The callback's own error, if this is an external one.

@@ -1,6 +1,7 @@
 //! Optimizer steps over lists of tensors: one call updates every parameter.
 
 use crate::array::Array;
+use crate::autograd::anomaly::count_write;
 use crate::kernels::optim::{adam_arrays, sgd_arrays, AdamOptions, SgdOptions};
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
@@ -22,7 +23,7 @@ impl<'a> Working<'a> {
         if !self.array.is_same_view(self.original) {
             self.original.copy_from(&self.array)?;
         }
-        self.original.storage().bump_version();
+        count_write(self.original.storage(), "optimizer.step");
         Ok(())
     }
 }

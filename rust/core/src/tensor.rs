@@ -1,6 +1,7 @@
 //! A tensor: an array and its place in the graph. What can be done with it is in `ops/`.
 
 use crate::array::Array;
+use crate::autograd::hooks;
 use crate::autograd::inplace::check_not_leaf;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
 use crate::autograd::mode::{self, GradMode};
@@ -333,16 +334,16 @@ impl Tensor {
     }
 
     /// Shows the hooks that live only as long as this handle: nobody else holds the tensor, nor its node
-    /// ([`node::visit_own_hooks`]).
+    /// ([`hooks::visit_own_hooks`]).
     pub fn visit_own_hooks(&self, visit: &mut dyn FnMut(&dyn Any)) {
         let Some(meta) = self.own_meta() else { return };
-        meta.nodes().for_each(|node| node::visit_own_hooks(node, visit));
+        meta.nodes().for_each(|node| hooks::visit_own_hooks(node, visit));
     }
 
     /// Removes these hooks, which may hold anything: drop them without locks.
     #[must_use]
     pub fn take_own_hooks(&self) -> impl Sized {
-        self.own_meta().map(|meta| meta.nodes().map(node::take_own_hooks).collect::<Vec<_>>())
+        self.own_meta().map(|meta| meta.nodes().map(hooks::take_own_hooks).collect::<Vec<_>>())
     }
 
     /// Its place in the graph, if this is the only handle to the tensor.

@@ -6,8 +6,8 @@ use crate::function::ContextRef;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::autograd::{
-    mode, node, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, NodeRef, Options, Packed,
-    SavedHooks,
+    hooks, mode, node, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, NodeRef, Options,
+    Packed, SavedHooks,
 };
 use firesteel::Tensor;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
@@ -193,11 +193,11 @@ impl PyNode {
 #[pymethods]
 impl PyNode {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit_hooks(&visit, |see| node::visit_own_hooks(&self.0, see))
+        visit_hooks(&visit, |see| hooks::visit_own_hooks(&self.0, see))
     }
 
     fn __clear__(&self) {
-        drop(node::take_own_hooks(&self.0));
+        drop(hooks::take_own_hooks(&self.0));
     }
 
     /// PyTorch's name of the operation: `MulBackward0`.
@@ -284,6 +284,13 @@ impl PyNode {
                 Ok((part, shape, dtype::object(py, array.dtype()), bytes, memory))
             })
             .collect()
+    }
+
+    /// Where it was recorded, if anomaly mode was on: file, line, function and module.
+    #[getter]
+    fn _trace(&self) -> Option<(String, u32, String, Option<String>)> {
+        let place = self.0.origin()?.place.clone()?;
+        Some((place.file, place.line, place.function, place.module))
     }
 
     /// The operation with its attributes.

@@ -5,6 +5,7 @@ use pyo3::exceptions::{
     PyIndexError, PyMemoryError, PyNotImplementedError, PyOSError, PyOverflowError, PyRuntimeError,
     PyTypeError, PyValueError,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
@@ -80,6 +81,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 #[cold]
 pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
     let text = error.message().to_owned();
+    let note = error.note().map(str::to_owned);
     let of = |class: fn(&Classes) -> &Py<PyType>| match CLASSES.get(py) {
         Some(classes) => PyErr::from_type(class(classes).bind(py).clone(), (text.clone(),)),
         None => PyRuntimeError::new_err(text.clone()),
@@ -94,11 +96,20 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
         Kind::Memory => PyMemoryError::new_err(text),
         Kind::Io => PyOSError::new_err(text),
         Kind::External => match error.into_payload().and_then(|p| p.downcast::<PyErr>().ok()) {
-            Some(exception) => *exception,
+            Some(exception) => noted(py, *exception, note),
             None => PyRuntimeError::new_err(text),
         },
         _ => PyRuntimeError::new_err(text),
     }
+}
+
+/// A callback's exception with what the core has to say of it.
+fn noted(py: Python<'_>, exception: PyErr, note: Option<String>) -> PyErr {
+    if let Some(note) = note {
+        // An exception that takes no note comes out without one.
+        let _ = exception.value(py).call_method1(intern!(py, "add_note"), (note.trim_start(),));
+    }
+    exception
 }
 
 /// The exception for a Python integer that does not fit into 64 bits.

@@ -1,5 +1,6 @@
 //! The module `firesteel._core`: a thin binding of the crate `firesteel`.
 
+mod anomaly;
 mod autograd;
 mod convert;
 mod create;
@@ -25,6 +26,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error::register(m)?;
     dtype::register(m)?;
     tensor::register(m)?;
+    anomaly::register(m)?;
     autograd::register(m)?;
     function::register(m)?;
     create::register(m)?;

@@ -1,5 +1,6 @@
 //! The one place that every operation passes: compute, then record if a gradient may be asked for.
 
+use super::anomaly::{self, check_outputs, Known};
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node};
 use super::op::{Op, Recorded};
@@ -22,7 +23,11 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     inputs: [&Tensor; N],
     beside: impl FnOnce(&O) -> Result<B>,
 ) -> Result<(Tensor, B)> {
+    let known = if anomaly::is_on() { Known::of(&inputs.map(Tensor::array))? } else { None };
     let output = op.forward(inputs.map(Tensor::array))?;
+    if known.is_some() {
+        check_outputs(O::NAME, known, &[&output])?;
+    }
     let beside = beside(&op)?;
     let needs = inputs.map(Tensor::requires_grad);
     let recording = mode::is_grad_enabled();
@@ -59,7 +64,7 @@ pub(super) fn record<O: Op<N>, const N: usize>(
     for input in inputs {
         edges.push(input.edge());
     }
-    Edge { node: Node::new(Recorded::new(op, saved), edges, smallvec![Meta::of(output)]), output: 0 }
+    Edge { node: Node::record(Recorded::new(op, saved), edges, smallvec![Meta::of(output)]), output: 0 }
 }
 
 /// Records an operation of any number of inputs and outputs that has run: the outputs share one node.
@@ -69,7 +74,7 @@ pub fn apply_many<O: Backward + 'static>(op: O, inputs: &[&Tensor], outputs: Vec
         return outputs.into_iter().map(Tensor::constant).collect();
     }
     let edges: Edges = inputs.iter().map(|x| x.edge()).collect();
-    let node = Node::new(op, edges, outputs.iter().map(Meta::of).collect());
+    let node = Node::record(op, edges, outputs.iter().map(Meta::of).collect());
     let link = |(i, out)| Tensor::with_edge(out, Edge { node: node.clone(), output: i });
     outputs.into_iter().enumerate().map(link).collect()
 }

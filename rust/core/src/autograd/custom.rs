@@ -1,5 +1,6 @@
 //! Operations that live outside the crate: recorded from their results, whatever computed these.
 
+use super::anomaly;
 use super::inplace::{check_not_leaf, rebase};
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node, NodeRef};
@@ -44,7 +45,7 @@ pub fn record_custom<O: Backward + 'static>(
     }
     let node = is_recorded.then(|| {
         let edges: Edges = inputs.iter().map(Tensor::edge).collect();
-        Node::new(op(), edges, outputs.iter().map(|output| Meta::of(output.tensor().array())).collect())
+        Node::record(op(), edges, outputs.iter().map(|output| Meta::of(output.tensor().array())).collect())
     });
     let finish = |(index, output): (usize, Produced)| {
         let edge = node.as_ref().map(|node| Edge { node: node.clone(), output: index });
@@ -55,7 +56,7 @@ pub fn record_custom<O: Backward + 'static>(
                 x
             }
             (Produced::Written(x), edge) => {
-                x.array().storage().bump_version();
+                anomaly::count_write(x.array().storage(), name);
                 if let Some(edge) = edge {
                     rebase(&x, edge);
                 }

@@ -1,5 +1,6 @@
 //! The backward pass: newest node first, because creation order is a topological order.
 
+use super::anomaly::Pass;
 use super::mode::GradMode;
 use super::node::{next_id, Edge, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::array::Array;
@@ -91,6 +92,8 @@ fn place(edge: &Edge) -> Place {
 struct Run {
     id: u64,
     options: Options,
+    /// The walk as messages speak of it.
+    pass: Pass,
     ready: BinaryHeap<Ready>,
     /// With inputs given: the nodes that matter.
     wanted: Option<HashMap<u64, Wanted>>,
@@ -141,6 +144,8 @@ impl Run {
         for (i, root) in roots.iter().enumerate() {
             starts.push(start_of(root, grads.get(i).and_then(Option::as_ref))?);
         }
+        let first = starts.first().map(|(edge, _)| edge.node.clone());
+        let pass = Pass::new(first, !options.retain_graph);
         let targets: Vec<Edge> = inputs.unwrap_or_default().iter().filter_map(Tensor::edge).collect();
         let wanted = match inputs {
             Some(inputs) => Some(nodes_towards(starts.iter().map(|(edge, _)| edge), inputs)?),
@@ -149,6 +154,7 @@ impl Run {
         let mut run = Self {
             id: next_id(),
             options,
+            pass,
             ready: BinaryHeap::new(),
             wanted,
             captured: HashMap::new(),
@@ -164,38 +170,10 @@ impl Run {
     fn walk(&mut self) -> Result<()> {
         let mut work = 0;
         while let Some(Ready(node)) = self.ready.pop() {
-            let mut grads = node.take_pending(self.id);
-            node.run_hooks(&mut grads)?;
-            if let Some(wanted) = self.wanted.as_ref().and_then(|wanted| wanted.get(&node.id())) {
-                let arrived = grads.iter().enumerate().filter(|_| wanted.is_target);
-                for (output, grad) in arrived {
-                    if let Some(grad) = grad {
-                        self.captured.insert((node.id(), output), grad.clone());
-                    }
-                }
-                if !wanted.leads {
-                    continue;
-                }
-            }
-            work += 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
-            node.run_prehooks(&mut grads)?;
-            let wanted = self.wanted_inputs(&node);
-            let needs = Needs::new(&node, wanted.as_deref());
-            let results = if node.has_posthooks() {
-                let mut results = fitted(&node, call_rule(&node, needs, grads.clone())?)?;
-                node.run_posthooks(&mut results, &grads)?;
-                results
-            } else {
-                call_rule(&node, needs, grads)?
+            work += match self.step(&node) {
+                Ok(work) => work,
+                Err(error) => return Err(self.pass.explain(error, &node)),
             };
-            if !self.options.retain_graph {
-                node.op().free();
-            }
-            for (edge, grad) in node.edges().iter().zip(results) {
-                if let (Some(edge), Some(grad)) = (edge, grad) {
-                    self.deliver(edge, grad)?;
-                }
-            }
             if work > WORK_PER_CHECK {
                 work = 0;
                 if let Some(check) = INTERRUPT_CHECK.get() {
@@ -204,6 +182,52 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Sends the gradients that arrived at `node` on; returns how much work it was, in elements.
+    fn step(&mut self, node: &NodeRef) -> Result<usize> {
+        let mut grads = node.take_pending(self.id);
+        node.run_hooks(&mut grads)?;
+        if let Some(wanted) = self.wanted.as_ref().and_then(|wanted| wanted.get(&node.id())) {
+            let arrived = grads.iter().enumerate().filter(|_| wanted.is_target);
+            for (output, grad) in arrived {
+                if let Some(grad) = grad {
+                    self.captured.insert((node.id(), output), grad.clone());
+                }
+            }
+            if !wanted.leads {
+                return Ok(0);
+            }
+        }
+        let work = 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
+        node.run_prehooks(&mut grads)?;
+        let results = self.results(node, grads)?;
+        if !self.options.retain_graph {
+            node.op().free();
+            self.pass.note_freed(node);
+        }
+        for (edge, grad) in node.edges().iter().zip(results) {
+            if let (Some(edge), Some(grad)) = (edge, grad) {
+                self.deliver(edge, grad)?;
+            }
+        }
+        Ok(work)
+    }
+
+    /// What the rule of `node` makes of the gradients of its outputs, and the hooks of that.
+    fn results(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
+        let _in_rule = self.pass.enter(node);
+        let wanted = self.wanted_inputs(node);
+        let needs = Needs::new(node, wanted.as_deref());
+        if !node.has_posthooks() {
+            let results = call_rule(node, needs, grads)?;
+            self.pass.check(node, &results)?;
+            return Ok(results);
+        }
+        let mut results = fitted(node, call_rule(node, needs, grads.clone())?)?;
+        self.pass.check(node, &results)?;
+        node.run_posthooks(&mut results, &grads)?;
+        Ok(results)
     }
 
     /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.

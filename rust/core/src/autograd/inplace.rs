@@ -1,5 +1,6 @@
 //! In-place operations: the write, the version, and the new history of the tensor, its base and its views.
 
+use super::anomaly::{self, check_outputs, count_write, Known};
 use super::apply::record;
 use super::mode;
 use super::op::Op;
@@ -17,6 +18,7 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
     let recorded = mode::is_grad_enabled() && needs.contains(&true) && target.dtype().is_float();
     check_target_memory(O::NAME, target, recorded)?;
 
+    let known = if anomaly::is_on() { Known::of(&inputs.map(Tensor::array))? } else { None };
     let mut saved = None;
     let saves = op.saves(needs);
     if recorded {
@@ -33,7 +35,10 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
         }
     }
     op.forward_into(inputs.map(Tensor::array), target.array())?;
-    target.array().storage().bump_version();
+    count_write(target.array().storage(), O::NAME);
+    if known.is_some() {
+        check_outputs(O::NAME, known, &[target.array()])?;
+    }
     if recorded {
         if let Some(saved) = saved.as_mut().filter(|_| saves.output) {
             saved.keep_output(target.array())?;

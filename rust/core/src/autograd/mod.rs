@@ -1,8 +1,11 @@
-//! The graph and the backward pass. Reading order: `op`, `saved`, `apply`, `node`, `leaf`, `engine`.
+//! The graph and the backward pass. Reading order: `op`, `saved`, `apply`, `node`, `hooks`,
+//! `leaf`, `engine`, `anomaly`.
 
+pub mod anomaly;
 pub(crate) mod apply;
 mod custom;
 pub mod engine;
+pub mod hooks;
 pub(crate) mod inplace;
 pub(crate) mod leaf;
 pub mod mode;
@@ -13,8 +16,9 @@ pub mod saved;
 pub use apply::{apply, apply_many};
 pub use custom::{record_custom, Produced};
 pub use engine::{backward, grad, set_interrupt_check, Options};
+pub use hooks::{GradHook, Hook, HookHandle, NodeHook};
 pub use inplace::{apply_inplace, check_not_leaf, check_writable};
 pub use mode::{is_grad_enabled, GradMode};
-pub use node::{Edge, GradHook, Hook, HookHandle, Needs, NodeHook, NodeRef};
+pub use node::{Edge, Needs, NodeRef};
 pub use op::{Grads, Op, Saved, Saves};
 pub use saved::{freed_error, pop_saved_hooks, push_saved_hooks, Kept, Packed, SavedHooks};

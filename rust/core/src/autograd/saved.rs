@@ -1,5 +1,6 @@
 //! What operations save for their gradient rules: data with its version, or what a hook made of it.
 
+use super::anomaly::{changed_by, is_on};
 use super::apply::without_recording;
 use super::node::{lock, Meta};
 use super::op::Op;
@@ -72,9 +73,10 @@ impl SavedArray {
                 Autograd,
                 "{op}: one of the variables needed for gradient computation has been modified by an \
                  inplace operation: {role} of shape {:?} ({}) is at version {version}; expected version \
-                 {expected} instead; use an out-of-place operation, or change a .clone() of it",
+                 {expected} instead; use an out-of-place operation, or change a .clone() of it{}",
                 array.shape(),
-                array.dtype()
+                array.dtype(),
+                changed_by(array.storage(), expected)
             );
         }
         Ok(array.clone())
@@ -181,9 +183,12 @@ impl fmt::Debug for Kept {
 pub fn freed_error() -> crate::Error {
     crate::Error::new(
         crate::Kind::Autograd,
-        "Trying to backward through the graph a second time (or directly access saved tensors after \
-         they have already been freed): the first backward freed them. Specify retain_graph=True in \
-         the first .backward() or autograd.grad() call to go through the graph again",
+        format!(
+            "Trying to backward through the graph a second time (or directly access saved tensors after \
+             they have already been freed): the first backward freed them. Specify retain_graph=True in \
+             the first .backward() or autograd.grad() call to go through the graph again{}",
+            if is_on() { "" } else { "; torch.autograd.set_detect_anomaly(True) names its line" }
+        ),
     )
 }
 

@@ -137,7 +137,7 @@ impl Backward for CopySlices {
 pub(crate) fn record_write(base: &Tensor, value: &Tensor, view: &Layout) -> Edge {
     let region = Region::new(base.array().layout(), view);
     let edges: Edges = smallvec![base.edge(), value.edge()];
-    Edge { node: Node::new(CopySlices(region), edges, smallvec![Meta::of(base.array())]), output: 0 }
+    Edge { node: Node::record(CopySlices(region), edges, smallvec![Meta::of(base.array())]), output: 0 }
 }
 
 /// History of the view of `base` at `view`, if the base has one.
@@ -146,5 +146,5 @@ pub(crate) fn record_read(base: &Tensor, view: &Layout) -> Option<Edge> {
     let region = Region::new(base.array().layout(), view);
     let meta = Meta { shape: Dims::from_slice(view.shape()), dtype: base.dtype() };
     let op = crate::autograd::op::Recorded::new(AsStrided(region), None);
-    Some(Edge { node: Node::new(op, smallvec![Some(edge)], smallvec![meta]), output: 0 })
+    Some(Edge { node: Node::record(op, smallvec![Some(edge)], smallvec![meta]), output: 0 })
 }
