@@ -7,15 +7,14 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import firesteel
 from firesteel import Tensor
+from firesteel.autograd.anomaly_mode import first_outside
 from firesteel.autograd.function import Function
 from firesteel.autograd.graph import saved_tensors_hooks
 
-_PACKAGE = str(Path(firesteel.__file__).parent)
 _TENSOR = object()  # stands where a tensor was
 
 
@@ -212,12 +211,11 @@ class Frame:
 
 
 def _place_of_the_user() -> str:
-    """The innermost line outside of this package that runs now, as part of a sentence."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    code = frame.f_code
-    return f", saved at {code.co_filename}:{frame.f_lineno} in {code.co_name}"
+    """The line of the user's program that runs now, as part of a sentence."""
+    line = first_outside(sys._getframe(1))
+    if line is None:
+        return ""
+    return f", saved at {line.f_code.co_filename}:{line.f_lineno} in {line.f_code.co_name}"
 
 
 class _Reentrant(Function):
