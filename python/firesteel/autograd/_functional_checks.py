@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from firesteel._core import Tensor, zeros_like
-from firesteel.autograd import grad as autograd_grad
 
 Tensors = tuple[Tensor, ...]
 OUTPUTS = "outputs of the user-provided function"
@@ -54,28 +53,6 @@ def checked_vector(
             entry = f"Entry {i} in " if is_tuple else ""
             raise RuntimeError(f"{entry}v has invalid size: should be {expected.shape} but got {x.shape}.")
     return vectors
-
-
-def grads_of(
-    outputs: Sequence[Tensor | None],
-    inputs: Tensors,
-    vectors: Tensors | None,
-    create_graph: bool,
-    retain_graph: bool | None = None,
-) -> tuple[Tensor | None, ...]:
-    """As `autograd.grad`, leaving out what has no history."""
-    given: Sequence[Tensor | None] = vectors or (None,) * len(outputs)
-    pairs = [(x, v) for x, v in zip(outputs, given, strict=True) if x is not None and x.requires_grad]
-    if not pairs:
-        return (None,) * len(inputs)
-    return autograd_grad(
-        [x for x, _ in pairs],
-        inputs,
-        [v for _, v in pairs],
-        retain_graph=retain_graph,
-        create_graph=create_graph,
-        allow_unused=True,
-    )
 
 
 def expect_dependent(tensors: Sequence[Tensor | None], strict: bool, constant: str) -> None:

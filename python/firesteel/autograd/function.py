@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
 
+def _first_other(values: tuple[Any, ...], *types: type) -> str | None:
+    """Which of the values is of none of these types, for an error; None if all are fine."""
+    for index, value in enumerate(values):
+        if not isinstance(value, types):
+            return f"argument {index} is of type {type(value).__name__}"
+    return None
+
+
 class FunctionCtx(_core._FunctionContext):
     """What a `Function` hands from its forward to its backward: the `ctx` of both.
 
@@ -43,12 +51,12 @@ class FunctionCtx(_core._FunctionContext):
         Raises:
             TypeError: if something else is given.
         """
-        for index, tensor in enumerate(tensors):
-            if tensor is not None and not isinstance(tensor, _core.Tensor):
-                raise TypeError(
-                    f"save_for_backward can only save variables, but argument {index} is of type "
-                    f"{type(tensor).__name__}; keep other values as attributes of ctx"
-                )
+        refused = _first_other(tensors, _core.Tensor, type(None))
+        if refused:
+            raise TypeError(
+                f"save_for_backward can only save variables, but {refused}; keep other values as "
+                "attributes of ctx"
+            )
         self.to_save = tensors
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
@@ -57,12 +65,12 @@ class FunctionCtx(_core._FunctionContext):
         Raises:
             AssertionError: if something else than a tensor or None is given.
         """
-        for tensor in tensors:
-            if not (tensor is None or isinstance(tensor, _core.Tensor)):
-                raise AssertionError(
-                    "save_for_forward expects all arguments to be tensors; you should save non-tensors as "
-                    f"attributes on ctx. One is of type {type(tensor).__name__}"
-                )
+        refused = _first_other(tensors, _core.Tensor, type(None))
+        if refused:
+            raise AssertionError(
+                "save_for_forward expects all arguments to be tensors; you should save non-tensors as "
+                f"attributes on ctx: {refused}"
+            )
 
     def mark_dirty(self, *args: Tensor) -> None:
         """Names the inputs that `forward` has changed in place; they must be returned, too.
@@ -70,12 +78,12 @@ class FunctionCtx(_core._FunctionContext):
         Raises:
             RuntimeError: if something else than a tensor is given.
         """
-        for index, tensor in enumerate(args):
-            if not isinstance(tensor, _core.Tensor):
-                raise RuntimeError(
-                    f"mark_dirty can only accept variables, but argument {index} is of type "
-                    f"{type(tensor).__name__}; name the inputs that were changed in place"
-                )
+        refused = _first_other(args, _core.Tensor)
+        if refused:
+            raise RuntimeError(
+                f"mark_dirty can only accept variables, but {refused}; name the inputs that were changed in "
+                "place"
+            )
         self.dirty_tensors = args
 
     def mark_non_differentiable(self, *args: Tensor) -> None:
@@ -84,12 +92,12 @@ class FunctionCtx(_core._FunctionContext):
         Raises:
             RuntimeError: if something else than a tensor is given.
         """
-        for index, tensor in enumerate(args):
-            if not isinstance(tensor, _core.Tensor):
-                raise RuntimeError(
-                    f"mark_non_differentiable only accepts variable arguments, but argument {index} is of "
-                    f"type {type(tensor).__name__}; name outputs of the function"
-                )
+        refused = _first_other(args, _core.Tensor)
+        if refused:
+            raise RuntimeError(
+                f"mark_non_differentiable only accepts variable arguments, but {refused}; name outputs of "
+                "the function"
+            )
         self.non_differentiable = args
 
     def set_materialize_grads(self, value: bool) -> None:

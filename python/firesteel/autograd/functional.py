@@ -26,10 +26,10 @@ from firesteel.autograd._functional_checks import (
     checked_vector,
     expect_dependent,
     fresh_inputs,
-    grads_of,
     handed_back,
     scalar_output,
 )
+from firesteel.autograd._recorded import gradients
 from firesteel.autograd.grad_mode import enable_grad
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
@@ -65,7 +65,7 @@ def vjp(
         is_outputs_tuple, outputs = as_tuple(func(*inputs), OUTPUTS, "vjp")
         expect_dependent(outputs, strict, CONSTANT_OUTPUT)
         v = checked_vector(v, outputs, is_outputs_tuple, create_graph, "vjp", ONE_OUTPUT)
-        grads = grads_of(outputs, inputs, v, create_graph)
+        grads = gradients(outputs, inputs, v, create_graph=create_graph)
         product = checked_result(grads, inputs, strict, create_graph, "jacobian", INDEPENDENT_OUTPUT)
     return (
         handed_back(outputs, is_outputs_tuple, create_graph),
@@ -105,7 +105,7 @@ def jvp(
         expect_dependent(outputs, strict, CONSTANT_OUTPUT)
         # The backward pass is linear in these, so that their values do not matter.
         cotangents = tuple(zeros_like(out.detach()).requires_grad_(out.requires_grad) for out in outputs)
-        backward = grads_of(outputs, inputs, cotangents, create_graph=True)
+        backward = gradients(outputs, inputs, cotangents, create_graph=True)
         expect_dependent(backward, strict, CONSTANT_GRADIENT)
         product = _transposed(backward, outputs, cotangents, v, create_graph)
         product = checked_result(product, outputs, strict, create_graph, "jacobian", INDEPENDENT_TRICK)
@@ -126,7 +126,7 @@ def _transposed(
     dependent = tuple(c for c in cotangents if c.requires_grad)
     if not dependent:
         return (None,) * len(outputs)
-    products = iter(grads_of(backward, dependent, v, create_graph))
+    products = iter(gradients(backward, dependent, v, create_graph=create_graph))
     return tuple(next(products) if c.requires_grad else None for c in cotangents)
 
 
@@ -219,7 +219,7 @@ def _jacobian_of(output: Tensor, number: int, inputs: Tensors, create_graph: boo
     """The Jacobian of one output with respect to each input."""
     rows: list[Tensors] = []
     for element in output.reshape(-1).unbind():
-        grads = grads_of((element,), inputs, None, create_graph, retain_graph=True)
+        grads = gradients((element,), inputs, None, create_graph=create_graph, retain_graph=True)
         for i, g in enumerate(grads):
             if strict and g is None:
                 raise RuntimeError(
@@ -299,7 +299,7 @@ def _gradient(
     inputs = fresh_inputs(inputs, create_graph, need_graph=True)
     v = checked_vector(v, inputs, is_inputs_tuple, create_graph, api, ONE_INPUT)
     outputs = scalar_output(func(*inputs), strict, api)
-    gradient = grads_of(outputs, inputs, None, create_graph=True)
+    gradient = gradients(outputs, inputs, None, create_graph=True)
     expect_dependent(gradient, strict, CONSTANT_JACOBIAN)
     return is_inputs_tuple, inputs, v, outputs, gradient
 
@@ -333,7 +333,7 @@ def vhp(
             func, inputs, v, create_graph, strict, "vhp"
         )
         product = checked_result(
-            grads_of(gradient, inputs, v, create_graph),
+            gradients(gradient, inputs, v, create_graph=create_graph),
             inputs,
             strict,
             create_graph,
@@ -374,9 +374,9 @@ def hvp(
             func, inputs, v, create_graph, strict, "hvp"
         )
         cotangents = tuple(zeros_like(x.detach()).requires_grad_() for x in inputs)
-        backward = grads_of(gradient, inputs, cotangents, create_graph=True)
+        backward = gradients(gradient, inputs, cotangents, create_graph=True)
         product = checked_result(
-            grads_of(backward, cotangents, v, create_graph),
+            gradients(backward, cotangents, v, create_graph=create_graph),
             inputs,
             strict,
             create_graph,

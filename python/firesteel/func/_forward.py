@@ -12,10 +12,11 @@ from typing import Any
 
 from firesteel import _core
 from firesteel._core import Tensor, stack, zeros_like
+from firesteel.autograd._recorded import gradients
 from firesteel.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ._argnums import ALL, ArgNums, expect_tensor_outputs, replaced, selected, split_aux
-from ._level import Level, gradients, or_zeros
+from ._level import Level, or_zeros
 from ._reverse import basis
 from ._vmap import Draws
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from firesteel import _core
 from firesteel._core import Node, Tensor, zeros_like
-from firesteel.autograd import grad as autograd_grad
 from firesteel.autograd.grad_mode import enable_grad
 from firesteel.utils._pytree import tree_leaves, tree_map
 
@@ -51,32 +50,6 @@ def _leaves(tensors: Iterable[Any]) -> Iterator[Node]:
             if node is not None and node not in seen:
                 seen.add(node)
                 waiting.append(node)
-
-
-def gradients(
-    outputs: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    cotangents: Sequence[Tensor] | None,
-    *,
-    create_graph: bool,
-    retain_graph: bool,
-) -> list[Tensor | None]:
-    """As `autograd.grad`, also for outputs without a history; None for unused inputs."""
-    if cotangents is None:
-        cotangents = [_core.ones_like(output) for output in outputs]
-    pairs = [(out, c) for out, c in zip(outputs, cotangents, strict=True) if out.requires_grad]
-    if not pairs or not inputs:
-        return [None] * len(inputs)
-    return list(
-        autograd_grad(
-            [out for out, _ in pairs],
-            inputs,
-            [cotangent for _, cotangent in pairs],
-            retain_graph=retain_graph,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
-    )
 
 
 def or_zeros(grads: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from firesteel import _core
 from firesteel._core import Tensor, stack
+from firesteel.autograd._recorded import gradients
 from firesteel.utils._pytree import tree_flatten, tree_unflatten
 
 from ._argnums import ALL, ArgNums, expect_tensor_outputs, replaced, selected, split_aux
-from ._level import Level, gradients, or_zeros
+from ._level import Level, or_zeros
 
 
 def grad_and_value(
