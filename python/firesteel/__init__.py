@@ -21,7 +21,6 @@ from firesteel._types import (
 from firesteel.autograd.grad_mode import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
-    is_inference_mode_enabled as is_inference_mode_enabled,
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
@@ -144,6 +143,12 @@ def numel(input: _core.Tensor) -> builtins.int:
     """Number of elements."""
     _tensor.expect_tensors("numel", input=input)
     return input.numel()
+
+
+def is_inference(input: _core.Tensor) -> builtins.bool:
+    """Whether the memory was made in `inference_mode`."""
+    _tensor.expect_tensors("is_inference", input=input)
+    return input.is_inference()
 
 
 def is_floating_point(input: _core.Tensor) -> builtins.bool:

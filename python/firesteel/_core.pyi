@@ -100,6 +100,8 @@ class Node:
     @property
     def _trace(self) -> tuple[str, _int, str, str | None] | None: ...
     def __getattr__(self, name: str, /) -> Any: ...  # of the `ctx` of a custom function
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
     def __eq__(self, other: object, /) -> _bool: ...
     def __hash__(self) -> _int: ...
 
@@ -121,6 +123,7 @@ def _record_function(
     context: _FunctionContext, name: str, arguments: tuple[Any, ...], outputs: tuple[Any, ...]
 ) -> tuple[Any, ...]: ...
 def is_grad_enabled() -> _bool: ...
+def is_inference_mode_enabled() -> _bool: ...
 def _push_saved_tensors_hooks(
     pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]
 ) -> None: ...
@@ -133,6 +136,7 @@ def _set_anomalies(
 ) -> None: ...
 def _anomalies() -> tuple[_bool, _bool, _bool]: ...
 def _swap_grad_enabled(enabled: _bool) -> _bool: ...
+def _swap_modes(grad: _bool, inference: _bool) -> tuple[_bool, _bool]: ...
 def _grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -221,6 +225,7 @@ class Tensor:
     def _base(self) -> Tensor | None: ...
     @property
     def _version(self) -> _int: ...
+    def is_inference(self) -> _bool: ...
 
     # Its place in the graph.
     requires_grad: _bool
@@ -1701,6 +1706,7 @@ def rand(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def rand(
@@ -1712,6 +1718,7 @@ def rand(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def rand(
@@ -1722,6 +1729,7 @@ def rand(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randn(
@@ -1732,6 +1740,7 @@ def randn(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randn(
@@ -1743,6 +1752,7 @@ def randn(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randn(
@@ -1753,6 +1763,7 @@ def randn(
     device: _Device | None = None,
     requires_grad: _bool = False,
     pin_memory: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def rand_like(
     input: Tensor,
@@ -1781,6 +1792,7 @@ def randint(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def randint(
@@ -1792,6 +1804,7 @@ def randint(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def randint_like(
     input: Tensor,
@@ -1809,8 +1822,15 @@ def randperm(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
-def bernoulli(input: Tensor, p: _float | None = None, *, generator: Generator | None = None) -> Tensor: ...
+def bernoulli(
+    input: Tensor,
+    p: _float | None = None,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
 @overload
 def normal(
     mean: Tensor,
@@ -1821,6 +1841,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def normal(
@@ -1832,6 +1853,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def normal(
@@ -1843,6 +1865,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
 def normal(
@@ -1854,6 +1877,7 @@ def normal(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 
 # -- functions that are no methods, or take their tensors in another order -----------------------------

@@ -111,9 +111,30 @@ IN_PLACE = [
     Misuse(
         "a view of a leaf from no_grad, written outside",
         RuntimeError,
-        r"mul_: A view was created in no_grad mode|a view of a leaf Variable",
+        r"mul_: A view was created in no_grad mode .*; take the view with grad mode enabled",
         "leaf view",
         lambda lib: [x := leaf(lib), v := under(lib.no_grad(), lambda: x[:2]), lambda: v.mul_(2)],
+    ),
+    Misuse(
+        "an inference tensor, written outside",
+        RuntimeError,
+        r"add_: Inplace update to inference tensor outside InferenceMode is not allowed .*; clone\(\) it",
+        "inference",
+        lambda lib: [x := under(lib.inference_mode(), lambda: lib.ones(3)), lambda: x.add_(1)],
+    ),
+    Misuse(
+        "an inference tensor in a graph",
+        RuntimeError,
+        r"mul: Inference tensors cannot be saved for backward \(shape \[3\]\)\. .* make a clone\(\)",
+        "inference",
+        lambda lib: [x := leaf(lib), c := under(lib.inference_mode(), lambda: lib.ones(3)), lambda: x * c],
+    ),
+    Misuse(
+        "an inference tensor as a Parameter",
+        RuntimeError,
+        r"Setting requires_grad=True on inference tensor outside InferenceMode is not allowed .*; clone\(\) it",
+        "inference",
+        lambda lib: [x := under(lib.inference_mode(), lambda: lib.ones(3)), lambda: lib.nn.Parameter(x)],
     ),
     Misuse(
         "an expanded tensor",

@@ -21,6 +21,7 @@ _REASONS = {
         Tensor.bitwise_right_shift_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.clip_""",
     OURS: "Tensor.maximum_ Tensor.minimum_ Tensor.silu_",
     ABOUT: """is_tensor typename is_floating_point numel is_grad_enabled is_inference_mode_enabled
+        is_inference Tensor.is_inference
         Tensor.dim Tensor.ndimension Tensor.size Tensor.numel Tensor.nelement Tensor.stride
         Tensor.storage_offset Tensor.is_contiguous
         Tensor.element_size Tensor.is_floating_point Tensor.is_complex""",

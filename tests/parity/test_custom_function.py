@@ -360,3 +360,42 @@ def test_saved_tensors_are_freed_as_backward_passes():
     assert [saved[3] for saved in y.grad_fn._saved] == [4000]
     y.sum().backward()
     assert y.grad_fn._saved == []
+
+
+@both
+def test_attributes_of_grad_fn(lib):
+    def backward(ctx, grad):
+        return grad * ctx.scale
+
+    mine = function(lib, forward=lambda ctx, x: x * 2, backward=backward)
+    x = lib.ones(2, requires_grad=True)
+    y = mine.apply(x)
+    node = y.grad_fn
+    node.scale = 5
+    assert node.scale == y.grad_fn.scale == 5
+    y.sum().backward()
+    assert x.grad.tolist() == [5.0, 5.0]
+    del node.scale
+    assert not hasattr(node, "scale")
+    for other in ("next_functions", "metadata"):
+        with pytest.raises(AttributeError, match=f"'{other}' of .* is not writable|read-only"):
+            setattr(node, other, ())
+    product = (x * 2).grad_fn
+    for change in (lambda: setattr(product, "scale", 1), lambda: delattr(product, "scale")):
+        with pytest.raises(AttributeError, match="'MulBackward0' object has no attribute 'scale'"):
+            change()
+
+
+@both
+def test_places_of_outputs_among_values(lib):
+    def forward(ctx, x):
+        return "a", x * 2, None, x * 3, 7, x * 4
+
+    def backward(ctx, *grads):
+        assert [g is None for g in grads] == [True, False, True, False, True, False]
+        return grads[1] * 2 + grads[3] * 3 + grads[5] * 4
+
+    x = lib.ones(2, requires_grad=True)
+    _, a, _, b, _, c = function(lib, forward=forward, backward=backward).apply(x)
+    (a + 10 * b + 100 * c).sum().backward()
+    assert x.grad.tolist() == [432.0, 432.0]

@@ -207,3 +207,54 @@ def test_functions_written_in_python() -> None:
     assert firesteel.round(
         firesteel.tensor([1.26]), decimals=1, out=firesteel.zeros(1)
     ).item() == pytest.approx(1.3)
+
+
+RANDOM: dict[str, tuple[Any, str]] = {
+    "rand": (lambda lib, **out: lib.rand(3, 4, **out), "float32"),
+    "rand of doubles": (lambda lib, **out: lib.rand((3, 4), **out), "float64"),
+    "randn": (lambda lib, **out: lib.randn(size=(3, 4), **out), "float32"),
+    "randint": (lambda lib, **out: lib.randint(2, 9, (3, 4), **out), "int64"),
+    "randint of floats": (lambda lib, **out: lib.randint(9, (3, 4), **out), "float32"),
+    "randperm": (lambda lib, **out: lib.randperm(12, **out), "int64"),
+    "bernoulli": (lambda lib, **out: lib.bernoulli(lib.full((3, 4), 0.5), **out), "float32"),
+    "bernoulli of integers": (lambda lib, **out: lib.bernoulli(lib.full((3, 4), 0.5), **out), "int64"),
+    "normal of numbers": (lambda lib, **out: lib.normal(1.0, 2.0, (3, 4), **out), "float64"),
+    "normal of tensors": (lambda lib, **out: lib.normal(lib.ones(3, 4), lib.ones(3, 4), **out), "float32"),
+    "normal of means": (lambda lib, **out: lib.normal(lib.ones(3, 4), 2.0, **out), "float32"),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_numbers(name: str) -> None:
+    draw_numbers, dtype = RANDOM[name]
+    results = []
+    for lib in filter(None, (firesteel, torch)):
+        out = lib.zeros(12 if name == "randperm" else (3, 4), dtype=getattr(lib, dtype))
+        lib.manual_seed(3)
+        assert draw_numbers(lib, out=out) is out
+        results.append(out)
+        lib.manual_seed(3)
+        again = draw_numbers(lib, out=lib.zeros(out.shape, dtype=out.dtype))
+        assert_same(again, out, where=lib.__name__)
+    assert_same(results[0], results[-1], tol=10, where=name)
+
+
+@pytest.mark.parametrize("lib", [firesteel, torch], ids=["firesteel", "torch"])
+def test_new_values_have_the_dtype_of_out(lib: Any) -> None:
+    if lib is None:
+        pytest.skip("needs PyTorch")
+    out = lib.zeros(3)
+    for make in (lib.rand, lib.randn, lib.zeros, lib.ones, lib.empty, lib.arange, lib.randperm):
+        with pytest.raises(RuntimeError, match="does not match dtype of out parameter"):
+            make(3, out=out, dtype=lib.float64)
+        assert out.tolist() == [0.0, 0.0, 0.0]
+    asks = lib.ones(3, requires_grad=True)
+    for draw_numbers in (
+        lambda: lib.rand(3, out=asks),
+        lambda: lib.bernoulli(asks, out=out),
+        lambda: lib.normal(asks, 1.0, out=out),
+    ):
+        with pytest.raises(
+            RuntimeError, match=r"out=\.\.\. arguments don't support automatic differentiation"
+        ):
+            draw_numbers()

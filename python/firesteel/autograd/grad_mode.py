@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import functools
 
 from firesteel import _core
@@ -22,14 +21,6 @@ else:
 
 # What `inspect.CO_GENERATOR` is: importing inspect would slow down every start.
 _GENERATOR = 0x20
-
-
-_of_thread = _thread._local()
-
-
-def is_inference_mode_enabled() -> bool:
-    """Whether this thread is in a block of `inference_mode`."""
-    return getattr(_of_thread, "inference", False)
 
 
 def _code(function: Any) -> Any:
@@ -146,16 +137,22 @@ class no_grad(_BareDecorator):
 
 
 class inference_mode(_Mode):
-    """As `no_grad`, and `is_inference_mode_enabled()` says so; `inference_mode(False)` records.
+    """Operations are not recorded, and what they make is for inference alone: an inference tensor.
+
+    Beyond `no_grad`, a graph cannot save an inference tensor for its backward pass, and outside of the mode
+    it can neither be changed in place nor be asked to require a gradient. `enable_grad` inside records
+    nothing. Views of other tensors are no inference tensors; a `clone()` made outside is an ordinary tensor.
 
     Args:
-        mode: whether this is inference.
+        mode: whether this is inference; `inference_mode(False)` records, also inside of another block.
 
     Example:
         >>> import firesteel as torch
+        >>> weight = torch.ones(2, requires_grad=True)
         >>> with torch.inference_mode():
-        ...     torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-        (True, False)
+        ...     y = weight * 2
+        >>> y.requires_grad, y.is_inference(), y.clone().is_inference()
+        (False, True, False)
     """
 
     if TYPE_CHECKING:
@@ -174,13 +171,10 @@ class inference_mode(_Mode):
         return self
 
     def __enter__(self) -> None:
-        self._previous_inference = is_inference_mode_enabled()
-        _of_thread.inference = not self.enabled
-        super().__enter__()
+        self._previous_modes = _core._swap_modes(self.enabled, not self.enabled)
 
     def __exit__(self, *exc: object) -> None:
-        super().__exit__(*exc)
-        _of_thread.inference = self._previous_inference
+        _core._swap_modes(*self._previous_modes)
 
     def clone(self) -> _Mode:
         return inference_mode(not self.enabled)

@@ -69,16 +69,18 @@ class Level:
 
     def __enter__(self) -> Level:
         self._running = True
-        self._recording_outside = _core._swap_grad_enabled(True)
+        self._modes_outside = _core._swap_modes(True, False)
+        self._recording_outside = self._modes_outside == (True, False)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _core._swap_grad_enabled(self._recording_outside)
+        _core._swap_modes(*self._modes_outside)
         self._running = False
 
     def leaf(self, value: Tensor) -> Tensor:
         """A variable of this level with that value."""
-        fresh = value.detach().requires_grad_()
+        # What was made in inference mode cannot be saved for a backward pass.
+        fresh = (value.clone() if value.is_inference() else value).detach().requires_grad_()
         _node_of_leaf(fresh).metadata[_LEVEL] = self
         return fresh
 

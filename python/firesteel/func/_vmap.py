@@ -143,7 +143,8 @@ class _Shared:
 
     def __init__(self, func: Callable[..., Any], args: list[Any]) -> None:
         self._func = func
-        self._tensors = [x for x in args if isinstance(x, Tensor)]
+        # Tensors of inference mode do not count the writes to them.
+        self._tensors = [x for x in args if isinstance(x, Tensor) and not x.is_inference()]
         self._versions = [x._version for x in self._tensors]
 
     def check(self) -> None:

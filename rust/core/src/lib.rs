@@ -9,6 +9,7 @@ pub mod io;
 #[doc(hidden)] // loops that trust their callers: for the tests and benchmarks of this repository alone
 pub mod kernels;
 pub mod layout;
+pub mod mode;
 pub mod ops;
 pub mod optim;
 pub mod par;

@@ -2,6 +2,7 @@
 
 use crate::array::Array;
 use crate::autograd::anomaly::count_write;
+use crate::autograd::inplace::is_left_inference;
 use crate::kernels::optim::{adam_arrays, sgd_arrays, AdamOptions, SgdOptions};
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
@@ -47,6 +48,13 @@ fn check_looks(op: &str, i: usize, param: &Tensor, other: &Tensor, role: &str) -
 fn check_written(op: &str, i: usize, written: &[(&str, &Tensor)]) -> Result<()> {
     for (k, (role, tensor)) in written.iter().enumerate() {
         let array = tensor.array();
+        ensure!(
+            !is_left_inference(tensor),
+            Autograd,
+            "{op}: Inplace update to inference tensor outside InferenceMode is not allowed: the {role} of parameter \
+             {i} (shape {:?}) was made in that mode; clone() it, or step under `with inference_mode():`",
+            tensor.shape()
+        );
         ensure!(
             array.storage().is_writable() && !array.layout().has_overlap(),
             Value,

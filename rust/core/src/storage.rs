@@ -1,6 +1,7 @@
 //! Bytes that arrays share, with the version counter that in-place operations bump.
 
 use crate::alloc::Block;
+use crate::mode;
 use crate::Result;
 use std::any::Any;
 use std::fmt;
@@ -13,6 +14,8 @@ pub struct Storage {
     ptr: *mut u8,
     len_bytes: usize,
     version: AtomicU32,
+    /// Whether it was made in inference mode.
+    is_inference: bool,
     owner: Owner,
 }
 
@@ -36,11 +39,16 @@ unsafe impl Send for Storage {}
 unsafe impl Sync for Storage {}
 
 impl Storage {
+    #[inline]
+    fn make(ptr: *mut u8, len_bytes: usize, is_inference: bool, owner: Owner) -> Self {
+        Self { ptr, len_bytes, version: AtomicU32::new(0), is_inference, owner }
+    }
+
     /// `len_bytes` bytes with no value yet.
     pub fn uninit(len_bytes: usize) -> Result<Self> {
         let block = Block::new(len_bytes)?;
         let ptr = block.as_ptr();
-        Ok(Self { ptr, len_bytes, version: AtomicU32::new(0), owner: Owner::Block { _block: block } })
+        Ok(Self::make(ptr, len_bytes, mode::is_inference(), Owner::Block { _block: block }))
     }
 
     /// Shares memory that `owner` keeps alive.
@@ -55,7 +63,7 @@ impl Storage {
         owner: impl Any + Send + Sync,
     ) -> Self {
         let owner = Owner::Foreign { _owner: Box::new(owner), writable };
-        Self { ptr, len_bytes, version: AtomicU32::new(0), owner }
+        Self::make(ptr, len_bytes, mode::is_inference(), owner)
     }
 
     /// The memory of `other`, under a version counter of its own.
@@ -64,12 +72,7 @@ impl Storage {
             Owner::Shared(root) => root.clone(), // no chains
             _ => other,
         };
-        Self {
-            ptr: other.ptr,
-            len_bytes: other.len_bytes,
-            version: AtomicU32::new(0),
-            owner: Owner::Shared(other),
-        }
+        Self::make(other.ptr, other.len_bytes, other.is_inference, Owner::Shared(other))
     }
 
     /// Start of the bytes.
@@ -94,6 +97,18 @@ impl Storage {
     #[inline]
     pub fn bump_version(&self) {
         self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it was made in inference mode: no graph may save it.
+    #[inline]
+    pub fn is_inference(&self) -> bool {
+        self.is_inference
+    }
+
+    /// Whether it may be written in inference mode alone. (Writes through `.data` are seen by nobody.)
+    #[inline]
+    pub fn is_for_inference_alone(&self) -> bool {
+        self.is_inference && !matches!(self.owner, Owner::Shared(_))
     }
 
     /// Whether the memory came from our allocator, so that a gradient may take it over.

@@ -2,12 +2,11 @@
 
 use crate::array::Array;
 use crate::autograd::hooks;
-use crate::autograd::inplace::check_not_leaf;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
-use crate::autograd::mode::{self, GradMode};
 use crate::autograd::node::{self, lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
+use crate::mode;
 use crate::ops::region;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
@@ -15,6 +14,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+mod replaced;
 
 /// An n-dimensional array that can take part in a graph. Cloning gives another handle to the same
 /// tensor, as in Python.
@@ -42,7 +43,7 @@ struct Inner {
 const NO_VIEW: u8 = 0;
 /// Shares the memory of its base, whose history it follows.
 const VIEW: u8 = 1;
-/// Made while nothing was recorded: a recorded write to it could not reach its base's history.
+/// Made while nothing was recorded: a write to it could not reach its base's history.
 const SILENT_VIEW: u8 = 2;
 
 /// What only some tensors have.
@@ -71,10 +72,30 @@ struct Rare {
 /// does not hold them.
 type Latest = Mutex<Tensor>;
 
-/// The tensor that a view was taken of, and which of its histories the view's edge belongs to.
-struct ViewOf {
-    base: Tensor,
-    generation: u32,
+/// The tensor that a view was taken of.
+enum ViewOf {
+    /// A `VIEW`'s, and which of its histories the view's edge belongs to.
+    Followed { base: Tensor, generation: u32 },
+    /// A `SILENT_VIEW`'s: it keeps no graph alive. A base that nobody holds has no history to be lost.
+    Silent { base: WeakTensor },
+}
+
+impl ViewOf {
+    /// What the view's history follows.
+    fn followed(&self) -> Option<(&Tensor, u32)> {
+        match self {
+            Self::Followed { base, generation } => Some((base, *generation)),
+            Self::Silent { .. } => None,
+        }
+    }
+
+    /// The base, if somebody still holds it.
+    fn base(&self) -> Option<Tensor> {
+        match self {
+            Self::Followed { base, .. } => Some(base.clone()),
+            Self::Silent { base } => base.upgrade(),
+        }
+    }
 }
 
 impl Meta {
@@ -121,15 +142,11 @@ impl Tensor {
         Self::make(array, false, None)
     }
 
-    /// A tensor whose gradient goes along `edge`.
+    /// A tensor whose gradient goes along `edge`. Gradient rules link what they saved, which holds no history,
+    /// to its own in this way.
     #[inline]
-    pub(crate) fn with_edge(array: Array, edge: Edge) -> Self {
+    pub fn with_edge(array: Array, edge: Edge) -> Self {
         Self::make(array, true, Some(edge))
-    }
-
-    /// Data with a history: for gradient rules outside the crate, whose saved tensors hold none.
-    pub fn linked(array: Array, edge: Edge) -> Self {
-        Self::with_edge(array, edge)
     }
 
     /// A leaf with the elements of `values` in row-major order.
@@ -183,6 +200,11 @@ impl Tensor {
         self.0.array.dtype()
     }
 
+    /// Whether its memory was made in inference mode: no graph can save it, and it is written in that mode alone.
+    pub fn is_inference(&self) -> bool {
+        self.0.array.storage().is_inference()
+    }
+
     /// How often the storage was written in place.
     pub fn version(&self) -> u32 {
         self.0.array.storage().version()
@@ -219,6 +241,13 @@ impl Tensor {
             Autograd,
             "requires_grad_: you can only change requires_grad flags of leaf variables; use .detach() for a \
              tensor that does not require grad"
+        );
+        ensure!(
+            !requires_grad || !self.is_inference() || mode::is_inference(),
+            Autograd,
+            "requires_grad_: Setting requires_grad=True on inference tensor outside InferenceMode is not allowed \
+             (shape {:?}); clone() it to get a normal tensor",
+            self.shape()
         );
         if self.is_leaf() {
             self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
@@ -389,24 +418,39 @@ impl Tensor {
         self.0.view.load(Ordering::Relaxed) == SILENT_VIEW
     }
 
-    /// The tensor that this is a view of.
+    /// The tensor that this is a view of, if it was made while operations were recorded.
     pub fn view_base(&self) -> Option<Tensor> {
         if self.0.view.load(Ordering::Relaxed) != VIEW {
             return None;
         }
-        lock(&self.0.meta).view.as_ref().map(|view| view.base.clone())
+        lock(&self.0.meta).view.as_ref().and_then(ViewOf::base)
+    }
+
+    /// Whether it is a view that was made while nothing was recorded, of a tensor that requires a gradient by
+    /// now: a write to it would change that unnoticed.
+    pub(crate) fn hides_write(&self) -> bool {
+        if !self.is_silent_view() {
+            return false;
+        }
+        let base = lock(&self.0.meta).view.as_ref().and_then(ViewOf::base);
+        base.is_some_and(|base| base.requires_grad())
     }
 
     /// Notes that this new tensor shares `source`'s memory.
     pub(crate) fn set_view_of(&self, source: &Tensor, recording: bool) {
-        if !recording || source.is_silent_view() {
-            self.0.view.store(SILENT_VIEW, Ordering::Relaxed);
-            return;
-        }
-        let base = source.view_base().unwrap_or_else(|| source.clone());
-        let generation = base.0.generation.load(Ordering::Relaxed);
-        lock(&self.0.meta).view = Some(ViewOf { base, generation });
-        self.0.view.store(VIEW, Ordering::Relaxed);
+        let known =
+            if source.is_view() { lock(&source.0.meta).view.as_ref().and_then(ViewOf::base) } else { None };
+        let base = known.unwrap_or_else(|| source.clone());
+        let (view, kind) = if !recording || source.is_silent_view() {
+            // `w = x.view(2, 2).requires_grad_()` is a leaf, and the base of its views: `x` asks for nothing.
+            let base = if source.requires_grad() && !base.requires_grad() { source } else { &base };
+            (ViewOf::Silent { base: base.downgrade() }, SILENT_VIEW)
+        } else {
+            let generation = base.0.generation.load(Ordering::Relaxed);
+            (ViewOf::Followed { base, generation }, VIEW)
+        };
+        lock(&self.0.meta).view = Some(view);
+        self.0.view.store(kind, Ordering::Relaxed);
     }
 
     /// A new history, after an in-place write.
@@ -442,9 +486,8 @@ impl Tensor {
 
     fn is_stale(&self) -> bool {
         let meta = lock(&self.0.meta);
-        meta.view
-            .as_ref()
-            .is_some_and(|view| view.generation != view.base.0.generation.load(Ordering::Relaxed))
+        let followed = meta.view.as_ref().and_then(ViewOf::followed);
+        followed.is_some_and(|(base, generation)| generation != base.0.generation.load(Ordering::Relaxed))
     }
 
     /// Brings a view's history up to date when its base was written in place since.
@@ -453,106 +496,17 @@ impl Tensor {
             return;
         }
         let Some(base) = self.view_base() else { return };
-        let generation = base.0.generation.load(Ordering::Relaxed);
+        let now = base.0.generation.load(Ordering::Relaxed);
         let edge = region::record_read(&base, self.array().layout());
         let mut meta = lock(&self.0.meta);
         let requires_grad = edge.is_some();
         let old = self.replace_edge(&mut meta, edge);
-        if let Some(view) = &mut meta.view {
-            view.generation = generation;
+        if let Some(ViewOf::Followed { generation, .. }) = &mut meta.view {
+            *generation = now;
         }
         self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
         drop(meta);
         drop(old);
-    }
-}
-
-/// Replacing the data of a tensor that others hold.
-impl Tensor {
-    /// The tensor that this one becomes when its data is replaced by `data`, of any shape and dtype: with its
-    /// history, its gradient and its hooks, but no longer a view. Whoever finds this tensor as the gradient
-    /// of another finds the new one from now on.
-    pub fn replace_data(&self, data: &Array) -> Result<Tensor> {
-        if self.array().is_same_memory(data) {
-            return Ok(self.clone()); // `x.data *= 2` has written already
-        }
-        let requires_grad = self.requires_grad();
-        ensure!(
-            !requires_grad || data.dtype().is_float(),
-            Autograd,
-            "data: set to a tensor that requires gradients must be floating point, not {}; use \
-             requires_grad_(False) first",
-            data.dtype()
-        );
-        let edge = if self.is_leaf() { None } else { self.edge() };
-        let accumulator = if requires_grad && edge.is_none() { self.edge() } else { None };
-        let next = Self::make(data.clone(), requires_grad, edge);
-        let slot = self.grad_slot();
-        if let Some(old) = accumulator {
-            let looks_the_same = data.shape() == self.shape() && data.dtype() == self.dtype();
-            let node = if looks_the_same {
-                old.node.op().moved_to(&next);
-                old.node
-            } else {
-                let leaf = AccumulateGrad::new(slot.clone(), data.clone(), next.downgrade());
-                let new =
-                    Edge { node: Node::new(leaf, Edges::new(), smallvec![NodeMeta::of(data)]), output: 0 };
-                new.share_hooks_of(&old);
-                new.node
-            };
-            lock(&next.0.meta).rare().accumulator = Some(node);
-        }
-        if let Some(handle) = lock(&self.0.meta).rare().retain.take() {
-            handle.remove();
-            let retain = next.grad_fn().map(|edge| edge.register_retain(next.downgrade()));
-            lock(&next.0.meta).rare().retain = retain;
-        }
-        let known = lock(&self.0.meta).rare().versions.upgrade();
-        let latest = known.unwrap_or_else(|| Arc::new(Mutex::new(next.clone())));
-        let mut next_meta = lock(&next.0.meta);
-        next_meta.rare().slot = Some(slot);
-        next_meta.rare().versions = Arc::downgrade(&latest);
-        drop(next_meta);
-        let old = std::mem::replace(&mut *lock(&latest), next.clone());
-        drop(old); // without the lock
-        lock(&self.0.meta).rare().replaced = Some(latest);
-        Ok(next)
-    }
-
-    /// The tensor that this one becomes when `view`, which takes a view of all of it, is done in place as `op`
-    /// (`unsqueeze_`). `handles` is the number of handles to this tensor that belong to the caller: others,
-    /// its views, keep it as their base.
-    pub fn view_in_place(
-        &self,
-        op: &str,
-        handles: usize,
-        view: impl Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        check_not_leaf(op, self, mode::is_grad_enabled() && self.requires_grad())?;
-        let is_alone = !self.is_view() && Arc::strong_count(&self.0) <= handles;
-        if self.is_leaf() && (is_alone || self.requires_grad()) {
-            return self.replace_data(view(&self.detach())?.array());
-        }
-        // Recorded even under `no_grad`: no value changes, and base, views and it keep one history.
-        let recording = GradMode::set(true);
-        let next = view(self)?;
-        drop(recording);
-        let next = if is_alone {
-            Self::make(next.array().clone(), next.requires_grad(), next.grad_fn())
-        } else {
-            next
-        };
-        if self.retains_grad() {
-            next.retain_grad()?;
-        }
-        Ok(next)
-    }
-
-    /// The tensor that this one has become, if its data was replaced.
-    pub fn successor(&self) -> Option<Tensor> {
-        let latest = lock(&self.0.meta).rare.as_ref()?.replaced.clone()?;
-        let tensor = lock(&latest).clone();
-        Some(tensor)
     }
 }
 

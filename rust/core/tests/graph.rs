@@ -152,6 +152,45 @@ fn leaves_cannot_be_written_while_recording() {
 }
 
 #[test]
+fn a_view_that_nothing_recorded_cannot_be_written_unnoticed() {
+    let x = leaf(&[1.0, 2.0]);
+    let off = GradMode::disabled();
+    let view = x.slice(0, 0, 1, 1).unwrap();
+    drop(off);
+    let zero = || view.fill_(Scalar::from(0.0));
+    assert!(zero().unwrap_err().message().contains("A view was created in no_grad mode"));
+    assert_eq!(values(&x), [1.0, 2.0]);
+    let off = GradMode::disabled();
+    zero().unwrap();
+    drop(off);
+    assert_eq!(values(&x), [0.0, 2.0]);
+    drop(x);
+    zero().unwrap(); // nobody can ask for the history any more
+}
+
+#[test]
+fn inference_tensors_are_for_inference_alone() {
+    let x = leaf(&[3.0]);
+    let inference = GradMode::inference(true);
+    let (made, view) = (&x * 1.0, x.slice(0, 0, 1, 1).unwrap());
+    assert!(made.is_inference() && !made.requires_grad() && !view.is_inference());
+    {
+        let _grad = GradMode::set(true); // records nothing
+        assert!((&x * 1.0).is_leaf());
+    }
+    made.add_(&made).unwrap();
+    drop(inference);
+    assert!(made.add_(&x.detach()).unwrap_err().message().contains("Inplace update to inference tensor"));
+    assert!(made.set_requires_grad(true).unwrap_err().message().contains("clone() it"));
+    assert!(x.mul(&made).unwrap_err().message().contains("cannot be saved for backward"));
+    assert_eq!(values(&made), [6.0]);
+    let copy = made.copy().unwrap();
+    assert!(!copy.is_inference());
+    run(&x.mul(&copy).unwrap().sum(&[], false).unwrap());
+    assert_eq!(values(&x.grad().unwrap()), [6.0]);
+}
+
+#[test]
 fn broadcast_gradients_are_summed() {
     let x = leaf(&[1.0, 2.0]);
     let y = leaf(&[3.0]);

@@ -2,7 +2,7 @@
 
 use crate::dtype::{self, PyDType};
 use crate::enter::{enter_long, from_py};
-use crate::function::ContextRef;
+use crate::function::{Context, ContextRef};
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::autograd::{
@@ -24,11 +24,17 @@ pub struct PyHook(pub Py<PyAny>);
 impl GradHook for PyHook {
     fn call(&self, grad: &Tensor) -> firesteel::Result<Option<Tensor>> {
         Python::attach(|py| {
-            let result = self.0.call1(py, (Out(grad.clone()),))?;
-            if result.is_none(py) {
-                return Ok(None);
+            let result = self.0.bind(py).call1((Out(grad.clone()),))?;
+            match result.cast::<PyTensor>() {
+                Ok(replaced) => Ok(Some(replaced.get().tensor())),
+                Err(_) if result.is_none() => Ok(None),
+                Err(_) => Err(PyTypeError::new_err(format!(
+                    "register_hook: expected the hook to return a Tensor or None, but got {}; return a \
+                     gradient of shape {:?}, or None to change nothing",
+                    result.get_type().name()?,
+                    grad.shape()
+                ))),
             }
-            Ok(Some(result.bind(py).cast::<PyTensor>()?.get().tensor()))
         })
         .map_err(from_py)
     }
@@ -188,6 +194,29 @@ impl PyNode {
     pub fn new(node: NodeRef) -> Self {
         Self(node)
     }
+
+    /// The `ctx` of a custom function, which is asked for the attribute `name`.
+    fn context<'a, 'py: 'a>(&'a self, py: Python<'py>, name: &str) -> PyResult<&'a Bound<'py, Context>> {
+        match self.0.op().payload().and_then(|held| held.downcast_ref()) {
+            Some(ContextRef(context)) => Ok(context.bind(py)),
+            None => Err(PyAttributeError::new_err(format!(
+                "'{}' object has no attribute '{name}'; only nodes of a custom Function take others, keep notes in \
+                 its .metadata",
+                self.0.name()
+            ))),
+        }
+    }
+
+    /// Refuses to set what all nodes have.
+    fn expect_writable(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        if py.get_type::<Self>().hasattr(name)? {
+            return Err(PyAttributeError::new_err(format!(
+                "attribute '{name}' of '{}' objects is not writable; choose another name",
+                self.0.name()
+            )));
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
@@ -253,11 +282,19 @@ impl PyNode {
 
     /// What a custom function left in its `ctx`.
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(ContextRef(context)) = self.0.op().payload().and_then(|held| held.downcast_ref()) {
-            let context = context.bind(py);
-            return context.get().with_node(&self.0, || context.getattr(name));
-        }
-        Err(PyAttributeError::new_err(format!("'{}' object has no attribute '{name}'", self.0.name())))
+        let context = self.context(py, name)?;
+        context.get().with_node(&self.0, || context.getattr(name))
+    }
+
+    /// Sets an attribute of a custom function's `ctx`; other nodes have only their own.
+    fn __setattr__(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.expect_writable(py, name)?;
+        self.context(py, name)?.setattr(name, value)
+    }
+
+    fn __delattr__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.expect_writable(py, name)?;
+        self.context(py, name)?.delattr(name)
     }
 
     /// The node's number: nodes that were made later have larger ones.
@@ -354,6 +391,21 @@ fn _swap_grad_enabled(enabled: bool) -> bool {
     previous
 }
 
+/// Whether this thread is in inference mode.
+#[pyfunction]
+fn is_inference_mode_enabled() -> bool {
+    mode::is_inference()
+}
+
+/// Sets grad mode and inference mode of this thread and returns the previous ones.
+#[pyfunction]
+fn _swap_modes(grad: bool, inference: bool) -> (bool, bool) {
+    let previous = (mode::is_grad_enabled(), mode::is_inference());
+    mode::set_grad_enabled(grad);
+    mode::set_inference(inference);
+    previous
+}
+
 fn optional_tensors(value: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<Option<Tensor>>> {
     let Some(value) = value else { return Ok(vec![None; count]) };
     let items = crate::tensor::sequence_of(value);
@@ -412,6 +464,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyHookHandle>()?;
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_swap_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(is_inference_mode_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_swap_modes, m)?)?;
     m.add_function(wrap_pyfunction!(_push_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_grad, m)?)?;

@@ -6,7 +6,7 @@ use crate::convert::{
 use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
-use crate::tensor::{delivered, Out, PyTensor};
+use crate::tensor::{delivered, dtype_for, Out, PyTensor};
 use firesteel::{DType, Scalar, Tensor};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -109,11 +109,6 @@ fn as_tensor<'py>(
     Ok(Out(made).into_pyobject(py)?.into_any())
 }
 
-/// The dtype asked for: of a tensor that the values are written into, if there is one.
-fn dtype_for(dtype: Option<DTypeArg>, out: Option<&Bound<'_, PyAny>>) -> Option<DTypeArg> {
-    dtype.or_else(|| out?.cast::<PyTensor>().ok().map(|out| DTypeArg(out.get().tensor().dtype())))
-}
-
 /// Functions of a shape: `name(*size, *, dtype=None, device=None, requires_grad=False)`.
 macro_rules! of_shape {
     ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr;)*) => {
@@ -137,7 +132,7 @@ macro_rules! of_shape {
                 check_device(py, device)?;
                 let extents = size_of(stringify!($name), args, size)?;
                 let $shape = shape_of(stringify!($name), &extents)?;
-                let $dtype = dtype_for(dtype, out).map_or(DType::F32, |d| d.0);
+                let $dtype = dtype_for(stringify!($name), dtype, out)?.unwrap_or(DType::F32);
                 let made = enter(py, numel_of(&$shape), || $make)?;
                 delivered(py, stringify!($name), finish(py, made, requires_grad)?, out)
             }
@@ -242,7 +237,7 @@ fn arange<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
-    let dtype = dtype_for(dtype, out);
+    let dtype = dtype_for("arange", dtype, out)?;
     let given = args.iter().map(|item| item.extract::<Number>()).collect::<PyResult<Vec<_>>>()?;
     let (first, second, third) = (given.first().copied(), given.get(1).copied(), given.get(2).copied());
     let (start, end, step) = match (given.len(), end) {
@@ -258,7 +253,7 @@ fn arange<'py>(
     let start = start.map_or(int(0), |n| n.0);
     let step = step.map_or(int(1), |n| n.0);
     let all_int = [start, end.0, step].iter().all(|n| !matches!(n, Scalar::Float(_)));
-    let dtype = dtype.map_or(if all_int { DType::I64 } else { DType::F32 }, |d| d.0);
+    let dtype = dtype.unwrap_or(if all_int { DType::I64 } else { DType::F32 });
     delivered(
         py,
         "arange",
@@ -281,13 +276,13 @@ fn linspace<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
-    let dtype = dtype_for(dtype, out);
+    let dtype = dtype_for("linspace", dtype, out)?;
     let steps = usize::try_from(steps).map_err(|_| {
         pyo3::exceptions::PyRuntimeError::new_err(format!(
             "linspace: number of steps must be non-negative, got {steps}; use 0 or more"
         ))
     })?;
-    let dtype = dtype.map_or(DType::F32, |d| d.0);
+    let dtype = dtype.unwrap_or(DType::F32);
     delivered(
         py,
         "linspace",
@@ -309,16 +304,12 @@ fn eye<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
-    let dtype = dtype_for(dtype, out);
+    let dtype = dtype_for("eye", dtype, out)?;
     let shape = shape_of("eye", &[n, m.unwrap_or(n)])?;
     delivered(
         py,
         "eye",
-        finish(
-            py,
-            Tensor::eye(shape[0], shape[1], dtype.map_or(DType::F32, |d| d.0)).py(py)?,
-            requires_grad,
-        )?,
+        finish(py, Tensor::eye(shape[0], shape[1], dtype.unwrap_or(DType::F32)).py(py)?, requires_grad)?,
         out,
     )
 }
@@ -411,10 +402,10 @@ fn full<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
-    let dtype = dtype_for(dtype, out);
+    let dtype = dtype_for("full", dtype, out)?;
     let shape = shape_of("full", &ints_of(size)?)?;
     let value: Scalar = fill_value.0;
-    let dtype = dtype.map_or(value.default_dtype(), |d| d.0);
+    let dtype = dtype.unwrap_or(value.default_dtype());
     delivered(
         py,
         "full",

@@ -53,7 +53,7 @@ impl Slot {
         };
         let Some(edge) = edge else { return Ok(Some(Tensor::constant(array))) };
         let leaf = edge.node.op().leaf(&edge.node).filter(|leaf| leaf.array().is_same_memory(&array));
-        Ok(Some(leaf.unwrap_or_else(|| Tensor::linked(array, edge))))
+        Ok(Some(leaf.unwrap_or_else(|| Tensor::with_edge(array, edge))))
     }
 }
 
@@ -356,24 +356,24 @@ fn _record_function<'py>(
 
     let mut places = Vec::new();
     let mut all = Vec::new();
-    let mut next = results.iter();
+    let mut results_left = results.iter().enumerate();
     for (object, item) in objects.iter().zip(outputs.iter()) {
-        let result = object.as_ref().and_then(|_| next.next());
-        places.push(result.is_some().then_some(all.iter().filter(|(is_tensor, _)| *is_tensor).count()));
-        match result {
-            Some(result) => all.push((true, Out(result.clone()).into_pyobject(py)?.into_any())),
-            None => all.push((false, item)),
-        }
+        let result = object.as_ref().and_then(|_| results_left.next());
+        places.push(result.map(|(place, _)| place));
+        all.push(match result {
+            Some((_, result)) => Out(result.clone()).into_pyobject(py)?.into_any(),
+            None => item,
+        });
     }
     if node.is_some() {
         context.setattr(intern!(py, "_output_places"), places)?;
-        save(context, &inputs, &results)?;
+        save(context, &name, &inputs, &results)?;
     }
-    PyTuple::new(py, all.into_iter().map(|(_, item)| item))
+    PyTuple::new(py, all)
 }
 
 /// Holds on to what `save_for_backward` was given.
-fn save(context: &Bound<'_, Context>, inputs: &[Tensor], outputs: &[Tensor]) -> PyResult<()> {
+fn save(context: &Bound<'_, Context>, name: &str, inputs: &[Tensor], outputs: &[Tensor]) -> PyResult<()> {
     let py = context.py();
     let to_save = context.getattr(intern!(py, "to_save"))?;
     let mut slots = Vec::new();
@@ -383,7 +383,7 @@ fn save(context: &Bound<'_, Context>, inputs: &[Tensor], outputs: &[Tensor]) -> 
             continue;
         };
         let tensor = object.get().tensor();
-        let kept = Kept::packed(&tensor).py(py)?;
+        let kept = Kept::packed(name, &tensor).py(py)?;
         let place = |among: &[Tensor]| among.iter().position(|other| other.is_same(&tensor));
         slots.push(match (place(outputs), place(inputs)) {
             (Some(i), _) => Slot::Output(i, kept),

@@ -6,8 +6,7 @@ use crate::convert::{
 use crate::create::model_of;
 use crate::enter::enter;
 use crate::error::{integer_range, IntoPy};
-use crate::tensor::Out;
-use crate::tensor::PyTensor;
+use crate::tensor::{delivered, dtype_for, expect_no_history, Out, PyTensor};
 use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator};
 use firesteel::{Array, DType, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -204,25 +203,26 @@ macro_rules! random_of_shape {
         $(
             $(#[doc = $doc])+
             #[pyfunction]
-            #[pyo3(signature = (*args, size=None, generator=None, dtype=None, device=None, requires_grad=false, pin_memory=false))]
-            fn $name(
-                py: Python<'_>,
-                args: &Bound<'_, PyTuple>,
-                size: Option<&Bound<'_, PyAny>>,
-                generator: GeneratorArg<'_, '_>,
+            #[pyo3(signature = (*args, size=None, generator=None, dtype=None, device=None, requires_grad=false, pin_memory=false, out=None))]
+            fn $name<'py>(
+                py: Python<'py>,
+                args: &Bound<'py, PyTuple>,
+                size: Option<&Bound<'py, PyAny>>,
+                generator: GeneratorArg<'_, 'py>,
                 dtype: Option<DTypeArg>,
-                device: Option<&Bound<'_, PyAny>>,
+                device: Option<&Bound<'py, PyAny>>,
                 #[pyo3(from_py_with = flag_of)] requires_grad: bool,
                 pin_memory: bool,
-            ) -> PyResult<Out> {
+                out: Option<&Bound<'py, PyAny>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
                 let _ = pin_memory;
                 check_device(py, device)?;
                 let extents = size_of(stringify!($name), args, size)?;
                 let shape = shape_of(stringify!($name), &extents)?;
-                let dtype = dtype.map_or(DType::F32, |d| d.0);
+                let dtype = dtype_for(stringify!($name), dtype, out)?.unwrap_or(DType::F32);
                 let source = source(generator);
                 let tensor = enter(py, numel_of(&shape), || $make(&shape, dtype, &mut source.lock()))?;
-                finish(py, tensor, requires_grad)
+                delivered(py, stringify!($name), finish(py, tensor, requires_grad)?, out)
             }
         )*
     };
@@ -237,18 +237,19 @@ random_of_shape! {
 
 /// randint(low=0, high, size, *, generator=None, dtype=int64) -> Tensor: integers in [low, high).
 #[pyfunction]
-#[pyo3(signature = (*args, low=None, high=None, size=None, generator=None, dtype=None, device=None, requires_grad=false))]
-fn randint(
-    py: Python<'_>,
-    args: &Bound<'_, PyTuple>,
+#[pyo3(signature = (*args, low=None, high=None, size=None, generator=None, dtype=None, device=None, requires_grad=false, out=None))]
+fn randint<'py>(
+    py: Python<'py>,
+    args: &Bound<'py, PyTuple>,
     low: Option<i64>,
     high: Option<i64>,
-    size: Option<&Bound<'_, PyAny>>,
-    generator: GeneratorArg<'_, '_>,
+    size: Option<&Bound<'py, PyAny>>,
+    generator: GeneratorArg<'_, 'py>,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
     let mut items: Vec<Bound<'_, PyAny>> = args.iter().collect();
     let size = match size {
@@ -265,32 +266,33 @@ fn randint(
     };
     let low = low.or_else(|| numbers.pop()).unwrap_or(0);
     let shape = shape_of("randint", &ints_of(&size)?)?;
-    let dtype = dtype.map_or(DType::I64, |d| d.0);
+    let dtype = dtype_for("randint", dtype, out)?.unwrap_or(DType::I64);
     let source = source(generator);
     let tensor =
         enter(py, numel_of(&shape), || Tensor::randint(low, high, &shape, dtype, &mut source.lock()))?;
-    finish(py, tensor, requires_grad)
+    delivered(py, "randint", finish(py, tensor, requires_grad)?, out)
 }
 
 /// randperm(n, *, generator=None, dtype=int64) -> Tensor: the integers 0..n in random order.
 #[pyfunction]
-#[pyo3(signature = (n, *, generator=None, dtype=None, device=None, requires_grad=false))]
-fn randperm(
-    py: Python<'_>,
+#[pyo3(signature = (n, *, generator=None, dtype=None, device=None, requires_grad=false, out=None))]
+fn randperm<'py>(
+    py: Python<'py>,
     #[pyo3(from_py_with = dim_of)] n: isize,
-    generator: GeneratorArg<'_, '_>,
+    generator: GeneratorArg<'_, 'py>,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
     let n = usize::try_from(n).map_err(|_| {
         PyRuntimeError::new_err(format!("randperm: n must be non-negative, got {n}; use 0 or more"))
     })?;
     let source = source(generator);
-    let dtype = dtype.map_or(DType::I64, |d| d.0);
+    let dtype = dtype_for("randperm", dtype, out)?.unwrap_or(DType::I64);
     let tensor = enter(py, n, || Tensor::randperm(n, dtype, &mut source.lock()))?;
-    finish(py, tensor, requires_grad)
+    delivered(py, "randperm", finish(py, tensor, requires_grad)?, out)
 }
 
 macro_rules! random_like {
@@ -347,14 +349,22 @@ fn randint_like(
 
 /// bernoulli(input, *, generator=None) -> Tensor: 1 with the probability that each element names, else 0.
 #[pyfunction]
-#[pyo3(signature = (input, p=None, *, generator=None))]
-fn bernoulli(
-    py: Python<'_>,
-    input: &Bound<'_, PyTensor>,
+#[pyo3(signature = (input, p=None, *, generator=None, out=None))]
+fn bernoulli<'py>(
+    py: Python<'py>,
+    input: &Bound<'py, PyTensor>,
     p: Option<f64>,
-    generator: GeneratorArg<'_, '_>,
-) -> PyResult<Out> {
-    zeros_and_ones(py, &input.get().tensor(), p, generator)
+    generator: GeneratorArg<'_, 'py>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let x = input.get().tensor();
+    let Some(dtype) = dtype_for("bernoulli", None, out)? else {
+        return delivered(py, "bernoulli", zeros_and_ones(py, &x, p, generator)?, out);
+    };
+    expect_no_history("bernoulli", &[&x]).py(py)?;
+    // Any dtype holds zeros and ones.
+    let drawn = zeros_and_ones(py, &x, p, generator)?.0.detach().to_dtype(dtype).py(py)?;
+    delivered(py, "bernoulli", Out(drawn), out)
 }
 
 /// 1 with probability `p`, without it with the probability that each element of `x` names.
@@ -378,18 +388,24 @@ fn zeros_and_ones(
 
 /// normal(mean, std, size=None, *, generator=None) -> Tensor: normal numbers; mean and std are numbers or tensors.
 #[pyfunction]
-#[pyo3(signature = (mean=Operand::Scalar(firesteel::Scalar::Float(0.0)), std=Operand::Scalar(firesteel::Scalar::Float(1.0)), size=None, *, generator=None, dtype=None, device=None, requires_grad=false))]
-fn normal(
-    py: Python<'_>,
+#[pyo3(signature = (mean=Operand::Scalar(firesteel::Scalar::Float(0.0)), std=Operand::Scalar(firesteel::Scalar::Float(1.0)), size=None, *, generator=None, dtype=None, device=None, requires_grad=false, out=None))]
+fn normal<'py>(
+    py: Python<'py>,
     mean: Operand,
     std: Operand,
-    size: Option<&Bound<'_, PyAny>>,
-    generator: GeneratorArg<'_, '_>,
+    size: Option<&Bound<'py, PyAny>>,
+    generator: GeneratorArg<'_, 'py>,
     dtype: Option<DTypeArg>,
-    device: Option<&Bound<'_, PyAny>>,
+    device: Option<&Bound<'py, PyAny>>,
     #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-) -> PyResult<Out> {
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
+    if out.is_some() {
+        let given =
+            [&mean, &std].into_iter().filter_map(|x| if let Operand::Tensor(x) = x { Some(x) } else { None });
+        expect_no_history("normal", &given.collect::<Vec<_>>()).py(py)?;
+    }
     let source = source(generator);
     let draw = |shape: &[usize], dtype: DType, mean: f64, std: f64| -> firesteel::Result<Tensor> {
         let out = Tensor::constant(Array::empty(shape, dtype)?);
@@ -404,7 +420,8 @@ fn normal(
                 ));
             };
             let shape = shape_of("normal", &ints_of(size)?)?;
-            draw(&shape, dtype.map_or(DType::F32, |d| d.0), mean.to_f64(), std.to_f64())
+            let dtype = dtype_for("normal", dtype, out)?.unwrap_or(DType::F32);
+            draw(&shape, dtype, mean.to_f64(), std.to_f64())
         }
         (Operand::Tensor(mean), Operand::Scalar(std)) => {
             draw(mean.shape(), mean.dtype(), 0.0, std.to_f64()).and_then(|noise| noise.add(&mean.detach()))
@@ -413,7 +430,7 @@ fn normal(
             .and_then(|noise| noise.mul(&std.detach()))
             .and_then(|noise| noise.add(&mean.beside(&std)?.detach())),
     };
-    finish(py, tensor.py(py)?, requires_grad)
+    delivered(py, "normal", finish(py, tensor.py(py)?, requires_grad)?, out)
 }
 
 #[pymethods]

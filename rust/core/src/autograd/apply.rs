@@ -30,9 +30,9 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     }
     let beside = beside(&op)?;
     let needs = inputs.map(Tensor::requires_grad);
-    let recording = mode::is_grad_enabled();
+    let recording = mode::is_recording();
     let out = if recording && needs.contains(&true) && output.dtype().is_float() {
-        let mut saved = op.saves(needs).keep(inputs.map(Tensor::array), &output);
+        let mut saved = op.saves(needs).keep(O::NAME, inputs.map(Tensor::array), &output)?;
         if has_hooks() {
             pack_all(&op, &mut saved, inputs)?;
         }
@@ -69,7 +69,7 @@ pub(super) fn record<O: Op<N>, const N: usize>(
 
 /// Records an operation of any number of inputs and outputs that has run: the outputs share one node.
 pub fn apply_many<O: Backward + 'static>(op: O, inputs: &[&Tensor], outputs: Vec<Array>) -> Vec<Tensor> {
-    let recorded = mode::is_grad_enabled() && inputs.iter().any(|x| x.requires_grad());
+    let recorded = mode::is_recording() && inputs.iter().any(|x| x.requires_grad());
     if !recorded || !outputs.iter().all(|out| out.dtype().is_float()) {
         return outputs.into_iter().map(Tensor::constant).collect();
     }

@@ -37,7 +37,7 @@ pub fn record_custom<O: Backward + 'static>(
     outputs: Vec<Produced>,
     op: impl FnOnce() -> O,
 ) -> Result<(Vec<Tensor>, Option<NodeRef>)> {
-    let is_recorded = mode::is_grad_enabled() && inputs.iter().any(Tensor::requires_grad);
+    let is_recorded = mode::is_recording() && inputs.iter().any(Tensor::requires_grad);
     for output in &outputs {
         if let Produced::Written(x) = output {
             check_not_leaf(name, x, is_recorded)?;
@@ -67,7 +67,7 @@ pub fn record_custom<O: Backward + 'static>(
                     Some(edge) => Tensor::with_edge(x.array().clone(), edge),
                     None => x.detach(),
                 };
-                same.set_view_of(&x, mode::is_grad_enabled());
+                same.set_view_of(&x, mode::is_recording());
                 same
             }
             (Produced::New(x) | Produced::Constant(x), _) => x,

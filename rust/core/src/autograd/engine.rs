@@ -382,7 +382,7 @@ fn fitted(node: &NodeRef, grads: InputGrads) -> Result<InputGrads> {
 /// The sum of two gradients, in the first one's memory when nobody else can see it.
 pub(crate) fn add(held: Tensor, grad: Tensor) -> Result<Tensor> {
     // A gradient that was expanded has fewer places than elements, and cannot hold the sum.
-    if !super::mode::is_grad_enabled() && held.is_unique() && !held.array().layout().has_overlap() {
+    if !super::mode::is_recording() && held.is_unique() && !held.array().layout().has_overlap() {
         held.add_(&grad)?;
         return Ok(held);
     }

@@ -2,10 +2,10 @@
 
 use super::anomaly::{self, check_outputs, count_write, Known};
 use super::apply::record;
-use super::mode;
 use super::op::Op;
 use super::saved::{has_hooks, pack_all};
 use crate::array::Array;
+use crate::mode;
 use crate::ops::region;
 use crate::tensor::Tensor;
 use crate::{ensure, Result};
@@ -15,7 +15,7 @@ use crate::{ensure, Result};
 pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) -> Result<()> {
     let target = inputs[0];
     let needs = inputs.map(Tensor::requires_grad);
-    let recorded = mode::is_grad_enabled() && needs.contains(&true) && target.dtype().is_float();
+    let recorded = mode::is_recording() && needs.contains(&true) && target.dtype().is_float();
     check_target_memory(O::NAME, target, recorded)?;
 
     let known = if anomaly::is_on() { Known::of(&inputs.map(Tensor::array))? } else { None };
@@ -29,7 +29,7 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
                 *array = array.copied()?;
             }
         }
-        saved = saves.keep_inputs(arrays.each_ref());
+        saved = saves.keep_inputs(O::NAME, arrays.each_ref())?;
         if has_hooks() {
             pack_all(&op, &mut saved, inputs)?;
         }
@@ -41,7 +41,7 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
     }
     if recorded {
         if let Some(saved) = saved.as_mut().filter(|_| saves.output) {
-            saved.keep_output(target.array())?;
+            saved.keep_output(O::NAME, target.array())?;
         }
         rebase(target, record(op, inputs, saved, target.array()));
     }
@@ -64,7 +64,7 @@ pub(super) fn rebase(target: &Tensor, edge: super::node::Edge) {
 /// Refuses writes by anything but an operation that PyTorch refuses: to leaves under recording, to expanded
 /// and to read-only memory.
 pub fn check_writable(op: &str, target: &Tensor) -> Result<()> {
-    check_target_memory(op, target, mode::is_grad_enabled() && target.requires_grad())
+    check_target_memory(op, target, mode::is_recording() && target.requires_grad())
 }
 
 /// Whether a write to `target` would change a leaf that asks for a gradient: its base, or a view of its base
@@ -78,6 +78,24 @@ fn is_view_of_leaf(target: &Tensor) -> bool {
     }
 }
 
+/// Whether `target` was made in inference mode, which has ended.
+pub(crate) fn is_left_inference(target: &Tensor) -> bool {
+    target.array().storage().is_for_inference_alone() && !mode::is_inference()
+}
+
+/// Refuses to write outside of inference mode to what was made in it.
+pub fn check_inference(op: &str, target: &Tensor) -> Result<()> {
+    ensure!(
+        !is_left_inference(target),
+        Autograd,
+        "{}_: Inplace update to inference tensor outside InferenceMode is not allowed (shape {:?}); clone() it to \
+         get a normal tensor, or write to it under `with inference_mode():`",
+        op.trim_end_matches('_'),
+        target.shape()
+    );
+    Ok(())
+}
+
 /// Refuses, while recording, to change a leaf that asks for a gradient, or a view of one, in place.
 pub fn check_not_leaf(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
     let op = op.trim_end_matches('_');
@@ -88,14 +106,14 @@ pub fn check_not_leaf(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
             "{op}_: a leaf Variable that requires grad is being used in an in-place operation; wrap it in \
              `with no_grad():`, or use the out-of-place form"
         );
-        ensure!(
-            !target.is_silent_view(),
-            Autograd,
-            "{op}_: A view was created in no_grad mode and is being modified inplace with grad mode enabled; \
-             take the view with grad mode enabled, or write to it under `with no_grad():`"
-        );
     }
-    if mode::is_grad_enabled() {
+    if mode::is_recording() {
+        ensure!(
+            !(recorded && target.is_silent_view() || target.hides_write()),
+            Autograd,
+            "{op}_: A view was created in no_grad mode or inference mode and is being modified inplace with grad \
+             mode enabled; take the view with grad mode enabled, or write to it under `with no_grad():`"
+        );
         ensure!(
             !is_view_of_leaf(target),
             Autograd,
@@ -107,6 +125,7 @@ pub fn check_not_leaf(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
 }
 
 fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
+    check_inference(op, target)?;
     check_not_leaf(op, target, recorded)?;
     let array: &Array = target.array();
     let op = op.trim_end_matches('_');

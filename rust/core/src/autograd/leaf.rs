@@ -37,7 +37,7 @@ impl GradSlot {
         let held; // dropped after the lock
         let adding = lock(&self.adding);
         held = self.get();
-        let recording = mode::is_grad_enabled();
+        let recording = mode::is_recording();
         let sum = match &held {
             Some(held) if recording => held.add(&grad)?,
             Some(held) if !held.array().layout().has_overlap() && held.array().storage().is_writable() => {

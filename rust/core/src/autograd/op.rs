@@ -85,27 +85,27 @@ impl<const N: usize> Saves<N> {
     }
 
     /// Holds on to the marked inputs and their versions, and leaves room for the output.
-    pub(crate) fn keep_inputs(self, inputs: [&Array; N]) -> Option<SavedSet<N>> {
+    pub(crate) fn keep_inputs(self, op: &str, inputs: [&Array; N]) -> Result<Option<SavedSet<N>>> {
         if self == Self::nothing() {
-            return None;
+            return Ok(None);
         }
         let mut kept = SavedSet { inputs: [const { None }; N], output: None };
         for i in 0..N {
             if self.inputs[i] {
-                kept.inputs[i] = Some(SavedArray::new(inputs[i]));
+                kept.inputs[i] = Some(SavedArray::new(op, inputs[i])?);
             }
         }
-        Some(kept)
+        Ok(Some(kept))
     }
 
     /// The same and, if it is marked, the output.
     #[inline]
-    pub(crate) fn keep(self, inputs: [&Array; N], output: &Array) -> Option<SavedSet<N>> {
-        let mut kept = self.keep_inputs(inputs)?;
-        if self.output {
-            kept.output = Some(SavedArray::new(output));
+    pub(crate) fn keep(self, op: &str, inputs: [&Array; N], output: &Array) -> Result<Option<SavedSet<N>>> {
+        let mut kept = self.keep_inputs(op, inputs)?;
+        if let Some(kept) = kept.as_mut().filter(|_| self.output) {
+            kept.output = Some(SavedArray::new(op, output)?);
         }
-        Some(kept)
+        Ok(kept)
     }
 }
 
@@ -130,7 +130,7 @@ impl<const N: usize> Saved<'_, N> {
         };
         let array = saved.unchanged(self.name, format_args!("input {i}"))?;
         Ok(match &self.node.edges()[i] {
-            Some(edge) if mode::is_grad_enabled() => Tensor::with_edge(array, edge.clone()),
+            Some(edge) if mode::is_recording() => Tensor::with_edge(array, edge.clone()),
             _ => Tensor::constant(array),
         })
     }
@@ -145,7 +145,7 @@ impl<const N: usize> Saved<'_, N> {
             );
         };
         let array = saved.unchanged(self.name, "the output")?;
-        Ok(if mode::is_grad_enabled() {
+        Ok(if mode::is_recording() {
             let edge = super::node::Edge { node: self.node.clone(), output: 0 };
             Tensor::with_edge(array, edge)
         } else {

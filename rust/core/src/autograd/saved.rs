@@ -33,14 +33,24 @@ impl fmt::Debug for PackedArray {
 }
 
 impl SavedArray {
-    pub(crate) fn new(array: &Array) -> Self {
+    /// What `op` saves of `array`; an error if that was made in inference mode.
+    #[inline]
+    pub(crate) fn new(op: &str, array: &Array) -> Result<Self> {
+        if array.storage().is_inference() {
+            return Err(inference_error(op, array.shape()));
+        }
+        Ok(Self::plain_of(array))
+    }
+
+    fn plain_of(array: &Array) -> Self {
         Self::Plain(array.clone(), array.storage().version())
     }
 
-    /// What the thread's hooks make of `tensor`.
-    fn pack(tensor: &Tensor) -> Result<Self> {
+    /// What the thread's hooks make of `tensor`, which `op` saves.
+    fn pack(op: &str, tensor: &Tensor) -> Result<Self> {
+        let plain = Self::new(op, tensor.array())?;
         let hooks = HOOKS.with_borrow(|hooks| hooks.last().cloned());
-        let Some(hooks) = hooks else { return Ok(Self::new(tensor.array())) };
+        let Some(hooks) = hooks else { return Ok(plain) };
         let version = tensor.version();
         let packed = without_recording(|| hooks.pack(tensor))?;
         ensure!(
@@ -110,11 +120,11 @@ pub(crate) struct SavedSet<const N: usize> {
 
 impl<const N: usize> SavedSet<N> {
     /// Holds on to the output, which did not exist when the inputs were saved.
-    pub(crate) fn keep_output(&mut self, output: &Array) -> Result<()> {
+    pub(crate) fn keep_output(&mut self, op: &str, output: &Array) -> Result<()> {
         let saved = if has_hooks() {
-            SavedArray::pack(&Tensor::constant(output.clone()))?
+            SavedArray::pack(op, &Tensor::constant(output.clone()))?
         } else {
-            SavedArray::new(output)
+            SavedArray::new(op, output)?
         };
         self.output = Some(saved);
         Ok(())
@@ -128,12 +138,12 @@ pub struct Kept(Mutex<Option<SavedArray>>);
 impl Kept {
     /// One that keeps `array` from the start.
     pub fn of(array: Array) -> Self {
-        Self(Mutex::new(Some(SavedArray::new(&array))))
+        Self(Mutex::new(Some(SavedArray::plain_of(&array))))
     }
 
-    /// One that keeps `tensor`'s data, or what the thread's hooks make of it.
-    pub fn packed(tensor: &Tensor) -> Result<Self> {
-        Ok(Self(Mutex::new(Some(SavedArray::pack(tensor)?))))
+    /// One that keeps the data of `tensor`, which `op` saves, or what the thread's hooks make of it.
+    pub fn packed(op: &str, tensor: &Tensor) -> Result<Self> {
+        Ok(Self(Mutex::new(Some(SavedArray::pack(op, tensor)?))))
     }
 
     /// Keeps `array`.
@@ -154,9 +164,9 @@ impl Kept {
     }
 
     /// Hands what is kept to the thread's hooks.
-    fn pack(&self) -> Result<()> {
+    fn pack(&self, op: &str) -> Result<()> {
         let Some(array) = self.array() else { return Ok(()) };
-        let packed = SavedArray::pack(&Tensor::constant(array))?;
+        let packed = SavedArray::pack(op, &Tensor::constant(array))?;
         let old = lock(&self.0).replace(packed);
         drop(old); // without the lock
         Ok(())
@@ -176,6 +186,15 @@ impl fmt::Debug for Kept {
             None => f.write_str("<nothing>"),
         }
     }
+}
+
+#[cold]
+fn inference_error(op: &str, shape: &[usize]) -> crate::Error {
+    let text = format!(
+        "{op}: Inference tensors cannot be saved for backward (shape {shape:?}). To work around this, you can make \
+         a clone() to get a normal tensor and use it in autograd, or use `no_grad()` instead of `inference_mode()`"
+    );
+    crate::Error::new(crate::Kind::Autograd, text)
 }
 
 /// What a node says whose graph was freed.
@@ -243,16 +262,16 @@ pub(crate) fn pack_all<O: Op<N>, const N: usize>(
             let Some(array) = saved.as_ref().and_then(SavedArray::plain) else { continue };
             let is_input = array.is_same_memory(input.array());
             let tensor = if is_input { input.clone() } else { Tensor::constant(array.clone()) };
-            *saved = Some(SavedArray::pack(&tensor)?);
+            *saved = Some(SavedArray::pack(O::NAME, &tensor)?);
         }
         if let Some(array) = set.output.as_ref().and_then(SavedArray::plain) {
-            set.output = Some(SavedArray::pack(&Tensor::constant(array.clone()))?);
+            set.output = Some(SavedArray::pack(O::NAME, &Tensor::constant(array.clone()))?);
         }
     }
     let mut result = Ok(());
     op.visit_kept(&mut |kept| {
         if result.is_ok() {
-            result = kept.pack();
+            result = kept.pack(O::NAME);
         }
     });
     result

@@ -270,7 +270,7 @@ impl Tensor {
 
     fn views(&self, op: Split, pieces: Vec<Array>) -> Vec<Tensor> {
         let tensors = apply_many(op, &[self], pieces);
-        let recording = mode::is_grad_enabled();
+        let recording = mode::is_recording();
         tensors.iter().for_each(|x| x.set_view_of(self, recording));
         tensors
     }

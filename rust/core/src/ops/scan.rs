@@ -85,7 +85,7 @@ fn cumprod_grad(x: &Tensor, y: &Tensor, grad: &Tensor, dim: usize) -> Result<Ten
     let without = Tensor::where_self(&first, &one, x)?;
     let product = without.cumprod(dim as isize)?;
     let at_first = sum_from_end(&(grad * &product), dim)?;
-    let right = if mode::is_grad_enabled() {
+    let right = if mode::is_recording() {
         let factor = Tensor::where_self(&first, x, &zero)?.sum(&[dim as isize], true)?;
         let later = Tensor::where_self(&before, &zero, grad)?;
         factor * cumprod_grad(&without, &product, &later, dim)?

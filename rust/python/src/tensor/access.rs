@@ -34,6 +34,31 @@ pub fn tensors_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
     Ok(tensors)
 }
 
+/// The gradient that the backward pass of `root` starts from.
+fn gradient(value: &Bound<'_, PyAny>, root: &Tensor) -> PyResult<Tensor> {
+    match value.cast::<PyTensor>() {
+        Ok(tensor) => Ok(tensor.get().tensor()),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "backward: gradient must be a Tensor or None, not {}; make it a tensor of shape {:?}",
+            value.get_type().name()?,
+            root.shape()
+        ))),
+    }
+}
+
+/// The tensors whose `.grad` a backward pass is asked for. PyTorch has an error of its own for items.
+fn inputs_of_backward(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
+    for (i, item) in sequence_of(value).iter().enumerate() {
+        if !item.is(value) && !item.is_instance_of::<PyTensor>() {
+            return Err(PyRuntimeError::new_err(format!(
+                "backward: all inputs have to be Tensors, but got {} at position {i}; pass the leaves themselves",
+                item.get_type().name()?
+            )));
+        }
+    }
+    tensors_of(value)
+}
+
 #[pymethods]
 impl PyTensor {
     /// Whether a gradient for it will be computed.
@@ -95,9 +120,17 @@ impl PyTensor {
     fn set_grad(&self, py: Python<'_>, grad: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let grad = match grad {
             None => None,
-            Some(grad) => Some(grad.cast::<PyTensor>().map_err(|_| {
-                PyTypeError::new_err("assigned grad expected to be a Tensor or None, but got another type")
-            })?),
+            Some(value) => match value.cast::<PyTensor>() {
+                Ok(grad) => Some(grad),
+                Err(_) => {
+                    return Err(PyTypeError::new_err(format!(
+                        "assigned grad expected to be a Tensor or None, but got grad of type {}; make it a \
+                         tensor of shape {:?}",
+                        value.get_type().name()?,
+                        self.tensor().shape()
+                    )))
+                }
+            },
         };
         self.tensor().set_grad(grad.map(|grad| grad.get().tensor())).py(py)?;
         if let Some(grad) = grad {
@@ -145,15 +178,15 @@ impl PyTensor {
     fn backward(
         &self,
         py: Python<'_>,
-        gradient: Option<&Bound<'_, PyTensor>>,
+        gradient: Option<&Bound<'_, PyAny>>,
         retain_graph: Option<bool>,
         create_graph: bool,
         inputs: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let options = Options { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
-        let gradient = gradient.map(|g| g.get().tensor());
-        let inputs = inputs.map(tensors_of).transpose()?;
         let root = &self.tensor();
+        let gradient = gradient.map(|gradient| self::gradient(gradient, root)).transpose()?;
+        let inputs = inputs.map(inputs_of_backward).transpose()?;
         enter_long(py, || {
             firesteel::autograd::backward(std::slice::from_ref(root), &[gradient], inputs.as_deref(), options)
         })

@@ -288,7 +288,7 @@ impl PyTensor {
 
     fn __setitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let x = &self.tensor();
-        let recorded = firesteel::autograd::is_grad_enabled() && x.requires_grad();
+        let recorded = firesteel::autograd::is_recording() && x.requires_grad();
         firesteel::autograd::check_not_leaf("setitem", x, recorded).py(py)?;
         let value = match scalar_of(value) {
             Some(scalar) => Operand::Scalar(scalar),

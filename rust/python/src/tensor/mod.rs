@@ -18,11 +18,12 @@ mod view;
 
 pub use access::{sequence_of, tensors_of};
 pub use identity::{register as register_object, Out};
-pub use out::delivered;
+pub use out::{delivered, dtype_for, expect_no_history};
 
 use crate::dtype::{self, PyDType};
 use crate::error::IntoPy;
 use firesteel::Tensor;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -328,8 +329,21 @@ impl PyTensor {
 
     /// How often the memory was written in place.
     #[getter]
-    fn _version(&self) -> u32 {
-        self.tensor().version()
+    fn _version(&self) -> PyResult<u32> {
+        let tensor = self.tensor();
+        if tensor.is_inference() {
+            return Err(PyRuntimeError::new_err(format!(
+                "_version: Inference tensors do not track version counter (shape {:?}); clone() it to get a normal \
+                 tensor",
+                tensor.shape()
+            )));
+        }
+        Ok(tensor.version())
+    }
+
+    /// is_inference(input) -> bool: whether its memory was made in inference mode.
+    fn is_inference(&self) -> bool {
+        self.tensor().is_inference()
     }
 
     /// The tensor that this is a view of.

@@ -1,11 +1,12 @@
 //! `out=`: results that are written into tensors of the user's.
 
 use super::PyTensor;
+use crate::convert::DTypeArg;
 use crate::enter::enter;
 use crate::error::IntoPy;
-use firesteel::autograd::is_grad_enabled;
-use firesteel::{Error, Kind, Tensor};
-use pyo3::exceptions::PyTypeError;
+use firesteel::autograd::{check_inference, check_writable, is_recording, GradMode};
+use firesteel::{DType, Error, Kind, Tensor};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -92,6 +93,39 @@ pub fn written<'py>(
     }
 }
 
+/// The dtype of new values: the one asked for, which must be that of the tensor that they are written into.
+pub fn dtype_for(
+    op: &str,
+    dtype: Option<DTypeArg>,
+    out: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<DType>> {
+    let asked = dtype.map(|dtype| dtype.0);
+    let Some(out) = out.and_then(|out| out.cast::<PyTensor>().ok()) else { return Ok(asked) };
+    let of_out = out.get().tensor().dtype();
+    match asked.filter(|asked| *asked != of_out) {
+        None => Ok(Some(of_out)),
+        Some(asked) => Err(PyRuntimeError::new_err(format!(
+            "{op}: dtype {asked} does not match dtype of out parameter ({of_out}); leave dtype= away"
+        ))),
+    }
+}
+
+/// Refuses `out=` beside inputs with a history, for functions whose results have none in any case.
+pub fn expect_no_history(op: &str, inputs: &[&Tensor]) -> firesteel::Result<()> {
+    match is_recording() && inputs.iter().any(|x| x.requires_grad()) {
+        true => Err(history_error(op)),
+        false => Ok(()),
+    }
+}
+
+fn history_error(op: &str) -> Error {
+    let text = format!(
+        "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the \
+         arguments requires grad; leave out= away, or wrap the call in `with no_grad():`"
+    );
+    Error::new(Kind::Autograd, text)
+}
+
 fn target<'a, 'py>(op: &str, out: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyTensor>> {
     out.cast::<PyTensor>().map_err(|_| match out.get_type().name() {
         Ok(found) => PyTypeError::new_err(format!(
@@ -120,7 +154,11 @@ fn write_all(py: Python<'_>, op: &str, pairs: &[(Tensor, &Bound<'_, PyTensor>)])
     for (result, out) in pairs {
         let mut target = out.get().tensor();
         if target.shape() != result.shape() {
-            let resized = Tensor::empty(result.shape(), target.dtype()).py(py)?;
+            // Resized, an ordinary tensor stays one, also in inference mode.
+            let mode = GradMode::inference(target.is_inference());
+            let resized = Tensor::empty(result.shape(), target.dtype());
+            drop(mode);
+            let resized = resized.py(py)?;
             PyTensor::become_tensor(out, target.replace_data(resized.array()).py(py)?)?;
             target = out.get().tensor();
         }
@@ -131,12 +169,8 @@ fn write_all(py: Python<'_>, op: &str, pairs: &[(Tensor, &Bound<'_, PyTensor>)])
 
 /// Refuses what PyTorch refuses: history, a dtype that loses the kind of number, memory that cannot be written.
 fn check(op: &str, result: &Tensor, out: &Tensor) -> firesteel::Result<()> {
-    if result.requires_grad() || (is_grad_enabled() && out.requires_grad()) {
-        let text = format!(
-            "{op}(): functions with out=... arguments don't support automatic differentiation, but one of the \
-             arguments requires grad; leave out= away, or wrap the call in `with no_grad():`"
-        );
-        return Err(Error::new(Kind::Autograd, text));
+    if result.requires_grad() || (is_recording() && out.requires_grad()) {
+        return Err(history_error(op));
     }
     if result.dtype().category() > out.dtype().category() {
         let text = format!(
@@ -147,10 +181,10 @@ fn check(op: &str, result: &Tensor, out: &Tensor) -> firesteel::Result<()> {
         );
         return Err(Error::new(Kind::DType, text));
     }
-    if out.shape() == result.shape() {
-        firesteel::autograd::check_writable(op, out)?;
+    match out.shape() == result.shape() {
+        true => check_writable(op, out),
+        false => check_inference(op, out), // it will be given other memory
     }
-    Ok(())
 }
 
 /// Writes `result` into `out`, for functions that are written in Python.

@@ -3,7 +3,7 @@
 use super::class::{class_dim, class_weight, ClassLoss, HeldTargets, Targets};
 use super::Reduction;
 use crate::array::Array;
-use crate::autograd::{apply::apply, is_grad_enabled, Grads, Kept, Op, Saved, Saves};
+use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves};
 use crate::dtype::Element;
 use crate::kernels::loss;
 use crate::kernels::rows::{total, Float};
@@ -137,7 +137,7 @@ impl Op<1> for CrossEntropy {
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let x = saved.input(0)?;
-        if is_grad_enabled() {
+        if is_recording() {
             return Ok([Some(self.recorded_grad(&x, grad)?)]);
         }
         let x = x.array().to_dtype(compute_dtype(x.dtype()))?.contiguous()?;

@@ -2,7 +2,7 @@
 
 use super::Reduction;
 use crate::array::Array;
-use crate::autograd::{apply::apply, is_grad_enabled, Grads, Op, Saved, Saves};
+use crate::autograd::{apply::apply, is_recording, Grads, Op, Saved, Saves};
 use crate::dtype::Element;
 use crate::kernels::pair::{Absolute, CrossEntropy, LogitsCrossEntropy, PairFloat, Rounded, Squared, Wanted};
 use crate::layout::broadcast_shapes;
@@ -121,7 +121,7 @@ impl PairLoss {
 
     /// The derivative by one side times the gradient.
     fn side(&self, wanted: Wanted, a: &Tensor, b: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if self.reduction != Reduction::None && !is_grad_enabled() {
+        if self.reduction != Reduction::None && !is_recording() {
             return self.fused(wanted, a.array(), b.array(), grad.array());
         }
         let slope = match wanted {

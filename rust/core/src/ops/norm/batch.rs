@@ -2,9 +2,7 @@
 
 use super::{or_empty, ready};
 use crate::array::Array;
-use crate::autograd::{
-    apply::apply, check_writable, is_grad_enabled, GradMode, Grads, Kept, Op, Saved, Saves,
-};
+use crate::autograd::{apply::apply, check_writable, is_recording, GradMode, Grads, Kept, Op, Saved, Saves};
 use crate::dtype::DType;
 use crate::kernels::batch_norm::{self, BatchNormBackward, Planes};
 use crate::kernels::rows::Float;
@@ -154,7 +152,7 @@ impl Op<3> for BatchNorm {
         let x = saved.input(0)?;
         let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
         let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
-        if is_grad_enabled() {
+        if is_recording() {
             return self.recorded(needs, &x, weight.as_ref(), grad);
         }
         let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);

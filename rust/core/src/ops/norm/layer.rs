@@ -2,7 +2,7 @@
 
 use super::{or_empty, ready};
 use crate::array::Array;
-use crate::autograd::{apply::apply, is_grad_enabled, Grads, Kept, Op, Saved, Saves};
+use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves};
 use crate::dtype::DType;
 use crate::kernels::norm;
 use crate::kernels::rows::Float;
@@ -119,7 +119,7 @@ impl Op<3> for LayerNorm {
         let x = saved.input(0)?;
         let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
         let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
-        if is_grad_enabled() {
+        if is_recording() {
             return self.recorded(needs, &x, weight.as_ref(), grad);
         }
         let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
