@@ -325,3 +325,12 @@ def test_misuse_raises_what_pytorch_raises(name):
 
     if name not in OWN_TEXTS:
         assert clean(ours).startswith(clean(theirs)[:60])
+
+
+def test_vmap_shares_tensors_of_inference_mode():
+    with firesteel.inference_mode():
+        w = vector(3.0)
+    assert firesteel.vmap(lambda x, w: (x * w).sum(), in_dims=(0, None))(vector(1.0, 2.0), w).tolist() == [
+        3.0,
+        6.0,
+    ]
