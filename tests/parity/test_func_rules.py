@@ -233,6 +233,8 @@ def test_a_shared_argument_is_not_changed_once_per_example():
     x, shared = vector(1.0, 2.0, 3.0), firesteel.zeros(())
     with pytest.raises(RuntimeError, match="`<lambda>` changed an argument in place that has no in_dim"):
         firesteel.vmap(lambda x, y: x * y.add_(1), in_dims=(0, None))(x, shared)
+    with pytest.raises(RuntimeError, match="changed an argument in place"):
+        firesteel.vmap(lambda x, y: x * y.add_(1))(x, y=shared)
     shared.zero_()
     result = firesteel.vmap(lambda x, y: x * y.clone().add_(1), in_dims=(0, None))(x, shared)
     assert result.tolist() == [1.0, 2.0, 3.0]

@@ -157,6 +157,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
     Raises:
         RuntimeError: for outputs that are not float tensors, or cotangents of another structure.
+        TypeError: for cotangents that are not tensors.
 
     Example:
         >>> import firesteel as torch

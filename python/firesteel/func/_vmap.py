@@ -249,7 +249,8 @@ def vmap(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         _check_out_dims(func, out_dims)
         size, dims, flat, spec = _batched_inputs(func, in_dims, args)
-        shared = _Shared(func, [x for x, dim in zip(flat, dims, strict=True) if dim is None])
+        unmapped = [x for x, dim in zip(flat, dims, strict=True) if dim is None]
+        shared = _Shared(func, unmapped + tree_leaves(kwargs))
         batched = [x if d is None else _examples(x, d, size) for x, d in zip(flat, dims, strict=True)]
         draws = Draws(randomness)
         outputs = []

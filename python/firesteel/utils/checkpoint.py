@@ -103,9 +103,9 @@ def checkpoint(
         function: computes something of tensors, in the same way each time.
         args: its arguments.
         use_reentrant: False, the default, records an ordinary graph whose saved tensors are computed when
-            they are needed; all of autograd works with it. True runs `function` unrecorded, and a backward
-            pass of its own within the outer one: for gradients in `.grad` alone, and only if an argument
-            that is a tensor requires a gradient.
+            they are needed; all of autograd works with it. True, which PyTorch takes with a warning if it is
+            left out, runs `function` unrecorded, and a backward pass of its own within the outer one: for
+            gradients in `.grad` alone, and only if an argument that is a tensor requires a gradient.
         context_fn: makes two contexts, the first for the run now, the second for the one in backward. It is
             entered anew for each backward pass through a retained graph.
         determinism_check: "default" compares shapes and dtypes of what both runs save, "none" does not.
