@@ -215,3 +215,28 @@ def test_the_reentrant_variant_warns_of_lost_gradients(lib):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert call(lambda x: x * w, x, use_reentrant=True).requires_grad
+
+
+@both
+def test_reentrant_checkpoints_refuse_passes_for_some_inputs(lib):
+    checkpoint = lib.utils.checkpoint.checkpoint
+    x, w = lib.ones(2, requires_grad=True), lib.ones(2, requires_grad=True)
+    for ask in (lambda y: lib.autograd.grad(y, x), lambda y: y.backward(inputs=[x])):
+        with pytest.raises(RuntimeError, match=r"When use_reentrant=True.* incompatible with .grad\(\)"):
+            ask(checkpoint(lambda x: (x * w).sum(), x, use_reentrant=True))
+        assert x.grad is None and w.grad is None
+
+
+def test_a_pass_for_all_leaves_inside_one_for_some_is_none_of_these():
+    """PyTorch refuses that, too."""
+    checkpoint = firesteel.utils.checkpoint.checkpoint
+    x, w = firesteel.ones(2, requires_grad=True), firesteel.ones(2, requires_grad=True)
+    y = x * 2
+
+    @firesteel.enable_grad()
+    def hook(grad):
+        checkpoint(lambda w: w.sum(), w, use_reentrant=True).backward()
+
+    y.register_hook(hook)
+    firesteel.autograd.grad(y.sum(), x)
+    assert w.grad.tolist() == [1, 1] and x.grad is None

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import firesteel
-from firesteel import Tensor
+from firesteel import Tensor, _core
 from firesteel.autograd.anomaly_mode import first_outside
 from firesteel.autograd.function import Function
 from firesteel.autograd.graph import saved_tensors_hooks
@@ -231,6 +231,12 @@ class _Reentrant(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        if _core._looks_for_inputs():
+            raise RuntimeError(
+                "When use_reentrant=True, torch.utils.checkpoint is incompatible with .grad() or passing an "
+                "`inputs` parameter to .backward(): its own backward pass would write .grad of all that the "
+                "function takes; pass use_reentrant=False"
+            )
         leaves = [x.detach().requires_grad_(x.requires_grad) for x in ctx.saved_tensors]
         args = put_back(leaves, ctx.values)
         with random_numbers_of(ctx.rng_state), firesteel.enable_grad():
