@@ -48,8 +48,20 @@ def test_nothing_to_check():
         gradcheck(lambda x: x, firesteel.ones(2))
     with pytest.raises(ValueError, match="check_forward_ad"):
         gradcheck(lambda x: x, point(1.0), check_forward_ad=True)
-    with pytest.raises(GradcheckError, match="no output requires grad"):
-        gradcheck(lambda x: x.detach(), point(1.0))
+    with pytest.raises(ValueError, match="requires_grad"):
+        gradgradcheck(lambda x: x, firesteel.ones(2))
+
+
+def test_outputs_without_a_gradient():
+    """They are right if the inputs do not move them."""
+    for check in (gradcheck, gradgradcheck):
+        for function in (lambda x: x.detach(), lambda x: 3.0, lambda x: None):
+            with pytest.raises(GradcheckError, match="no output requires grad"):
+                check(function, point(1.0))
+            assert not check(function, point(1.0), raise_exception=False)
+        for function in (lambda x: firesteel.ones(2), lambda x: (x > 0).sum(), lambda x: (x.detach() * 0, 1)):
+            assert check(function, point(1.0, 2.0))
+            assert check(function, point(1.0, 2.0), fast_mode=True)
 
 
 def with_gradient_of(value, other):

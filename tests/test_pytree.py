@@ -1,6 +1,6 @@
 """Trees of containers: taken apart in order, and put together as they were."""
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
 
 import pytest
 
@@ -17,6 +17,8 @@ TREES = [
     (1, [2, {"a": 3, "b": (None, ())}]),
     Pair(1, [2, Pair(3, 4)]),
     OrderedDict(b=1, a=[2]),
+    defaultdict(list, {"b": 1, "a": [2]}),
+    deque([1, (2, 3)], maxlen=4),
 ]
 
 
@@ -42,6 +44,26 @@ def test_specs_tell_containers_and_keys_apart():
         assert [spec == other for other in specs] == [i == j for j in range(len(specs))]
     assert [repr(spec) for spec in specs[:4]] == ["(*, *)", "[*, *]", "Pair(*, *)", "{'a': *, 'b': *}"]
     assert repr(tree_flatten((1,))[1]) == "(*,)"
+
+
+def test_what_a_container_has_beside_its_children_is_kept():
+    counted = tree_map(lambda x: x + 1, defaultdict(int, a=1))
+    assert counted["a"] == 2 and counted["new"] == 0
+    assert tree_map(lambda x: x + 1, deque([1], maxlen=3)).maxlen == 3
+    for one, other in (
+        (deque([1], maxlen=3), deque([1])),
+        (defaultdict(int, a=1), defaultdict(list, a=1)),
+        (defaultdict(int, a=1), {"a": 1}),
+    ):
+        assert tree_flatten(one)[1] != tree_flatten(other)[1]
+
+
+def test_dictionaries_of_any_kind_are_prefixes_by_key():
+    for kind in (dict, OrderedDict, lambda pairs: defaultdict(int, pairs)):
+        spec = tree_flatten(kind([("b", 1), ("a", [2, 3])]))[1]
+        for prefix in ({"a": 0, "b": None}, OrderedDict(b=None, a=0)):
+            assert broadcast_prefix(prefix, spec) == [None, 0, 0]
+        assert broadcast_prefix({"a": 0}, spec) is None
 
 
 def test_the_number_of_leaves_must_be_right():

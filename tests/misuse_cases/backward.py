@@ -182,7 +182,7 @@ BACKWARD = [
     Misuse(
         "gradient that would broadcast",
         RuntimeError,
-        r"the gradient has a shape of \[1\] and the output has a shape of \[3\]",
+        r"grad_output\[0\] has a shape of \[1\] and output\[0\] has a shape of \[3\]",
         "gradient",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: y.backward(lib.ones(1))],
     ),

@@ -259,7 +259,7 @@ FUNCTIONS = [
     Misuse(
         "a hook of a node that returns too many",
         RuntimeError,
-        r"hook has returned an incorrect number of values: got 2, but expected 1; return a gradient or None",
+        r"it has returned an incorrect number of values: got 2, but expected 1; return a gradient or None",
         "hook node",
         lambda lib: [
             x := leaf(lib),

@@ -23,7 +23,7 @@ HOOKS = [
         "a hook that returns another shape",
         RuntimeError,
         (
-            r"hook: the returned gradient has shape \[2\], the tensor's is \[3\]; "
+            r"hook '.*': the returned gradient has shape \[2\], the tensor's is \[3\]; "
             r"return one of the same shape"
         ),
         "hook",
@@ -33,7 +33,7 @@ HOOKS = [
         "a hook that returns another dtype",
         RuntimeError,
         (
-            r"hook: .* changed the type of value \(was float32, is float64\); "
+            r"hook '.*': .* changed the type of value \(was float32, is float64\); "
             r"return a gradient of the same dtype"
         ),
         "hook",

@@ -132,7 +132,7 @@ IN_PLACE = [
     Misuse(
         "an inference tensor as a Parameter",
         RuntimeError,
-        r"Setting requires_grad=True on inference tensor outside InferenceMode is not allowed .*; clone\(\) it",
+        r"Setting requires_grad=True on inference tensor outside InferenceMode is not allowed .*; clone\(\)",
         "inference",
         lambda lib: [x := under(lib.inference_mode(), lambda: lib.ones(3)), lambda: lib.nn.Parameter(x)],
     ),

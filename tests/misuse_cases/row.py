@@ -23,10 +23,12 @@ class Misuse(NamedTuple):
 # Tags say what a row is about. "ours": PyTorch raises another class here, or nothing. "new:NAME": the row is
 # skipped where the library has no NAME.
 # The texts that several rows share:
-SCALAR = r"backward: grad can be .* only for scalar outputs, not for shape \[3\]; pass gradient=, or reduce"
+SCALAR = r"(backward|grad): grad can be .* only for scalar outputs, not for output 0 of shape \[3\]; pass"
 FREED = r"Trying to backward through the graph a second time .* Specify retain_graph=True in the first"
-NO_GRAPH = r"backward: element 0 of tensors does not require grad .*; set requires_grad=True on an input"
-SHAPES = r"Mismatch in shape: the gradient has a shape of \[2\] and the output has a shape of \[3\]"
+NO_GRAPH = (
+    r"(backward|grad): element \d of tensors does not require grad .*; set requires_grad=True on an input"
+)
+SHAPES = r"Mismatch in shape: grad_output\[0\] has a shape of \[2\] and output\[0\] has a shape of \[3\]"
 UNUSED = r"appears to not have been used in the graph \(input {}, shape .*\)\. Set allow_unused=True"
 NO_GRAD = r"does not require grad: input {} of shape \[3\]; set requires_grad=True on it before it is used"
 FLOATS = r"requires_grad_: only Tensors of floating point dtype can require gradients, not {}"

@@ -111,3 +111,21 @@ def test_second_derivatives_of_one_input_alone(lib):
     (gx,) = lib.autograd.grad(g.sum(), x, retain_graph=True)
     both_at_once = lib.autograd.grad(g.sum(), [x, w])
     assert lib.allclose(gx, both_at_once[0]) and lib.allclose(gw, both_at_once[1])
+
+
+@both
+def test_arguments_may_be_any_iterables(lib):
+    x, w = lib.ones(2, requires_grad=True), lib.ones(2, requires_grad=True)
+    outputs, starts = (y for y in (x * w, x * 2)), (g for g in (lib.ones(2), lib.ones(2) * 3))
+    grads = lib.autograd.grad(outputs, (z for z in (x, w)), starts)
+    assert [g.tolist() for g in grads] == [[7.0, 7.0], [1.0, 1.0]]
+    lib.autograd.backward([x * w], (g for g in [lib.ones(2)]))
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+@both
+def test_only_inputs_is_deprecated_and_ignored(lib):
+    x = lib.ones(2, requires_grad=True)
+    with pytest.warns(FutureWarning, match="only_inputs argument is deprecated and is ignored now"):
+        (g,) = lib.autograd.grad((x * x).sum(), x, only_inputs=False)
+    assert g.tolist() == [2.0, 2.0] and x.grad is None

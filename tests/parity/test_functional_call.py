@@ -1,5 +1,7 @@
 """`functional_call`: other tensors in the places of a module's own, which come back in any case."""
 
+import importlib
+
 import pytest
 
 import firesteel
@@ -161,3 +163,36 @@ def test_stacked_state(lib):
     models[0].weight.requires_grad_(False)
     with pytest.raises(RuntimeError, match="Expected weight from each model to have the same .requires_grad"):
         lib.func.stack_module_state(models)
+
+
+@both
+def test_none_takes_a_parameter_away(lib):
+    layer = lib.nn.Linear(2, 2)
+    before = state(layer)
+    given = {"weight": lib.ones(2, 2), "bias": None}
+    output = lib.func.functional_call(layer, given, lib.ones(2))
+    assert output.tolist() == [2.0, 2.0] and state(layer) == before
+
+
+@both
+def test_batch_norms_without_running_statistics(lib):
+    net = lib.nn.Sequential(lib.nn.Linear(2, 3), lib.nn.Sequential(lib.nn.BatchNorm1d(3)))
+    assert lib.func.replace_all_batch_norm_modules_(net) is net
+    norm = net[1][0]
+    assert (norm.running_mean, norm.running_var, norm.num_batches_tracked) == (None, None, None)
+    assert norm.track_running_stats is False and "1.0.running_mean" not in net.state_dict()
+    params = {name: p.detach() for name, p in net.named_parameters()}
+    call = lib.func.grad(lambda p, x: lib.func.functional_call(net, p, (x,)).square().sum())
+    assert lib.vmap(call, in_dims=(None, 0))(params, lib.randn(4, 5, 2))["0.weight"].shape == (4, 3, 2)
+    single = lib.nn.BatchNorm1d(3)
+    assert lib.func.replace_all_batch_norm_modules_(single).running_mean is None
+
+
+@both
+def test_the_former_name(lib):
+    stateless = importlib.import_module(f"{lib.__name__}.nn.utils.stateless")
+    assert lib.nn.utils.stateless is stateless
+    layer, given = lib.nn.Linear(2, 1), {"weight": lib.ones(1, 2), "bias": lib.zeros(1)}
+    with pytest.warns(FutureWarning, match="deprecated"):
+        output = stateless.functional_call(layer, given, (lib.ones(2),), strict=True)
+    assert output.tolist() == [2.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -220,3 +221,46 @@ def test_inference_mode_says_so(lib: Any) -> None:
     with pytest.raises(KeyError), lib.inference_mode():
         raise KeyError
     assert lib.inference_mode(seen)() == (True, False) and seen() == (False, True)
+
+
+@both
+@pytest.mark.parametrize("name", [*MODES, "enable_grad"])
+def test_generators_with_arguments_filled_in(lib: Any, name: str) -> None:
+    def generate(first: int, second: int) -> Any:
+        yield first, lib.is_grad_enabled()
+        yield second, lib.is_grad_enabled()
+
+    inside = name == "enable_grad"
+    with lib.set_grad_enabled(not inside):
+        partial = functools.partial(functools.partial(generate, 1), 2)
+        generator = getattr(lib, name)()(partial)()
+        assert next(generator) == (1, inside)
+        assert lib.is_grad_enabled() is not inside
+        assert list(generator) == [(2, inside)]
+
+
+@both
+def test_classes_with_a_new_of_their_own(lib: Any) -> None:
+    class Made:
+        def __new__(cls, x: int) -> Any:
+            made = object.__new__(cls)
+            made.in_new = lib.is_grad_enabled()
+            return made
+
+        def __init__(self, x: int) -> None:
+            self.x = x, lib.is_grad_enabled()
+
+    with pytest.warns(FutureWarning, match="Decorating classes is deprecated"):
+        decorated: Any = lib.no_grad()(Made)
+    made = decorated(3)
+    assert made.in_new is False and made.x == (3, False) and lib.is_grad_enabled()
+
+
+@both
+def test_clones_are_modes_of_the_same_kind(lib: Any) -> None:
+    for mode in (lib.no_grad(), lib.inference_mode(False), lib.inference_mode()):
+        with mode:
+            expected = lib.is_grad_enabled(), lib.is_inference_mode_enabled()
+        with mode.clone() as entered:
+            assert entered is None
+            assert (lib.is_grad_enabled(), lib.is_inference_mode_enabled()) == expected

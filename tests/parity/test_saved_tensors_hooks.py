@@ -160,3 +160,22 @@ def test_disabled(lib):
         y = x * x
     y.sum().backward()
     assert x.grad.tolist() == [2, 2]
+
+
+@both
+def test_disabled_for_a_function_and_never_beneath_hooks(lib):
+    graph = lib.autograd.graph
+
+    @graph.disable_saved_tensors_hooks("not in here")
+    def function(depth):
+        if depth:
+            return function(depth - 1)
+        with pytest.raises(RuntimeError, match="not in here"):
+            graph.save_on_cpu().__enter__()
+        return "done"
+
+    assert function(2) == "done"
+    with graph.save_on_cpu(), pytest.raises(RuntimeError, match="too late"):
+        graph.disable_saved_tensors_hooks("too late").__enter__()
+    with graph.disable_saved_tensors_hooks("again"):
+        pass  # the hooks before were left

@@ -9,7 +9,8 @@ from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+    from typing import Any
 
     from firesteel import Tensor
     from firesteel.autograd import (
@@ -47,7 +48,7 @@ __all__ = [
 def grad(
     outputs: Tensor | Iterable[Tensor],
     inputs: Tensor | Iterable[Tensor],
-    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    grad_outputs: Tensor | Iterable[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     only_inputs: bool = True,
@@ -63,6 +64,7 @@ def grad(
         grad_outputs: a gradient to start from for each output; may be None for outputs of one element.
         retain_graph: keep what the graph saved; default: `create_graph`.
         create_graph: record this backward pass, for higher derivatives.
+        only_inputs: deprecated and ignored.
         allow_unused: give None for an input that the outputs do not depend on, instead of raising.
         is_grads_batched: `grad_outputs` are batches along their first dimension: one backward pass runs for
             each entry, and the gradients are stacked.
@@ -83,7 +85,14 @@ def grad(
         (tensor(6.),)
     """
     if not only_inputs:
-        raise RuntimeError("grad: only_inputs=False is not supported; use backward()")
+        import warnings
+
+        warnings.warn(
+            "grad: only_inputs argument is deprecated and is ignored now (defaults to True); use "
+            "autograd.backward to accumulate gradients for other parts of the graph",
+            FutureWarning,
+            stacklevel=2,
+        )
     if materialize_grads and allow_unused is False:
         raise ValueError(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
@@ -95,12 +104,12 @@ def grad(
             "grad: `inputs` argument to `grad()` cannot be empty; pass the tensors to differentiate with "
             "respect to"
         )
-    _expect_gradients("grad", "grad_outputs", grad_outputs)
+    starts = None if grad_outputs is None else _tensors("grad", "grad_outputs", grad_outputs, starts=True)
     retain = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
-        grads = _batched(outputs, inputs, grad_outputs, retain, create_graph)
+        grads = _batched(outputs, inputs, starts, retain, create_graph)
     else:
-        grads = _core._grad(outputs, inputs, grad_outputs, retain, create_graph)
+        grads = _core._grad(outputs, inputs, starts, retain, create_graph)
     if materialize_grads:
         return tuple(_core.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True))
     if not allow_unused and any(g is None for g in grads):
@@ -116,12 +125,12 @@ def grad(
 def _batched(
     outputs: tuple[Tensor, ...],
     inputs: tuple[Tensor, ...],
-    grad_outputs: Tensor | Sequence[Tensor | None] | None,
+    batches: tuple[Tensor | None, ...] | None,
     retain_graph: bool,
     create_graph: bool,
 ) -> tuple[Tensor | None, ...]:
     """The gradients for each entry of the batches of `grad_outputs`, stacked."""
-    batches = (None,) * len(outputs) if grad_outputs is None else _optional_tensors(grad_outputs)
+    batches = (None,) * len(outputs) if batches is None else batches
     if len(batches) != len(outputs):
         raise RuntimeError(f"grad: got {len(outputs)} tensors and {len(batches)} gradients")
     for i, (output, batch) in enumerate(zip(outputs, batches, strict=True)):
@@ -148,46 +157,38 @@ def _batched(
     return tuple(_core.stack(column) if column else None for column in columns)
 
 
-def _optional_tensors(given: Tensor | Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    return (given,) if isinstance(given, _core.Tensor) else tuple(given)
+def _tensors(op: str, role: str, given: object, starts: bool = False) -> tuple[Any, ...]:
+    """One tensor, or any iterable of them such as `model.parameters()`, as a tuple.
 
-
-def _tensors(op: str, role: str, given: Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """One tensor, or any iterable of them such as `model.parameters()`, as a tuple."""
+    Args:
+        op: the function that was called.
+        role: the name of its argument.
+        given: what it got there.
+        starts: whether gradients start from these: then each may be None, and has the shape of an output.
+    """
     if isinstance(given, _core.Tensor):
         return (given,)
+    allowed = (_core.Tensor, type(None)) if starts else _core.Tensor
+    wanted = "a Tensor or None for each output" if starts else "a Tensor or a list of Tensors"
+    way_out = "make it a tensor of the output's shape" if starts else "make it a tensor"
     try:
-        items = tuple(given)
+        items: tuple[Any, ...] = tuple(given)  # type: ignore[arg-type]  # refused if it is not iterable
     except TypeError:
-        raise TypeError(
-            f"{op}: {role} must be a Tensor or a list of Tensors, not {type(given).__name__}; "
-            "make it a tensor"
-        ) from None
+        raise TypeError(f"{op}: {role} must be {wanted}, not {type(given).__name__}; {way_out}") from None
     for i, item in enumerate(items):
-        if not isinstance(item, _core.Tensor):
+        if not isinstance(item, allowed):
             raise TypeError(
-                f"{op}: {role} must be a Tensor or a list of Tensors, but item {i} is {type(item).__name__}; "
-                "make it a tensor"
+                f"{op}: {role} must be {wanted}, but item {i} is {type(item).__name__}; {way_out}"
             )
     return items
 
 
-def _expect_gradients(op: str, role: str, given: object) -> None:
-    """Raises unless `given` is what gradients may start from."""
-    for item in given if isinstance(given, (tuple, list)) else (given,):
-        if item is not None and not isinstance(item, _core.Tensor):
-            raise TypeError(
-                f"{op}: {role} must be a Tensor or None for each output, not {type(item).__name__}; "
-                "make it a tensor of the output's shape"
-            )
-
-
 def backward(
-    tensors: Tensor | Sequence[Tensor],
-    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
+    tensors: Tensor | Iterable[Tensor],
+    grad_tensors: Tensor | Iterable[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Tensor | Sequence[Tensor] | None = None,
+    inputs: Tensor | Iterable[Tensor] | None = None,
 ) -> None:
     """Adds the gradients of `tensors` to `.grad` of the leaves that they depend on.
 
@@ -213,9 +214,9 @@ def backward(
                 "every leaf"
             )
     tensors = _tensors("backward", "tensors", tensors)
-    _expect_gradients("backward", "grad_tensors", grad_tensors)
+    starts = None if grad_tensors is None else _tensors("backward", "grad_tensors", grad_tensors, starts=True)
     retain = create_graph if retain_graph is None else retain_graph
-    _core._backward(tensors, grad_tensors, retain, create_graph, inputs)
+    _core._backward(tensors, starts, retain, create_graph, inputs)
 
 
 # Loaded when first used, as in the package itself.

@@ -120,7 +120,7 @@ def is_anomaly_check_nan_enabled() -> bool:
 def _place() -> tuple[str, int, str, str | None, str | None] | None:
     """File, line, function, module and source of the line that the user's program runs."""
     frame: FrameType | None = sys._getframe(1)
-    line = _first_outside(frame)
+    line = first_outside(frame)
     if line is None:
         return None
     code, number = line.f_code, line.f_lineno
@@ -128,7 +128,7 @@ def _place() -> tuple[str, int, str, str | None, str | None] | None:
     return code.co_filename, number, code.co_name, _module_path(frame), source or None
 
 
-def _first_outside(frame: FrameType | None) -> FrameType | None:
+def first_outside(frame: FrameType | None) -> FrameType | None:
     """The innermost frame that does not run this package's code."""
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
 
+def _first_other(values: tuple[Any, ...], *types: type) -> str | None:
+    """Which of the values is of none of these types, for an error; None if all are fine."""
+    for index, value in enumerate(values):
+        if not isinstance(value, types):
+            return f"argument {index} is of type {type(value).__name__}"
+    return None
+
+
 class FunctionCtx(_core._FunctionContext):
     """What a `Function` hands from its forward to its backward: the `ctx` of both.
 
@@ -43,13 +51,26 @@ class FunctionCtx(_core._FunctionContext):
         Raises:
             TypeError: if something else is given.
         """
-        for index, tensor in enumerate(tensors):
-            if tensor is not None and not isinstance(tensor, _core.Tensor):
-                raise TypeError(
-                    f"save_for_backward can only save variables, but argument {index} is of type "
-                    f"{type(tensor).__name__}; keep other values as attributes of ctx"
-                )
+        refused = _first_other(tensors, _core.Tensor, type(None))
+        if refused:
+            raise TypeError(
+                f"save_for_backward can only save variables, but {refused}; keep other values as "
+                "attributes of ctx"
+            )
         self.to_save = tensors
+
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Accepted for PyTorch's `jvp`, which is not called here: products with a Jacobian run `backward`.
+
+        Raises:
+            AssertionError: if something else than a tensor or None is given.
+        """
+        refused = _first_other(tensors, _core.Tensor, type(None))
+        if refused:
+            raise AssertionError(
+                "save_for_forward expects all arguments to be tensors; you should save non-tensors as "
+                f"attributes on ctx: {refused}"
+            )
 
     def mark_dirty(self, *args: Tensor) -> None:
         """Names the inputs that `forward` has changed in place; they must be returned, too.
@@ -57,27 +78,49 @@ class FunctionCtx(_core._FunctionContext):
         Raises:
             RuntimeError: if something else than a tensor is given.
         """
-        for index, tensor in enumerate(args):
-            if not isinstance(tensor, _core.Tensor):
-                raise RuntimeError(
-                    f"mark_dirty can only accept variables, but argument {index} is of type "
-                    f"{type(tensor).__name__}; name the inputs that were changed in place"
-                )
+        refused = _first_other(args, _core.Tensor)
+        if refused:
+            raise RuntimeError(
+                f"mark_dirty can only accept variables, but {refused}; name the inputs that were changed in "
+                "place"
+            )
         self.dirty_tensors = args
 
     def mark_non_differentiable(self, *args: Tensor) -> None:
-        """Names the outputs through which no gradient flows. Outputs of integers are that anyway."""
+        """Names the outputs through which no gradient flows. Outputs of integers are that anyway.
+
+        Raises:
+            RuntimeError: if something else than a tensor is given.
+        """
+        refused = _first_other(args, _core.Tensor)
+        if refused:
+            raise RuntimeError(
+                f"mark_non_differentiable only accepts variable arguments, but {refused}; name outputs of "
+                "the function"
+            )
         self.non_differentiable = args
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Whether `backward` gets zeros (the default) or None for outputs that no gradient has reached."""
+        """Whether `backward` gets zeros (the default) or None for outputs that no gradient has reached.
+
+        Raises:
+            TypeError: for anything but a bool.
+        """
+        if not isinstance(value, bool):
+            raise TypeError(f"set_materialize_grads: expected a bool, not {type(value).__name__}")
         self.materialize_grads = value
 
     def _rule(self, *grads: Tensor | None) -> Any:
         """What the engine calls: the rule of the function that this context belongs to."""
         function = self._function
-        rule = function.vjp if function.backward is Function.backward else function.backward
-        return rule(self, *grads)
+        if function.backward is Function.backward:
+            return function.vjp(self, *grads)
+        if function.vjp is not Function.vjp:
+            raise RuntimeError(
+                f"{function.__name__}: Implementing both 'backward' and 'vjp' for a custom Function is not "
+                "allowed. You should only implement one of them: they are two names of the gradient rule"
+            )
+        return function.backward(self, *grads)
 
 
 class Function:
@@ -87,6 +130,9 @@ class Function:
     and `setup_context(ctx, inputs, output)` saves what the rule needs. `backward(ctx, *grad_outputs)` takes
     the gradient of each output and returns one for each argument of `forward`, None where there is none.
     Written with tensor operations it can be differentiated again. The function is used by its `apply`.
+
+    PyTorch's `jvp`, `vmap` and `generate_vmap_rule` may be defined and are not used: products with a Jacobian
+    are made of backward passes, and `vmap` calls the function once per example.
 
     Example:
         >>> import firesteel as torch
@@ -109,11 +155,16 @@ class Function:
         tensor(12.)
     """
 
+    generate_vmap_rule = False
     _context_class: type[FunctionCtx]
+    _parameters: int
+    """How many arguments `forward` takes by position."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._context_class = type(f"{cls.__name__}Backward", (FunctionCtx,), {"_function": cls})
+        code = getattr(cls.forward, "__code__", None)
+        cls._parameters = 0 if code is None else code.co_argcount
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         raise RuntimeError(
@@ -154,19 +205,59 @@ class Function:
     # PyTorch's other name of it.
     vjp = backward
 
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """PyTorch's rule of forward mode; nothing calls it here."""
+        raise NotImplementedError(
+            "You must implement the jvp function for custom autograd.Function to use it with forward mode AD."
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        """PyTorch's rule for batches; nothing calls it here."""
+        raise NotImplementedError(
+            "To use autograd.Function with vmap, you must either override the vmap staticmethod or set "
+            "generate_vmap_rule=True."
+        )
+
+    @classmethod
+    def _by_position(
+        cls, args: tuple[Any, ...], kwargs: dict[str, Any], has_setup: bool
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, those given by keyword in their places, where gradients reach them."""
+        import inspect
+
+        ctx = () if has_setup else (None,)
+        try:
+            bound = inspect.signature(cls.forward).bind(*ctx, *args, **kwargs)
+        except TypeError:
+            return args, kwargs  # the call will say it better
+        if has_setup or bound.kwargs:
+            bound.apply_defaults()
+        for name, value in bound.kwargs.items():
+            if isinstance(value, _core.Tensor) and value.requires_grad:
+                raise TypeError(
+                    f"{cls.__name__}: forward() takes {name!r} by keyword only, where no gradient reaches "
+                    "it; make it a positional argument, or detach the tensor"
+                )
+        return bound.args[len(ctx) :], bound.kwargs
+
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Runs `forward` and records the operation.
 
         Args:
-            args: the arguments of `forward`; gradients flow to those that are tensors.
+            args: the arguments of `forward`; gradients flow to those that are tensors. They may be given by
+                keyword.
 
         Returns:
             What `forward` returned.
         """
+        has_setup = cls.setup_context is not Function.setup_context
+        if kwargs or (has_setup and len(args) < cls._parameters):
+            args, kwargs = cls._by_position(args, kwargs, has_setup)
         ctx = cls._context_class()
         ctx.needs_input_grad = tuple(isinstance(x, _core.Tensor) and x.requires_grad for x in args)
-        has_setup = cls.setup_context is not Function.setup_context
         previous = _core._swap_grad_enabled(False)
         try:
             if has_setup:

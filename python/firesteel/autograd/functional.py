@@ -9,164 +9,30 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from firesteel._core import Tensor, stack, zeros_like
-from firesteel.autograd import grad as autograd_grad
+from firesteel.autograd._functional_checks import (
+    CONSTANT_GRADIENT,
+    CONSTANT_JACOBIAN,
+    CONSTANT_OUTPUT,
+    INDEPENDENT_HESSIAN,
+    INDEPENDENT_JACOBIAN,
+    INDEPENDENT_OUTPUT,
+    INDEPENDENT_TRICK,
+    ONE_INPUT,
+    ONE_OUTPUT,
+    OUTPUTS,
+    Tensors,
+    as_tuple,
+    checked_result,
+    checked_vector,
+    expect_dependent,
+    fresh_inputs,
+    handed_back,
+    scalar_output,
+)
+from firesteel.autograd._recorded import gradients
 from firesteel.autograd.grad_mode import enable_grad
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
-
-_Tensors = tuple[Tensor, ...]
-_OUTPUTS = "outputs of the user-provided function"
-
-
-def _as_tuple(given: Any, what: str, api: str) -> tuple[bool, _Tensors]:
-    """Whether it was a tuple, and the tensors."""
-    is_tuple = isinstance(given, tuple)
-    tensors: tuple[Any, ...] = given if is_tuple else (given,)
-    for i, x in enumerate(tensors):
-        if not isinstance(x, Tensor):
-            place = f"value at index {i}" if is_tuple else f"given {what}"
-            raise TypeError(
-                f"The {what} given to {api} must be either a Tensor or a tuple of Tensors but the {place} "
-                f"has type {type(x)}."
-            )
-    return is_tuple, tensors
-
-
-def _fresh(tensors: _Tensors, create_graph: bool, need_graph: bool) -> _Tensors:
-    """New tensors, so that the same ones reached through a closure are constants."""
-    return tuple(
-        x.view_as(x) if create_graph and x.requires_grad else x.detach().requires_grad_(need_graph)
-        for x in tensors
-    )
-
-
-def _vector(
-    v: Any, like: _Tensors, is_tuple: bool, create_graph: bool, api: str, optional: str
-) -> _Tensors | None:
-    """The vector of a product, checked; None stands for 1 where there is a single element."""
-    if v is None:
-        if len(like) != 1 or like[0].numel() != 1:
-            raise RuntimeError(f"The vector v can only be None if {optional} a single element.")
-        return None
-    vectors = _fresh(_as_tuple(v, "v", api)[1], create_graph, need_graph=False)
-    if len(vectors) != len(like):
-        raise RuntimeError(
-            f"v is a tuple of invalid length: should be {len(like)} but got {len(vectors)}."
-            if is_tuple
-            else "The given v should contain a single Tensor."
-        )
-    for i, (x, expected) in enumerate(zip(vectors, like, strict=True)):
-        if x.shape != expected.shape:
-            entry = f"Entry {i} in " if is_tuple else ""
-            raise RuntimeError(f"{entry}v has invalid size: should be {expected.shape} but got {x.shape}.")
-    return vectors
-
-
-def _grads(
-    outputs: Sequence[Tensor | None],
-    inputs: _Tensors,
-    vectors: _Tensors | None,
-    create_graph: bool,
-    retain_graph: bool | None = None,
-) -> tuple[Tensor | None, ...]:
-    """As `autograd.grad`, leaving out what has no history."""
-    given: Sequence[Tensor | None] = vectors or (None,) * len(outputs)
-    pairs = [(x, v) for x, v in zip(outputs, given, strict=True) if x is not None and x.requires_grad]
-    if not pairs:
-        return (None,) * len(inputs)
-    return autograd_grad(
-        [x for x, _ in pairs],
-        inputs,
-        [v for _, v in pairs],
-        retain_graph=retain_graph,
-        create_graph=create_graph,
-        allow_unused=True,
-    )
-
-
-def _expect_dependent(tensors: Sequence[Tensor | None], strict: bool, constant: str) -> None:
-    """In strict mode, raises for the first that has no history: `constant`, about number `{i}`."""
-    if not strict:
-        return
-    for i, x in enumerate(tensors):
-        if x is None:
-            raise RuntimeError(
-                f"The output of the user-provided function is independent of input {i}. This is not allowed "
-                "in strict mode."
-            )
-        if not x.requires_grad:
-            raise RuntimeError(constant.format(i=i))
-
-
-_CONSTANT_OUTPUT = (
-    "Output {i} of the user-provided function does not require gradients. The outputs must be computed in a "
-    "differentiable manner from the input when running in strict mode."
-)
-_CONSTANT_GRADIENT = (
-    "The gradient with respect to input {i} is independent of the inputs of the user-provided function. This "
-    "is not allowed in strict mode."
-)
-_CONSTANT_JACOBIAN = (
-    "While computing the hessian, found that the jacobian of the user-provided function with respect to "
-    "input {i} is independent of the input. This is not allowed in strict mode. You should ensure that your "
-    "function is twice differentiable and that the jacobian depends on the inputs (this would be violated by "
-    "a linear function for example)."
-)
-_INDEPENDENT_OUTPUT = "The output of the user-provided function is independent of input {i}."
-_INDEPENDENT_TRICK = (
-    "The gradient with respect to the input is independent of entry {i} in the grad_outputs when using the "
-    "double backward trick to compute forward mode gradients."
-)
-_INDEPENDENT_JACOBIAN = "The jacobian of the user-provided function is independent of input {i}."
-_INDEPENDENT_HESSIAN = (
-    "The hessian of the user-provided function is independent of entry {i} in the grad_jacobian."
-)
-
-
-def _result(
-    grads: Sequence[Tensor | None],
-    like: Sequence[Tensor],
-    strict: bool,
-    create_graph: bool,
-    what: str,
-    independent: str,
-) -> _Tensors:
-    """The gradients, zeros for None; errors in strict mode. `what` is the jacobian or the hessian."""
-    result = []
-    for i, (g, x) in enumerate(zip(grads, like, strict=True)):
-        if strict and g is None:
-            raise RuntimeError(f"{independent.format(i=i)} This is not allowed in strict mode.")
-        if strict and create_graph and g is not None and not g.requires_grad:
-            raise RuntimeError(
-                f"The {what} of the user-provided function is independent of input {i}. This is not allowed "
-                "in strict mode when create_graph=True."
-            )
-        g = zeros_like(x.detach()) if g is None else g
-        result.append(g if create_graph else g.detach())
-    return tuple(result)
-
-
-def _value(tensors: _Tensors, is_tuple: bool, create_graph: bool) -> Tensor | _Tensors:
-    """What is handed back: without history unless it was asked for, and a tuple only where one was given."""
-    values = tensors if create_graph else tuple(x.detach() for x in tensors)
-    return values if is_tuple else values[0]
-
-
-def _scalar(output: Any, strict: bool, api: str) -> _Tensors:
-    """The output of a function that must return one tensor with one element."""
-    is_tuple, outputs = _as_tuple(output, _OUTPUTS, api)
-    _expect_dependent(outputs, strict, _CONSTANT_OUTPUT)
-    if is_tuple:
-        raise RuntimeError(f"The function given to {api} should return a single Tensor")
-    if outputs[0].numel() != 1:
-        raise RuntimeError(
-            f"The Tensor returned by the function given to {api} should contain a single element"
-        )
-    return outputs
-
-
-_ONE_OUTPUT = "the user-provided function returns a single Tensor with"
-_ONE_INPUT = "the input to the user-provided function is a single Tensor with"
 
 
 def vjp(
@@ -194,16 +60,16 @@ def vjp(
         (tensor([1., 4.]), tensor([ 2., 40.]))
     """
     with enable_grad():
-        is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "vjp")
-        inputs = _fresh(inputs, create_graph, need_graph=True)
-        is_outputs_tuple, outputs = _as_tuple(func(*inputs), _OUTPUTS, "vjp")
-        _expect_dependent(outputs, strict, _CONSTANT_OUTPUT)
-        v = _vector(v, outputs, is_outputs_tuple, create_graph, "vjp", _ONE_OUTPUT)
-        grads = _grads(outputs, inputs, v, create_graph)
-        product = _result(grads, inputs, strict, create_graph, "jacobian", _INDEPENDENT_OUTPUT)
+        is_inputs_tuple, inputs = as_tuple(inputs, "inputs", "vjp")
+        inputs = fresh_inputs(inputs, create_graph, need_graph=True)
+        is_outputs_tuple, outputs = as_tuple(func(*inputs), OUTPUTS, "vjp")
+        expect_dependent(outputs, strict, CONSTANT_OUTPUT)
+        v = checked_vector(v, outputs, is_outputs_tuple, create_graph, "vjp", ONE_OUTPUT)
+        grads = gradients(outputs, inputs, v, create_graph=create_graph)
+        product = checked_result(grads, inputs, strict, create_graph, "jacobian", INDEPENDENT_OUTPUT)
     return (
-        _value(outputs, is_outputs_tuple, create_graph),
-        _value(product, is_inputs_tuple, create_graph),
+        handed_back(outputs, is_outputs_tuple, create_graph),
+        handed_back(product, is_inputs_tuple, create_graph),
     )
 
 
@@ -232,35 +98,35 @@ def jvp(
         (tensor(5.), tensor(42.))
     """
     with enable_grad():
-        is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "jvp")
-        inputs = _fresh(inputs, create_graph, need_graph=True)
-        v = _vector(v, inputs, is_inputs_tuple, create_graph, "jvp", _ONE_INPUT)
-        is_outputs_tuple, outputs = _as_tuple(func(*inputs), _OUTPUTS, "jvp")
-        _expect_dependent(outputs, strict, _CONSTANT_OUTPUT)
+        is_inputs_tuple, inputs = as_tuple(inputs, "inputs", "jvp")
+        inputs = fresh_inputs(inputs, create_graph, need_graph=True)
+        v = checked_vector(v, inputs, is_inputs_tuple, create_graph, "jvp", ONE_INPUT)
+        is_outputs_tuple, outputs = as_tuple(func(*inputs), OUTPUTS, "jvp")
+        expect_dependent(outputs, strict, CONSTANT_OUTPUT)
         # The backward pass is linear in these, so that their values do not matter.
         cotangents = tuple(zeros_like(out.detach()).requires_grad_(out.requires_grad) for out in outputs)
-        backward = _grads(outputs, inputs, cotangents, create_graph=True)
-        _expect_dependent(backward, strict, _CONSTANT_GRADIENT)
+        backward = gradients(outputs, inputs, cotangents, create_graph=True)
+        expect_dependent(backward, strict, CONSTANT_GRADIENT)
         product = _transposed(backward, outputs, cotangents, v, create_graph)
-        product = _result(product, outputs, strict, create_graph, "jacobian", _INDEPENDENT_TRICK)
+        product = checked_result(product, outputs, strict, create_graph, "jacobian", INDEPENDENT_TRICK)
     return (
-        _value(outputs, is_outputs_tuple, create_graph),
-        _value(product, is_outputs_tuple, create_graph),
+        handed_back(outputs, is_outputs_tuple, create_graph),
+        handed_back(product, is_outputs_tuple, create_graph),
     )
 
 
 def _transposed(
     backward: Sequence[Tensor | None],
-    outputs: _Tensors,
-    cotangents: _Tensors,
-    v: _Tensors | None,
+    outputs: Tensors,
+    cotangents: Tensors,
+    v: Tensors | None,
     create_graph: bool,
 ) -> tuple[Tensor | None, ...]:
     """The product of `v` with the transpose of a backward pass, as a function of its cotangents."""
     dependent = tuple(c for c in cotangents if c.requires_grad)
     if not dependent:
         return (None,) * len(outputs)
-    products = iter(_grads(backward, dependent, v, create_graph))
+    products = iter(gradients(backward, dependent, v, create_graph=create_graph))
     return tuple(next(products) if c.requires_grad else None for c in cotangents)
 
 
@@ -280,7 +146,7 @@ def jacobian(
         create_graph: whether the Jacobian can be differentiated.
         strict: raise if an output does not depend on an input, instead of giving zeros.
         vectorize: accepted for compatibility; the passes run one by one.
-        strategy: "reverse-mode", or "forward-mode" with `vectorize`: one pass per element of the inputs.
+        strategy: "reverse-mode", or "forward-mode": one pass per element of the inputs, without `strict`.
 
     Returns:
         A tensor shaped as the output followed by the input; a tuple of them for a tuple of outputs or of
@@ -295,27 +161,40 @@ def jacobian(
         tensor([[2., 0.],
                 [0., 4.]])
     """
-    _check_strategy(strategy, create_graph, strict, vectorize)
-    is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "jacobian")
-    if strategy == "forward-mode":
-        from firesteel.func import jacfwd
-
-        result = jacfwd(func, tuple(range(len(inputs))))(*inputs)
-        is_outputs_tuple = isinstance(result[0], tuple)
-        rows = result if is_outputs_tuple else (result,)
-    else:
-        with enable_grad():
-            inputs = _fresh(inputs, create_graph, need_graph=True)
-            is_outputs_tuple, outputs = _as_tuple(func(*inputs), _OUTPUTS, "jacobian")
-            _expect_dependent(outputs, strict, _CONSTANT_OUTPUT)
-            rows = tuple(
+    _check_strategy(strategy, strict, vectorize)
+    is_inputs_tuple, inputs = as_tuple(inputs, "inputs", "jacobian")
+    with enable_grad():
+        if strategy == "forward-mode":
+            is_outputs_tuple, jacobians = _by_columns(func, inputs, create_graph)
+        else:
+            inputs = fresh_inputs(inputs, create_graph, need_graph=True)
+            is_outputs_tuple, outputs = as_tuple(func(*inputs), OUTPUTS, "jacobian")
+            expect_dependent(outputs, strict, CONSTANT_OUTPUT)
+            jacobians = tuple(
                 _jacobian_of(output, i, inputs, create_graph, strict) for i, output in enumerate(outputs)
             )
-    rows = tuple(row if is_inputs_tuple else row[0] for row in rows)
+    rows = tuple(row if is_inputs_tuple else row[0] for row in jacobians)
     return rows if is_outputs_tuple else rows[0]
 
 
-def _check_strategy(strategy: str, create_graph: bool, strict: bool, vectorize: bool) -> None:
+def _by_columns(
+    func: Callable[..., Any], inputs: Tensors, create_graph: bool
+) -> tuple[bool, tuple[Tensors, ...]]:
+    """Whether the output is a tuple, and the Jacobian of each output with respect to each input."""
+    from firesteel.func import jacfwd
+
+    is_tuple = False
+
+    def outputs(*args: Tensor) -> Tensors:
+        nonlocal is_tuple
+        is_tuple, result = as_tuple(func(*args), OUTPUTS, "jacobian")
+        return result
+
+    rows = jacfwd(outputs, tuple(range(len(inputs))))(*inputs)
+    return is_tuple, rows if create_graph else tuple(tuple(x.detach() for x in row) for row in rows)
+
+
+def _check_strategy(strategy: str, strict: bool, vectorize: bool) -> None:
     name = "torch.autograd.functional.jacobian"
     if strategy not in ("forward-mode", "reverse-mode"):
         raise AssertionError(
@@ -324,20 +203,10 @@ def _check_strategy(strategy: str, create_graph: bool, strict: bool, vectorize: 
             '"reverse-mode".'
         )
     if strategy == "forward-mode":
-        if create_graph:
-            raise NotImplementedError(
-                f'{name}: `create_graph=True` and `strategy="forward-mode"` are not supported together '
-                '(yet). Please either set `create_graph=False` or `strategy="reverse-mode"`.'
-            )
         if strict:
             raise RuntimeError(
                 f'{name}: `strict=True` and `strategy="forward-mode"` are not supported together (yet). '
                 'Please either set `strict=False` or `strategy="reverse-mode"`.'
-            )
-        if not vectorize:
-            raise NotImplementedError(
-                "Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for "
-                "`vectorize=True`."
             )
     elif vectorize and strict:
         raise RuntimeError(
@@ -346,18 +215,18 @@ def _check_strategy(strategy: str, create_graph: bool, strict: bool, vectorize: 
         )
 
 
-def _jacobian_of(output: Tensor, number: int, inputs: _Tensors, create_graph: bool, strict: bool) -> _Tensors:
+def _jacobian_of(output: Tensor, number: int, inputs: Tensors, create_graph: bool, strict: bool) -> Tensors:
     """The Jacobian of one output with respect to each input."""
-    rows: list[_Tensors] = []
+    rows: list[Tensors] = []
     for element in output.reshape(-1).unbind():
-        grads = _grads((element,), inputs, None, create_graph, retain_graph=True)
+        grads = gradients((element,), inputs, None, create_graph=create_graph, retain_graph=True)
         for i, g in enumerate(grads):
             if strict and g is None:
                 raise RuntimeError(
                     f"Output {number} of the user-provided function is independent of input {i}. This is not "
                     "allowed in strict mode."
                 )
-        rows.append(_result(grads, inputs, strict, create_graph, "jacobian", _INDEPENDENT_JACOBIAN))
+        rows.append(checked_result(grads, inputs, strict, create_graph, "jacobian", INDEPENDENT_JACOBIAN))
     if not rows:
         return tuple(x.new_zeros((*output.shape, *x.shape)) for x in inputs)
     return tuple(
@@ -381,7 +250,7 @@ def hessian(
         create_graph: whether the Hessian can be differentiated.
         strict: raise if the gradient does not depend on an input, instead of giving zeros.
         vectorize: accepted for compatibility; the passes run one by one.
-        outer_jacobian_strategy: "reverse-mode", or "forward-mode" with `vectorize`.
+        outer_jacobian_strategy: "reverse-mode", or "forward-mode", without `strict`.
 
     Returns:
         A tensor shaped as the input twice; for a tuple of inputs a tuple of tuples, `result[i][j]`.
@@ -395,16 +264,16 @@ def hessian(
         tensor([[ 6.,  0.],
                 [ 0., 12.]])
     """
-    is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", "hessian")
+    is_inputs_tuple, inputs = as_tuple(inputs, "inputs", "hessian")
     if outer_jacobian_strategy not in ("forward-mode", "reverse-mode"):
         raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
 
     def scalar(*args: Tensor) -> Tensor:
-        return _scalar(func(*args), strict, "hessian")[0].reshape(())
+        return scalar_output(func(*args), strict, "hessian")[0].reshape(())
 
     def gradient(*args: Tensor) -> Any:
         jacobians = jacobian(scalar, args, create_graph=True)
-        _expect_dependent(jacobians, strict, _CONSTANT_JACOBIAN)
+        expect_dependent(jacobians, strict, CONSTANT_JACOBIAN)
         return jacobians
 
     result = jacobian(
@@ -420,18 +289,18 @@ def hessian(
 
 def _gradient(
     func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool, strict: bool, api: str
-) -> tuple[bool, _Tensors, Any, Any, Any]:
+) -> tuple[bool, Tensors, Any, Any, Any]:
     """The gradient, recorded, that products with a Hessian begin with.
 
     Returns:
         Whether the inputs were a tuple; they and the vector as tensors of their own; the value; its gradient.
     """
-    is_inputs_tuple, inputs = _as_tuple(inputs, "inputs", api)
-    inputs = _fresh(inputs, create_graph, need_graph=True)
-    v = _vector(v, inputs, is_inputs_tuple, create_graph, api, _ONE_INPUT)
-    outputs = _scalar(func(*inputs), strict, api)
-    gradient = _grads(outputs, inputs, None, create_graph=True)
-    _expect_dependent(gradient, strict, _CONSTANT_JACOBIAN)
+    is_inputs_tuple, inputs = as_tuple(inputs, "inputs", api)
+    inputs = fresh_inputs(inputs, create_graph, need_graph=True)
+    v = checked_vector(v, inputs, is_inputs_tuple, create_graph, api, ONE_INPUT)
+    outputs = scalar_output(func(*inputs), strict, api)
+    gradient = gradients(outputs, inputs, None, create_graph=True)
+    expect_dependent(gradient, strict, CONSTANT_JACOBIAN)
     return is_inputs_tuple, inputs, v, outputs, gradient
 
 
@@ -463,15 +332,15 @@ def vhp(
         is_inputs_tuple, inputs, v, outputs, gradient = _gradient(
             func, inputs, v, create_graph, strict, "vhp"
         )
-        product = _result(
-            _grads(gradient, inputs, v, create_graph),
+        product = checked_result(
+            gradients(gradient, inputs, v, create_graph=create_graph),
             inputs,
             strict,
             create_graph,
             "hessian",
-            _INDEPENDENT_JACOBIAN,
+            INDEPENDENT_JACOBIAN,
         )
-    return _value(outputs, False, create_graph), _value(product, is_inputs_tuple, create_graph)
+    return handed_back(outputs, False, create_graph), handed_back(product, is_inputs_tuple, create_graph)
 
 
 def hvp(
@@ -505,13 +374,13 @@ def hvp(
             func, inputs, v, create_graph, strict, "hvp"
         )
         cotangents = tuple(zeros_like(x.detach()).requires_grad_() for x in inputs)
-        backward = _grads(gradient, inputs, cotangents, create_graph=True)
-        product = _result(
-            _grads(backward, cotangents, v, create_graph),
+        backward = gradients(gradient, inputs, cotangents, create_graph=True)
+        product = checked_result(
+            gradients(backward, cotangents, v, create_graph=create_graph),
             inputs,
             strict,
             create_graph,
             "hessian",
-            _INDEPENDENT_HESSIAN,
+            INDEPENDENT_HESSIAN,
         )
-    return _value(outputs, False, create_graph), _value(product, is_inputs_tuple, create_graph)
+    return handed_back(outputs, False, create_graph), handed_back(product, is_inputs_tuple, create_graph)

@@ -23,6 +23,13 @@ else:
 _GENERATOR = 0x20
 
 
+def _code(function: Any) -> Any:
+    """The code of a function of Python, also of one with arguments filled in; else None."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__code__", None)
+
+
 class _Mode:
     """A grad mode for a `with` block or, as a decorator, for every call of a function."""
 
@@ -34,19 +41,20 @@ class _Mode:
     def __exit__(self, *exc: object) -> None:
         _core._swap_grad_enabled(self._previous)
 
-    def _fresh(self) -> _Mode:
+    def clone(self) -> _Mode:
+        """Another mode of the same kind, for another block."""
         return self.__class__()
 
     def __call__(self, function: _F) -> _F:
         if isinstance(function, type):
             return cast("_F", self._around_constructor(function))
-        code = getattr(function, "__code__", None)
+        code = _code(function)
         if code is not None and code.co_flags & _GENERATOR:
             return cast("_F", self._around_generator(function))
 
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self._fresh():
+            with self.clone():
                 return function(*args, **kwargs)
 
         return cast("_F", wrapper)
@@ -62,6 +70,9 @@ class _Mode:
             stacklevel=3,
         )
         cls.__init__ = self(cls.__init__)  # type: ignore[misc]
+        make: Any = cls.__new__
+        if make is not object.__new__:
+            cls.__new__ = self(make)  # type: ignore[method-assign]
         return cls
 
     def _around_generator(
@@ -71,13 +82,13 @@ class _Mode:
 
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            with self._fresh():
+            with self.clone():
                 generator = function(*args, **kwargs)
             resume: Callable[[Any], Any] = generator.send
             value: Any = None
             try:
                 while True:
-                    with self._fresh():
+                    with self.clone():
                         result = resume(value)
                     try:
                         value = yield result
@@ -89,7 +100,7 @@ class _Mode:
             except StopIteration as end:
                 return end.value
             finally:
-                with self._fresh():
+                with self.clone():
                     generator.close()
 
         return wrapper
@@ -165,7 +176,7 @@ class inference_mode(_Mode):
     def __exit__(self, *exc: object) -> None:
         _core._swap_modes(*self._previous_modes)
 
-    def _fresh(self) -> _Mode:
+    def clone(self) -> _Mode:
         return inference_mode(not self.enabled)
 
 
@@ -206,7 +217,7 @@ class set_grad_enabled(_Mode):
     def __enter__(self) -> None:
         _core._swap_grad_enabled(self.enabled)
 
-    def _fresh(self) -> _Mode:
+    def clone(self) -> _Mode:
         return set_grad_enabled(self.enabled)
 
     def __call__(self, function: _F) -> _F:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from firesteel import _core
@@ -9,7 +10,7 @@ from firesteel._core import Node as Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from firesteel import Tensor
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Node", "disable_saved_tensors_hooks", "save_on_cpu", "saved_tensors_hooks"]
 
 
-class _Disabled(threading.local):
-    """Why hooks may not be used in this thread, if so."""
+class _OfThread(threading.local):
+    """How many hooks this thread has entered, or why it may not enter any."""
 
-    message: str | None = None
+    depth = 0
+    forbidden: str | None = None
 
 
-_disabled = _Disabled()
+_of_thread = _OfThread()
 
 
 class saved_tensors_hooks:
@@ -62,12 +64,14 @@ class saved_tensors_hooks:
         self.unpack_hook = unpack_hook
 
     def __enter__(self) -> None:
-        if _disabled.message is not None:
-            raise RuntimeError(_disabled.message)
+        if _of_thread.forbidden is not None:
+            raise RuntimeError(_of_thread.forbidden)
         _core._push_saved_tensors_hooks(self.pack_hook, self.unpack_hook)
+        _of_thread.depth += 1
 
     def __exit__(self, *exc: object) -> None:
         _core._pop_saved_tensors_hooks()
+        _of_thread.depth -= 1
 
 
 class save_on_cpu(saved_tensors_hooks):
@@ -82,11 +86,15 @@ class save_on_cpu(saved_tensors_hooks):
         super().__init__(lambda tensor: tensor.detach(), lambda tensor: tensor)
 
 
-class disable_saved_tensors_hooks:
-    """Within a `with` block, entering `saved_tensors_hooks` raises.
+@contextlib.contextmanager
+def disable_saved_tensors_hooks(error_message: str) -> Iterator[None]:
+    """Within a `with` block, or a function that it decorates, entering `saved_tensors_hooks` raises.
 
     Args:
         error_message: what the error says.
+
+    Raises:
+        RuntimeError: with that message, also where hooks are in use already.
 
     Example:
         >>> import firesteel as torch
@@ -97,12 +105,10 @@ class disable_saved_tensors_hooks:
             ...
         RuntimeError: not here
     """
-
-    def __init__(self, error_message: str) -> None:
-        self.error_message = error_message
-
-    def __enter__(self) -> None:
-        self._previous, _disabled.message = _disabled.message, self.error_message
-
-    def __exit__(self, *exc: object) -> None:
-        _disabled.message = self._previous
+    if _of_thread.depth:
+        raise RuntimeError(error_message)
+    previous, _of_thread.forbidden = _of_thread.forbidden, error_message
+    try:
+        yield
+    finally:
+        _of_thread.forbidden = previous

@@ -6,7 +6,7 @@ example. `functional_call` makes a module such a function.
 
 from ._forward import jacfwd, jvp, linearize
 from ._reverse import grad, grad_and_value, hessian, jacrev, vjp
-from ._stateless import functional_call, stack_module_state
+from ._stateless import functional_call, replace_all_batch_norm_modules_, stack_module_state
 from ._vmap import vmap
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "replace_all_batch_norm_modules_",
     "stack_module_state",
     "vjp",
     "vmap",

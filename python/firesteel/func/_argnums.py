@@ -8,6 +8,9 @@ from firesteel._core import Tensor
 
 ArgNums = int | tuple[int, ...]
 
+ALL: Any = object()
+"""In the place of argnums: every argument."""
+
 
 def _position(argnum: int, count: int) -> int:
     if not isinstance(argnum, int):
@@ -35,17 +38,17 @@ def positions(argnums: ArgNums, count: int) -> list[int]:
     return places
 
 
-def selected(args: tuple[Any, ...], argnums: ArgNums | None) -> Any:
-    """The arguments of those numbers: one for an int, a tuple for a tuple, all for None."""
-    if argnums is None:
+def selected(args: tuple[Any, ...], argnums: ArgNums) -> Any:
+    """The arguments of those numbers: one for an int, a tuple for a tuple or `ALL`."""
+    if argnums is ALL:
         return args
     places = positions(argnums, len(args))
     return args[places[0]] if isinstance(argnums, int) else tuple(args[i] for i in places)
 
 
-def replaced(args: tuple[Any, ...], argnums: ArgNums | None, new: Any) -> tuple[Any, ...]:
+def replaced(args: tuple[Any, ...], argnums: ArgNums, new: Any) -> tuple[Any, ...]:
     """The arguments, those of the given numbers replaced by `new`, which is as `selected` returns them."""
-    if argnums is None:
+    if argnums is ALL:
         return tuple(new)
     changed = list(args)
     places = positions(argnums, len(args))

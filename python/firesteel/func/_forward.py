@@ -12,10 +12,11 @@ from typing import Any
 
 from firesteel import _core
 from firesteel._core import Tensor, stack, zeros_like
-from firesteel.utils._pytree import tree_flatten, tree_unflatten
+from firesteel.autograd._recorded import gradients
+from firesteel.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from ._argnums import ArgNums, expect_tensor_outputs, replaced, selected, split_aux
-from ._level import Level, gradients, or_zeros
+from ._argnums import ALL, ArgNums, expect_tensor_outputs, replaced, selected, split_aux
+from ._level import Level, or_zeros
 from ._reverse import basis
 from ._vmap import Draws
 
@@ -26,11 +27,17 @@ class _Pushforward:
     """A function's outputs at a point with the backward pass as a function of the cotangents."""
 
     def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], argnums: ArgNums | None, has_aux: bool
+        self, func: Callable[..., Any], args: tuple[Any, ...], argnums: ArgNums, has_aux: bool
     ) -> None:
+        primals = selected(args, argnums)
+        for x in tree_leaves(primals):
+            if isinstance(x, Tensor) and not x.is_floating_point():
+                raise ValueError(
+                    f"Expected primal to be floating point or complex, but got: {x.dtype}; convert it"
+                )
         self.level = Level()
         with self.level as level:
-            variables = level.track(selected(args, argnums))
+            variables = level.track(primals)
             output, aux = split_aux(func(*replaced(args, argnums, variables)), has_aux, _JVP)
             self.outputs, self.output_spec = tree_flatten(output)
             expect_tensor_outputs(self.outputs, _JVP)
@@ -86,7 +93,7 @@ def jvp(
     """The value of `func` and the product of its Jacobian with a vector.
 
     It is made of two backward passes, and so works for every operation; `linearize` shares the first of them
-    among several vectors.
+    among several vectors. What `func` computes in a `no_grad` block is constant for it, as it is for `grad`.
 
     Args:
         func: takes the primals; returns tensors in any tree.
@@ -100,6 +107,7 @@ def jvp(
 
     Raises:
         RuntimeError: if primals and tangents differ in structure, or `func` returns anything but tensors.
+        ValueError: for primals that are not floats.
 
     Example:
         >>> import firesteel as torch
@@ -121,7 +129,7 @@ def jvp(
     if not flat_primals:
         raise RuntimeError(f"{_JVP}: Expected primals to contain at least one Tensor.")
     _check_tangents(flat_primals, flat_tangents, _JVP)
-    push = _Pushforward(func, primals, None, has_aux)
+    push = _Pushforward(func, primals, ALL, has_aux)
     product = tree_unflatten(push(flat_tangents, strict), push.output_spec)
     return (push.output, product, push.aux) if has_aux else (push.output, product)
 
@@ -139,6 +147,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
 
     Raises:
         RuntimeError: from `jvp_fn`, if tangents differ from the primals in structure, shape or dtype.
+        ValueError: for primals that are not floats.
 
     Example:
         >>> import firesteel as torch
@@ -146,7 +155,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
         >>> jvp_fn(torch.tensor([1.0, 0.0])), jvp_fn(torch.tensor([0.0, 1.0]))
         (tensor([2., 0.]), tensor([0., 4.]))
     """
-    push = _Pushforward(func, primals, None, False)
+    push = _Pushforward(func, primals, ALL, False)
 
     def jvp_fn(*tangents: Any) -> Any:
         flat, spec = tree_flatten(tangents)
@@ -194,6 +203,7 @@ def jacfwd(
 
     Raises:
         RuntimeError: when called, for outputs that are not tensors, or for random draws.
+        ValueError: when called, for arguments that are not floats.
 
     Example:
         >>> import firesteel as torch

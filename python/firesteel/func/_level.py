@@ -8,39 +8,32 @@ backward pass recorded; else plain values are returned.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from firesteel import _core
 from firesteel._core import Node, Tensor, zeros_like
-from firesteel.autograd import grad as autograd_grad
 from firesteel.autograd.grad_mode import enable_grad
 from firesteel.utils._pytree import tree_leaves, tree_map
 
-
-class _Open(threading.local):
-    """The transforms that run now in this thread."""
-
-    def __init__(self) -> None:
-        self.depth = 0
-        # Leaves that finished transforms made inside running ones: histories that reach the outer
-        # transform's leaves may also reach these, which are no one's variables any more.
-        self.spent: set[Node] = set()
+_LEVEL = "firesteel.func"  # where the metadata of a leaf's node say whose variable it is
 
 
-_open = _Open()
+def _node_of_leaf(leaf: Tensor) -> Node:
+    """The node that stands for a leaf in graphs; operations must be recorded."""
+    view = leaf.view_as(leaf).grad_fn
+    assert view is not None  # the leaf requires grad
+    node = view.next_functions[0][0]
+    assert node is not None
+    return node
 
 
 def _node(tensor: Tensor) -> Node:
-    """Where the tensor's history begins: for a leaf, the node that stands for it in graphs."""
+    """Where the history of a tensor that requires grad begins."""
     node = tensor.grad_fn
     if node is None:
         with enable_grad():
-            view = tensor.view_as(tensor).grad_fn
-        assert view is not None  # the tensor requires grad
-        node = view.next_functions[0][0]
-        assert node is not None
+            node = _node_of_leaf(tensor)
     return node
 
 
@@ -59,32 +52,6 @@ def _leaves(tensors: Iterable[Any]) -> Iterator[Node]:
                 waiting.append(node)
 
 
-def gradients(
-    outputs: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    cotangents: Sequence[Tensor] | None,
-    *,
-    create_graph: bool,
-    retain_graph: bool,
-) -> list[Tensor | None]:
-    """As `autograd.grad`, also for outputs without a history; None for unused inputs."""
-    if cotangents is None:
-        cotangents = [_core.ones_like(output) for output in outputs]
-    pairs = [(out, c) for out, c in zip(outputs, cotangents, strict=True) if out.requires_grad]
-    if not pairs or not inputs:
-        return [None] * len(inputs)
-    return list(
-        autograd_grad(
-            [out for out, _ in pairs],
-            inputs,
-            [cotangent for _, cotangent in pairs],
-            retain_graph=retain_graph,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
-    )
-
-
 def or_zeros(grads: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
     """Zeros where there is no gradient."""
     return [zeros_like(x.detach()) if g is None else g for g, x in zip(grads, like, strict=True)]
@@ -94,31 +61,33 @@ class Level:
     """One run of a transform: a `with` block in which operations are recorded.
 
     Whether gradients are recorded around the block decides only whether what comes out may have a history.
+    Its variables may outlive it, in the closure of a `vjp_fn`: they are then no one's variables any more.
     """
 
     def __init__(self) -> None:
-        self._own: set[Node] = set()
+        self._running = False
 
     def __enter__(self) -> Level:
+        self._running = True
         self._modes_outside = _core._swap_modes(True, False)
         self._recording_outside = self._modes_outside == (True, False)
-        _open.depth += 1
         return self
 
     def __exit__(self, *exc: object) -> None:
         _core._swap_modes(*self._modes_outside)
-        _open.depth -= 1
-        if _open.depth:
-            _open.spent |= self._own
-        else:
-            _open.spent.clear()
+        self._running = False
 
     def leaf(self, value: Tensor) -> Tensor:
         """A variable of this level with that value."""
         # What was made in inference mode cannot be saved for a backward pass.
         fresh = (value.clone() if value.is_inference() else value).detach().requires_grad_()
-        self._own.add(_node(fresh))
+        _node_of_leaf(fresh).metadata[_LEVEL] = self
         return fresh
+
+    def _is_others(self, leaf: Node) -> bool:
+        """Whether a leaf is a variable of the user's, or of another transform that still runs."""
+        level: Level | None = leaf.metadata.get(_LEVEL)
+        return level is None or (level is not self and level._running)
 
     def track(self, tree: Any) -> Any:
         """Fresh tensors to differentiate, connected to the histories of those given."""
@@ -134,7 +103,7 @@ class Level:
 
     def reaches_others(self, tree: Any) -> bool:
         """Whether the tensors of a tree depend on variables of others, that may be asked for later."""
-        return any(leaf not in self._own and leaf not in _open.spent for leaf in _leaves(tree_leaves(tree)))
+        return any(self._is_others(leaf) for leaf in _leaves(tree_leaves(tree)))
 
     def escapes(self, tree: Any) -> bool:
         """Whether tensors of a tree must keep their history when they leave the block."""

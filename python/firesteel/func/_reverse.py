@@ -8,10 +8,11 @@ from typing import Any
 
 from firesteel import _core
 from firesteel._core import Tensor, stack
+from firesteel.autograd._recorded import gradients
 from firesteel.utils._pytree import tree_flatten, tree_unflatten
 
-from ._argnums import ArgNums, expect_tensor_outputs, replaced, selected, split_aux
-from ._level import Level, gradients, or_zeros
+from ._argnums import ALL, ArgNums, expect_tensor_outputs, replaced, selected, split_aux
+from ._level import Level, or_zeros
 
 
 def grad_and_value(
@@ -53,8 +54,8 @@ def grad_and_value(
             flat, spec = tree_flatten(variables)
             recorded = level.escapes((output, aux))
             grads = gradients([output], flat, None, create_graph=recorded, retain_graph=recorded)
-            gradient = level.release(tree_unflatten(or_zeros(grads, flat), spec))
-            output, aux = level.release(output), level.release(aux)
+            gradient = level.release(tree_unflatten(or_zeros(grads, flat), spec), recorded)
+            output, aux = level.release(output, recorded), level.release(aux, recorded)
         return gradient, ((output, aux) if has_aux else output)
 
     return functools.update_wrapper(wrapper, func, updated=())
@@ -99,7 +100,7 @@ class _Pullback:
     """A function's outputs at a point with the history that leads to its differentiated arguments."""
 
     def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], argnums: ArgNums | None, has_aux: bool
+        self, func: Callable[..., Any], args: tuple[Any, ...], argnums: ArgNums, has_aux: bool
     ) -> None:
         api = "vjp(f, *primals)"
         self.level = Level()
@@ -125,6 +126,12 @@ class _Pullback:
                 "Expected pytree structure of cotangents to be the same as pytree structure of outputs to "
                 f"the function. cotangents: {spec}, primal output: {self.output_spec}"
             )
+        for cotangent in flat:
+            if not isinstance(cotangent, Tensor):
+                raise TypeError(
+                    f"gradients can be either Tensors or None, but got {type(cotangent).__name__}; give "
+                    "tensors shaped as the outputs"
+                )
         if create_graph is None:
             given = any(c.requires_grad for c in flat)
             create_graph = _core.is_grad_enabled() and (self.reaches_others or given)
@@ -150,6 +157,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
     Raises:
         RuntimeError: for outputs that are not float tensors, or cotangents of another structure.
+        TypeError: for cotangents that are not tensors.
 
     Example:
         >>> import firesteel as torch
@@ -157,7 +165,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
         >>> vjp_fn(torch.tensor([1.0, 10.0]))
         (tensor([ 2., 40.]),)
     """
-    pullback = _Pullback(func, primals, None, has_aux)
+    pullback = _Pullback(func, primals, ALL, has_aux)
 
     def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
         return pullback(cotangents, retain_graph, create_graph)

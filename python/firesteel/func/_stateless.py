@@ -1,4 +1,4 @@
-"""Modules as functions of their parameters: `functional_call`, `stack_module_state`."""
+"""Modules as functions of their parameters and buffers, and several modules as one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from firesteel._core import Tensor, stack
+from firesteel.nn.batchnorm import _BatchNorm
 from firesteel.nn.module import Module
 
 _MISSING: Any = object()
@@ -33,9 +34,14 @@ def _merged(given: Any) -> dict[str, Tensor]:
 
 
 def _named_state(module: Module) -> dict[str, Tensor]:
+    """All parameters and buffers, also those that have another name, too."""
+    modules = list(module.named_modules(remove_duplicate=False))
     return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
+        f"{prefix}.{name}" if prefix else name: tensor
+        for field in ("_parameters", "_buffers")
+        for prefix, owner in modules
+        for name, tensor in owner.__dict__[field].items()
+        if tensor is not None
     }
 
 
@@ -101,8 +107,8 @@ def _swap(module: Module, path: str, value: Any) -> Any:
 def _swapped(module: Module, values: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """Puts the values in for the block. After it the dictionary holds what the block left in their places."""
     for name, value in values.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"functional_call: {name!r} must be a Tensor, not {type(value).__name__}")
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"functional_call: {name!r} must be a Tensor or None, not {type(value).__name__}")
     originals: dict[str, Any] = {}
     after: dict[str, Tensor] = {}
     try:
@@ -131,7 +137,7 @@ def functional_call(
     Args:
         module: the module to call.
         parameter_and_buffer_dicts: tensors by the names of `named_parameters` and `named_buffers`: a
-            dictionary, or several with different names. Others stay as they are.
+            dictionary, or several with different names. Others stay as they are. None takes one away.
         args: the argument, or a tuple of positional arguments.
         kwargs: keyword arguments.
         tie_weights: a tensor that the module has under several names is replaced under all of them.
@@ -204,3 +210,27 @@ def stack_module_state(models: Any) -> tuple[dict[str, Tensor], dict[str, Tensor
         {name: _stacked(name, [of_model[name] for of_model in params]) for name in params[0]},
         {name: _stacked(name, [of_model[name] for of_model in buffers]) for name in buffers[0]},
     )
+
+
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Takes the running statistics from all batch norms of a module, in place: they use those of the batch.
+
+    With them, examples and members of an ensemble would have to update one and the same buffer.
+
+    Args:
+        root: a module, itself a batch norm or not.
+
+    Returns:
+        The module.
+
+    Example:
+        >>> import firesteel as torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+        >>> torch.func.replace_all_batch_norm_modules_(net)[1].running_mean is None
+        True
+    """
+    for module in root.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root

@@ -138,6 +138,25 @@ def _same(first: Any, other: Any) -> bool:
     return allclose(first, other, rtol=0.0, atol=0.0, equal_nan=True)
 
 
+class _Shared:
+    """The arguments that all examples see, which none may change: it would be changed once per example."""
+
+    def __init__(self, func: Callable[..., Any], args: list[Any]) -> None:
+        self._func = func
+        # Tensors of inference mode do not count the writes to them.
+        self._tensors = [x for x in args if isinstance(x, Tensor) and not x.is_inference()]
+        self._versions = [x._version for x in self._tensors]
+
+    def check(self) -> None:
+        """Raises if an example has changed one."""
+        if [x._version for x in self._tensors] != self._versions:
+            name = _name(self._func)
+            raise RuntimeError(
+                f"vmap({name}, ...): `{name}` changed an argument in place that has no in_dim, and would do "
+                "so for each example; copy it, or give each example its own"
+            )
+
+
 def _joined(func: Callable[..., Any], column: list[Any], dim: int | None, size: int) -> Any:
     """One leaf of the output from its values for all examples."""
     name = _name(func)
@@ -157,6 +176,35 @@ def _joined(func: Callable[..., Any], column: list[Any], dim: int | None, size: 
     return whole if size else whole.narrow(dim, 0, 0)
 
 
+def _check_out_dims(func: Callable[..., Any], out_dims: OutDims) -> None:
+    for dim in tree_leaves(out_dims):
+        if not (dim is None or isinstance(dim, int)):
+            raise ValueError(
+                f"vmap({_name(func)}, ..., out_dims={out_dims}): `out_dims` must be an int, None or a "
+                "python collection of ints representing where in the outputs the vmapped dimension "
+                "should appear."
+            )
+
+
+def _stacked(func: Callable[..., Any], outputs: list[Any], out_dims: OutDims, size: int) -> Any:
+    """The outputs for all examples, which must have one structure, as one batch."""
+    leaves, spec = tree_flatten(outputs[0])
+    columns = [[leaf] for leaf in leaves]
+    for i, output in enumerate(outputs[1:], 1):
+        leaves, found = tree_flatten(output)
+        if found != spec:
+            raise ValueError(
+                f"vmap({_name(func)}, ...): `{_name(func)}` returned {spec} for the first example and "
+                f"{found} for example {i}; all must have the same structure"
+            )
+        for column, leaf in zip(columns, leaves, strict=True):
+            column.append(leaf)
+    places = _out_dims(func, out_dims, outputs[0], spec)
+    return tree_unflatten(
+        [_joined(func, column, dim, size) for column, dim in zip(columns, places, strict=True)], spec
+    )
+
+
 def vmap(
     func: Callable[..., Any],
     in_dims: InDims = 0,
@@ -169,7 +217,8 @@ def vmap(
 
     It maps by running `func` once per example, so that it works for every operation, and costs as much; write
     batched operations where speed matters. Examples are slices of the arguments: gradients flow through them,
-    and `.item()` and conditions on values work. What requires grad cannot be overwritten by `func`.
+    and `.item()` and conditions on values work. What `func` overwrites must not require grad, nor be shared
+    by all examples.
 
     Args:
         func: takes one example; returns tensors in any tree.
@@ -185,7 +234,7 @@ def vmap(
 
     Raises:
         ValueError: for dimensions that do not fit the arguments or outputs, or batches of different sizes.
-        RuntimeError: for random draws with "error".
+        RuntimeError: for random draws with "error", or if `func` overwrites an argument that all share.
 
     Example:
         >>> import firesteel as torch
@@ -198,38 +247,21 @@ def vmap(
         raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        for dim in tree_leaves(out_dims):
-            if not (dim is None or isinstance(dim, int)):
-                raise ValueError(
-                    f"vmap({_name(func)}, ..., out_dims={out_dims}): `out_dims` must be an int, None or a "
-                    "python collection of ints representing where in the outputs the vmapped dimension "
-                    "should appear."
-                )
+        _check_out_dims(func, out_dims)
         size, dims, flat, spec = _batched_inputs(func, in_dims, args)
+        unmapped = [x for x, dim in zip(flat, dims, strict=True) if dim is None]
+        shared = _Shared(func, unmapped + tree_leaves(kwargs))
         batched = [x if d is None else _examples(x, d, size) for x, d in zip(flat, dims, strict=True)]
         draws = Draws(randomness)
-        places: list[Any] = []
-        columns: list[list[Any]] = []
-        output_spec = spec
+        outputs = []
         for i in range(max(size, 1)):
             draws.next_example()
             example = [x if d is None else x[i] for x, d in zip(batched, dims, strict=True)]
-            output = func(*tree_unflatten(example, spec), **kwargs)
-            leaves, found_spec = tree_flatten(output)
+            outputs.append(func(*tree_unflatten(example, spec), **kwargs))
             if i == 0:
                 draws.check()
-                output_spec = found_spec
-                places = _out_dims(func, out_dims, output, output_spec)
-                columns = [[] for _ in leaves]
-            elif found_spec != output_spec:
-                raise ValueError(
-                    f"vmap({_name(func)}, ...): `{_name(func)}` returned {output_spec} for the first "
-                    f"example and {found_spec} for example {i}; all must have the same structure"
-                )
-            for column, leaf in zip(columns, leaves, strict=True):
-                column.append(leaf)
+            shared.check()
         draws.check()
-        joined = [_joined(func, column, dim, size) for column, dim in zip(columns, places, strict=True)]
-        return tree_unflatten(joined, output_spec)
+        return _stacked(func, outputs, out_dims, size)
 
     return functools.update_wrapper(wrapper, func, updated=())

@@ -1,15 +1,18 @@
-"""Trees of containers: nested tuples, lists, dictionaries and named tuples, taken apart and put together.
+"""Trees of containers, taken apart and put together.
 
-Everything else, None included, is a leaf.
+Tuples, lists, deques, dictionaries and named tuples are containers. All else, None included, is a leaf.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
+
+
+_CONTAINERS = frozenset({tuple, list, deque, dict, OrderedDict, defaultdict})
 
 
 def _is_namedtuple(cls: type) -> bool:
@@ -18,7 +21,7 @@ def _is_namedtuple(cls: type) -> bool:
 
 def _is_container(value: Any) -> bool:
     cls = type(value)
-    return cls in (tuple, list, dict, OrderedDict) or _is_namedtuple(cls)
+    return cls in _CONTAINERS or _is_namedtuple(cls)
 
 
 def _parts(container: Any) -> tuple[list[Any], tuple[Any, ...] | None]:
@@ -28,6 +31,13 @@ def _parts(container: Any) -> tuple[list[Any], tuple[Any, ...] | None]:
     return list(container), None
 
 
+def _extra(container: Any) -> Any:
+    """What a container has beside its children: the default of a `defaultdict`, the bound of a `deque`."""
+    if isinstance(container, defaultdict):
+        return container.default_factory
+    return container.maxlen if isinstance(container, deque) else None
+
+
 class TreeSpec:
     """How a tree's containers are nested.
 
@@ -35,20 +45,28 @@ class TreeSpec:
         kind: the type of the container; None for a leaf.
         keys: a dictionary's keys, in order.
         children: the specs of what the container holds.
+        extra: the default of a `defaultdict`, the bound of a `deque`.
     """
 
-    __slots__ = ("children", "keys", "kind", "num_leaves")
+    __slots__ = ("children", "extra", "keys", "kind", "num_leaves")
 
-    def __init__(self, kind: type | None, keys: tuple[Any, ...] | None, children: list[TreeSpec]) -> None:
+    def __init__(
+        self,
+        kind: type | None,
+        keys: tuple[Any, ...] | None,
+        children: list[TreeSpec],
+        extra: Any = None,
+    ) -> None:
         self.kind = kind
         self.keys = keys
         self.children = children
+        self.extra = extra
         self.num_leaves: int = sum(child.num_leaves for child in children) if kind is not None else 1
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TreeSpec):
             return NotImplemented
-        same = self.kind is other.kind and self.keys == other.keys
+        same = self.kind is other.kind and self.keys == other.keys and self.extra == other.extra
         return same and self.children == other.children
 
     __hash__ = None  # type: ignore[assignment]  # keys may be anything, and no one looks specs up
@@ -76,16 +94,24 @@ def _collect(tree: Any, leaves: list[Any]) -> TreeSpec:
         leaves.append(tree)
         return _LEAF
     children, keys = _parts(tree)
-    return TreeSpec(type(tree), keys, [_collect(child, leaves) for child in children])
+    return TreeSpec(type(tree), keys, [_collect(child, leaves) for child in children], _extra(tree))
+
+
+def _container(kind: Any, keys: tuple[Any, ...] | None, extra: Any, children: list[Any]) -> Any:
+    """A container of that kind and these children."""
+    if kind is deque:
+        return deque(children, extra)
+    if keys is not None:
+        pairs = zip(keys, children, strict=True)
+        return defaultdict(extra, pairs) if kind is defaultdict else kind(pairs)
+    return kind(*children) if _is_namedtuple(kind) else kind(children)
 
 
 def _build(spec: TreeSpec, leaves: Iterator[Any]) -> Any:
     if spec.kind is None:
         return next(leaves)
     children = [_build(child, leaves) for child in spec.children]
-    if spec.keys is not None:
-        return spec.kind(zip(spec.keys, children, strict=True))
-    return spec.kind(*children) if _is_namedtuple(spec.kind) else spec.kind(children)
+    return _container(spec.kind, spec.keys, spec.extra, children)
 
 
 def tree_flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
@@ -136,14 +162,16 @@ def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
         >>> tree_map(lambda x: x + 1, {"a": 1, "b": (2, 3)})
         {'a': 2, 'b': (3, 4)}
     """
-    leaves, spec = tree_flatten(tree)
-    return tree_unflatten([function(leaf) for leaf in leaves], spec)
+    if not _is_container(tree):
+        return function(tree)
+    children, keys = _parts(tree)
+    return _container(type(tree), keys, _extra(tree), [tree_map(function, child) for child in children])
 
 
 def broadcast_prefix(prefix: Any, spec: TreeSpec) -> list[Any] | None:
     """A leaf of `prefix` for each leaf of `spec`: one leaf stands for all of the subtree in its place.
 
-    None if the two do not fit.
+    Dictionaries fit by their keys, whatever their order and kind. None if the two do not fit.
 
     Example:
         >>> from firesteel.utils._pytree import broadcast_prefix, tree_flatten
@@ -152,7 +180,7 @@ def broadcast_prefix(prefix: Any, spec: TreeSpec) -> list[Any] | None:
     """
     if not _is_container(prefix):
         return [prefix] * spec.num_leaves
-    if type(prefix) is not spec.kind:
+    if type(prefix) is not spec.kind and not (isinstance(prefix, dict) and spec.keys is not None):
         return None
     children, keys = _parts(prefix)
     if len(children) != len(spec.children):

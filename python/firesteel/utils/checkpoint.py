@@ -3,21 +3,79 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import firesteel
 from firesteel import Tensor
-from firesteel.autograd.function import Function
 from firesteel.autograd.graph import saved_tensors_hooks
+from firesteel.utils._recompute import CheckpointError, Frame, call_reentrant, unpack
 
-__all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential", "noop_context_fn"]
+__all__ = [
+    "CheckpointError",
+    "checkpoint",
+    "checkpoint_sequential",
+    "noop_context_fn",
+    "set_checkpoint_debug_enabled",
+    "set_checkpoint_early_stop",
+]
+
+# What `checkpoint` does with its arguments of these names; None leaves the choice to each call.
+_overrides: dict[str, bool | None] = {"debug": None, "early_stop": None}
 
 
-class CheckpointError(RuntimeError):
-    """Raised when a function that is run again does not save what it saved the first time."""
+@contextlib.contextmanager
+def _override(name: str, value: bool | None) -> Iterator[None]:
+    previous, _overrides[name] = _overrides[name], value
+    try:
+        yield
+    finally:
+        _overrides[name] = previous
+
+
+def _chosen(name: str, given: bool) -> bool:
+    override = _overrides[name]
+    return given if override is None else override
+
+
+def set_checkpoint_early_stop(enable: bool) -> AbstractContextManager[None]:
+    """A context in which `checkpoint` has this `early_stop`, whatever it is given; backward may run outside.
+
+    Args:
+        enable: whether second runs end as soon as they have saved the last tensor.
+
+    Example:
+        >>> import firesteel as torch
+        >>> from firesteel.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+        >>> def function(x):
+        ...     y = x.exp()
+        ...     print("to the end")
+        ...     return y
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> with set_checkpoint_early_stop(False):
+        ...     y = checkpoint(function, x, use_reentrant=False)
+        to the end
+        >>> y.sum().backward()
+        to the end
+    """
+    return _override("early_stop", enable)
+
+
+def set_checkpoint_debug_enabled(enabled: bool | None) -> AbstractContextManager[None]:
+    """A context in which `checkpoint` has this `debug`, whatever it is given.
+
+    Args:
+        enabled: whether errors say which lines saved the tensors that differ; None leaves it to each call.
+
+    Example:
+        >>> import firesteel as torch
+        >>> from firesteel.utils.checkpoint import checkpoint, set_checkpoint_debug_enabled
+        >>> with set_checkpoint_debug_enabled(True):
+        ...     y = checkpoint(torch.exp, torch.ones(2, requires_grad=True), use_reentrant=False)
+    """
+    return _override("debug", enabled)
 
 
 def noop_context_fn() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
@@ -45,12 +103,13 @@ def checkpoint(
         function: computes something of tensors, in the same way each time.
         args: its arguments.
         use_reentrant: False, the default, records an ordinary graph whose saved tensors are computed when
-            they are needed; all of autograd works with it. True runs `function` unrecorded, and a backward
-            pass of its own within the outer one: for gradients in `.grad` alone, and only if an argument
-            that is a tensor requires a gradient.
-        context_fn: makes two contexts, the first for the run now, the second for the one in backward.
+            they are needed; all of autograd works with it. True, which PyTorch takes with a warning if it is
+            left out, runs `function` unrecorded, and a backward pass of its own within the outer one: for
+            gradients in `.grad` alone, and only if an argument that is a tensor requires a gradient.
+        context_fn: makes two contexts, the first for the run now, the second for the one in backward. It is
+            entered anew for each backward pass through a retained graph.
         determinism_check: "default" compares shapes and dtypes of what both runs save, "none" does not.
-        debug: accepted; an error always says what differs.
+        debug: errors also say which lines saved the tensors that differ, at the cost of noting them.
         early_stop: end the second run as soon as it has saved the last tensor.
         kwargs: keyword arguments of `function`, and `preserve_rng_state` (default True): whether the second
             run gets the random numbers of the first.
@@ -60,7 +119,8 @@ def checkpoint(
 
     Raises:
         CheckpointError: in backward, if the second run saves other tensors than the first.
-        ValueError: for an unknown option, or keyword arguments with `use_reentrant=True`.
+        ValueError: for an unknown option, or with `use_reentrant=True` for keyword arguments, `context_fn` or
+            `debug`.
 
     Example:
         >>> import firesteel as torch
@@ -83,196 +143,37 @@ def checkpoint(
                 f"Unexpected keyword arguments: {','.join(kwargs)}; with use_reentrant=True pass them by "
                 "position"
             )
-        if context_fn is not noop_context_fn:
+        if context_fn is not noop_context_fn or debug:
             raise ValueError(
                 "Passing context_fn or debug is only supported when use_reentrant=False; leave it out"
             )
-        return _Reentrant.apply(function, preserve, *args)
+        if firesteel.is_grad_enabled() and not any(isinstance(x, Tensor) and x.requires_grad for x in args):
+            warnings.warn(
+                "None of the inputs have requires_grad=True. Gradients will be None: what the function takes "
+                "from elsewhere gets none either; pass use_reentrant=False",
+                UserWarning,
+                stacklevel=2,
+            )
+        return call_reentrant(function, preserve, args)
     if not firesteel.is_grad_enabled():
-        with context_fn()[0]:
-            return function(*args, **kwargs)
-    first, second = context_fn()
-    frame = _Frame(function, args, kwargs, second, preserve, early_stop, determinism_check == "default")
-    with saved_tensors_hooks(frame.pack, _unpack), first:
         return function(*args, **kwargs)
-
-
-class _Holder:
-    """Stands for one tensor that the function saved; has it after the second run."""
-
-    __slots__ = ("__weakref__", "frame", "index", "tensor")
-
-    def __init__(self, frame: _Frame, index: int) -> None:
-        self.frame = frame
-        self.index = index
-        self.tensor: Tensor | None = None
-
-
-def _unpack(holder: _Holder) -> Tensor:
-    if holder.tensor is None:
-        holder.frame.run_again()
-    if holder.tensor is None:
-        raise CheckpointError(
-            f"checkpoint: A different number of tensors was saved during the original forward and "
-            f"recomputation: the second run saved no tensor {holder.index} of {len(holder.frame.looks)}; the "
-            "function must do the same each time"
-        )
-    return holder.tensor
-
-
-class _LastSaved(Exception):  # noqa: N818  # it ends the second run, nothing is wrong
-    """The second run has saved all that the first one did."""
-
-
-class _Keep(Function):
-    """Saves the arguments that are tensors as operations do: seen by outer hooks, checked for writes."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        return anchor.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise AssertionError("no gradient comes here")
-
-
-class _Frame:
-    """One call of `checkpoint`: what is needed to run its function again, and what it saved."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: AbstractContextManager[Any],
-        preserve_rng_state: bool,
-        early_stop: bool,
-        compare: bool,
-    ) -> None:
-        self.function = function
-        self.context = context
-        self.early_stop = early_stop
-        self.compare = compare
-        self.rng_state = firesteel.get_rng_state() if preserve_rng_state else None
-        self.names = tuple(kwargs)
-        given = (*args, *kwargs.values())
-        self.is_tensor = [isinstance(value, Tensor) for value in given]
-        self.others = [None if isinstance(value, Tensor) else value for value in given]
-        tensors = [value for value in given if isinstance(value, Tensor)]
-        self.kept = _Keep.apply(firesteel.zeros((), requires_grad=True), *tensors).grad_fn
-        self.holders: list[weakref.ref[_Holder]] = []
-        self.looks: list[tuple[Any, Any]] = []
-
-    def pack(self, tensor: Tensor) -> _Holder:
-        """What the graph keeps instead of a tensor that the function saves."""
-        holder = _Holder(self, len(self.holders))
-        self.holders.append(weakref.ref(holder))
-        self.looks.append((tensor.shape, tensor.dtype))
-        return holder
-
-    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """What the function was given."""
-        tensors = iter(self.kept.saved_tensors)
-        pairs = zip(self.others, self.is_tensor, strict=True)
-        given = [next(tensors) if is_tensor else other for other, is_tensor in pairs]
-        count = len(given) - len(self.names)
-        return given[:count], dict(zip(self.names, given[count:], strict=True))
-
-    def run_again(self) -> None:
-        """Runs the function once more, and gives each holder that is still needed its tensor."""
-        saved = 0
-
-        def pack(tensor: Tensor) -> Tensor:
-            nonlocal saved
-            self.take(saved, tensor)
-            saved += 1
-            if self.early_stop and saved == len(self.looks):
-                raise _LastSaved
-            return tensor.detach()
-
-        args, kwargs = self.arguments()
-        with (
-            _random_numbers_of(self.rng_state),
-            firesteel.enable_grad(),
-            contextlib.suppress(_LastSaved),
-            saved_tensors_hooks(pack, lambda tensor: tensor),
-            self.context,
-        ):
-            self.function(*args, **kwargs)
-        if saved != len(self.looks):
-            raise CheckpointError(
-                "checkpoint: A different number of tensors was saved during the original forward and "
-                f"recomputation: {len(self.looks)} and {saved}; the function must do the same each time"
-            )
-
-    def take(self, index: int, tensor: Tensor) -> None:
-        """Hands the tensor that the second run saved at place `index` to its holder."""
-        if index >= len(self.looks):
-            return
-        look = (tensor.shape, tensor.dtype)
-        if self.compare and look != self.looks[index]:
-            raise CheckpointError(
-                "checkpoint: Recomputed values for the following tensors have different metadata than during "
-                f"the forward pass: tensor {index} was of shape {tuple(self.looks[index][0])} "
-                f"({self.looks[index][1]}), now it is of shape {tuple(look[0])} ({look[1]}); the function "
-                "must do the same each time"
-            )
-        holder = self.holders[index]()
-        if holder is not None:
-            holder.tensor = tensor.detach()
-
-
-@contextlib.contextmanager
-def _random_numbers_of(state: Tensor | None) -> Any:
-    """Random numbers from `state` on, within the block."""
-    if state is None:
-        yield
-        return
-    previous = firesteel.get_rng_state()
-    firesteel.set_rng_state(state)
-    try:
-        yield
-    finally:
-        firesteel.set_rng_state(previous)
-
-
-class _Reentrant(Function):
-    """Runs a function unrecorded, and again with a graph of its own when its gradient is asked for."""
-
-    @staticmethod
-    def forward(ctx: Any, function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
-        ctx.function = function
-        ctx.rng_state = firesteel.get_rng_state() if preserve_rng_state else None
-        ctx.is_tensor = [isinstance(value, Tensor) for value in args]
-        ctx.others = [None if isinstance(value, Tensor) else value for value in args]
-        ctx.save_for_backward(*(value for value in args if isinstance(value, Tensor)))
-        return function(*args)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        tensors = iter(ctx.saved_tensors)
-        args = []
-        for is_tensor, other in zip(ctx.is_tensor, ctx.others, strict=True):
-            if is_tensor:
-                tensor = next(tensors)
-                args.append(tensor.detach().requires_grad_(tensor.requires_grad))
-            else:
-                args.append(other)
-        with _random_numbers_of(ctx.rng_state), firesteel.enable_grad():
-            outputs = ctx.function(*args)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        recorded = [
-            (output, grad)
-            for output, grad in zip(outputs, grads, strict=True)
-            if isinstance(output, Tensor) and output.requires_grad
-        ]
-        if not recorded:
-            raise RuntimeError(
-                "none of output has requires_grad=True, this checkpoint() is not necessary; call the function"
-            )
-        firesteel.autograd.backward([output for output, _ in recorded], [grad for _, grad in recorded])
-        return None, None, *(arg.grad if isinstance(arg, Tensor) else None for arg in args)
+    first, second = context_fn()
+    frame = Frame(
+        function,
+        args,
+        kwargs,
+        second,
+        preserve_rng_state=preserve,
+        early_stop=_chosen("early_stop", early_stop),
+        compare=determinism_check == "default",
+        debug=_chosen("debug", debug),
+    )
+    with saved_tensors_hooks(frame.pack, unpack), first:
+        return function(*args, **kwargs)
+    raise RuntimeError(
+        "checkpoint: the forward context provided by context_fn suppressed an exception of the function, so "
+        "that there is no result; let it pass"
+    )
 
 
 def checkpoint_sequential(

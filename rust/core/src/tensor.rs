@@ -484,7 +484,7 @@ impl Tensor {
         std::mem::replace(&mut meta.edge, edge)
     }
 
-    fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         let meta = lock(&self.0.meta);
         let followed = meta.view.as_ref().and_then(ViewOf::followed);
         followed.is_some_and(|(base, generation)| generation != base.0.generation.load(Ordering::Relaxed))

@@ -23,7 +23,22 @@ use std::sync::Arc;
 /// the hook: then a function that names its own tensor does not keep that alive for good.
 pub struct PyHook(pub Py<PyAny>);
 
+impl PyHook {
+    /// `hook 'clip'`, by the function's name.
+    fn described(&self) -> String {
+        Python::attach(|py| {
+            let function = self.0.bind(py);
+            let name = function.getattr("__name__").or_else(|_| function.get_type().getattr("__name__"));
+            name.map_or_else(|_| "hook".into(), |name| format!("hook '{name}'"))
+        })
+    }
+}
+
 impl GradHook for PyHook {
+    fn name(&self) -> String {
+        self.described()
+    }
+
     fn call(&self, grad: &Tensor) -> firesteel::Result<Option<Tensor>> {
         Python::attach(|py| {
             let result = self.0.bind(py).call1((Out(grad.clone()),))?;
@@ -82,6 +97,10 @@ fn replaced_grads(result: &Bound<'_, PyAny>) -> PyResult<Option<NodeGrads>> {
 }
 
 impl NodeHook for PyHook {
+    fn name(&self) -> String {
+        self.described()
+    }
+
     fn before(&self, outputs: &[Option<Tensor>]) -> firesteel::Result<Option<NodeGrads>> {
         Python::attach(|py| replaced_grads(self.0.bind(py).call1((grads_tuple(py, outputs)?,))?.as_ref()))
             .map_err(from_py)
@@ -469,6 +488,25 @@ fn _grad<'py>(
     PyTuple::new(py, grads.into_iter().map(|grad| grad.map(Out)))
 }
 
+/// Whether the backward pass that runs looks for the gradients of some tensors alone.
+#[pyfunction]
+fn _looks_for_inputs() -> bool {
+    firesteel::autograd::engine::looks_for_inputs()
+}
+
+/// Warns that gradients with a history, in `.grad` of the leaves that it leads to, keep each other alive.
+pub fn warn_of_cycles(py: Python<'_>, recorded: bool) -> PyResult<()> {
+    if !recorded {
+        return Ok(());
+    }
+    crate::nn::warn(
+        py,
+        "Using backward() with create_graph=True will create a reference cycle between the parameter and its \
+         gradient which can cause a memory leak. Use autograd.grad when creating the graph, or reset the .grad \
+         fields of the parameters to None after use.",
+    )
+}
+
 /// Adds gradients of several roots to their leaves.
 #[pyfunction]
 #[pyo3(signature = (tensors, grad_tensors, retain_graph, create_graph, inputs))]
@@ -480,6 +518,7 @@ fn _backward(
     create_graph: bool,
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
+    warn_of_cycles(py, create_graph && inputs.is_none())?;
     let roots = crate::tensor::tensors_of(tensors)?;
     let grads = optional_tensors(grad_tensors, roots.len())?;
     let inputs = inputs.map(crate::tensor::tensors_of).transpose()?;
@@ -497,6 +536,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_swap_modes, m)?)?;
     m.add_function(wrap_pyfunction!(_push_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_saved_tensors_hooks, m)?)?;
+    m.add_function(wrap_pyfunction!(_looks_for_inputs, m)?)?;
     m.add_function(wrap_pyfunction!(_grad, m)?)?;
     m.add_function(wrap_pyfunction!(_backward, m)?)
 }

@@ -7,6 +7,7 @@ use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
@@ -32,14 +33,14 @@ pub fn backward(
 ) -> Result<()> {
     let _mode = GradMode::set(options.create_graph);
     let Some(inputs) = inputs else {
-        return Run::start(roots, grads, options, None)?.walk();
+        return Run::start("backward", roots, grads, options, None)?.walk();
     };
     ensure!(
         !inputs.is_empty(),
         Autograd,
         "backward: `inputs` argument to `backward()` cannot be empty; leave it out to reach every leaf"
     );
-    let mut run = Run::start(roots, grads, options, Some(inputs))?;
+    let mut run = Run::start("backward", roots, grads, options, Some(inputs))?;
     run.walk()?;
     for (i, (input, grad)) in inputs.iter().zip(run.take_captured()).enumerate() {
         let is_first = !inputs[..i].iter().any(|other| other.is_same(input));
@@ -66,7 +67,7 @@ pub fn grad(
         "grad: `inputs` argument to `grad()` cannot be empty; name the tensors whose gradients are wanted"
     );
     let _mode = GradMode::set(options.create_graph);
-    let mut run = Run::start(outputs, grad_outputs, options, Some(inputs))?;
+    let mut run = Run::start("grad", outputs, grad_outputs, options, Some(inputs))?;
     run.walk()?;
     Ok(run.take_captured())
 }
@@ -79,6 +80,10 @@ const WORK_PER_CHECK: usize = 1 << 16;
 /// Sets what the engine calls now and then to learn of an interrupt (Ctrl-C).
 pub fn set_interrupt_check(check: InterruptCheck) {
     let _ = INTERRUPT_CHECK.set(check);
+}
+
+fn check_interrupt() -> Result<()> {
+    INTERRUPT_CHECK.get().map_or(Ok(()), |check| check())
 }
 
 /// Names an output of a node: the node's number, and which of its outputs.
@@ -113,6 +118,46 @@ struct Wanted {
     leads: bool,
 }
 
+/// Backward passes that may run inside each other, in hooks and custom operations: each takes its part of
+/// the thread's stack.
+const DEEPEST: usize = 1000;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static LOOKS_FOR_INPUTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the backward pass that runs in this thread, the innermost, looks for the gradients of some tensors
+/// alone.
+pub fn looks_for_inputs() -> bool {
+    LOOKS_FOR_INPUTS.get()
+}
+
+/// One backward pass that runs, perhaps inside of others.
+struct Nested {
+    outer_looks_for_inputs: bool,
+}
+
+impl Nested {
+    fn enter(looks_for_inputs: bool) -> Result<Self> {
+        ensure!(
+            DEPTH.get() < DEEPEST,
+            Autograd,
+            "backward: {DEEPEST} backward passes run inside each other, called by hooks or custom functions; a \
+             deeper nest would overflow the stack: begin them after one another"
+        );
+        DEPTH.set(DEPTH.get() + 1);
+        Ok(Self { outer_looks_for_inputs: LOOKS_FOR_INPUTS.replace(looks_for_inputs) })
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        LOOKS_FOR_INPUTS.set(self.outer_looks_for_inputs);
+    }
+}
+
 /// Orders nodes by creation, newest first.
 struct Ready(NodeRef);
 
@@ -135,6 +180,7 @@ impl Ord for Ready {
 
 impl Run {
     fn start(
+        op: &str,
         roots: &[Tensor],
         grads: &[Option<Tensor>],
         options: Options,
@@ -142,7 +188,7 @@ impl Run {
     ) -> Result<Self> {
         let mut starts = Vec::with_capacity(roots.len());
         for (i, root) in roots.iter().enumerate() {
-            starts.push(start_of(root, grads.get(i).and_then(Option::as_ref))?);
+            starts.push(start_of((op, i), root, grads.get(i).and_then(Option::as_ref))?);
         }
         let first = starts.first().map(|(edge, _)| edge.node.clone());
         let pass = Pass::new(first, !options.retain_graph);
@@ -168,6 +214,7 @@ impl Run {
     }
 
     fn walk(&mut self) -> Result<()> {
+        let _nested = Nested::enter(self.wanted.is_some())?;
         let mut work = 0;
         while let Some(Ready(node)) = self.ready.pop() {
             work += match self.step(&node) {
@@ -176,9 +223,7 @@ impl Run {
             };
             if work > WORK_PER_CHECK {
                 work = 0;
-                if let Some(check) = INTERRUPT_CHECK.get() {
-                    check()?;
-                }
+                check_interrupt()?;
             }
         }
         Ok(())
@@ -274,12 +319,12 @@ impl Drop for Run {
     }
 }
 
-/// Where a root's gradient enters the graph, and that gradient.
-fn start_of(root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
+/// Where the gradient of root number `i` enters the graph, and that gradient.
+fn start_of((op, i): (&str, usize), root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
     let Some(edge) = root.edge() else {
         bail!(
             Autograd,
-            "backward: element 0 of tensors does not require grad and does not have a grad_fn; set \
+            "{op}: element {i} of tensors does not require grad and does not have a grad_fn; set \
              requires_grad=True on an input, or compute it outside no_grad"
         );
     };
@@ -288,8 +333,8 @@ fn start_of(root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
             ensure!(
                 grad.shape() == root.shape(),
                 Autograd,
-                "backward: Mismatch in shape: the gradient has a shape of {:?} and the output has a shape of \
-                 {:?}",
+                "{op}: Mismatch in shape: grad_output[{i}] has a shape of {:?} and output[{i}] has a shape of {:?}; \
+                 give a gradient of the output's shape",
                 grad.shape(),
                 root.shape()
             );
@@ -299,7 +344,7 @@ fn start_of(root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
             ensure!(
                 root.numel() == 1,
                 Autograd,
-                "backward: grad can be implicitly created only for scalar outputs, not for shape {:?}; pass \
+                "{op}: grad can be implicitly created only for scalar outputs, not for output {i} of shape {:?}; pass \
                  gradient=, or reduce it with .sum() or .mean()",
                 root.shape()
             );
@@ -330,6 +375,9 @@ fn nodes_towards<'a>(
     let mut reachable: HashMap<u64, NodeRef> = HashMap::new();
     let mut stack: Vec<NodeRef> = roots.map(|edge| edge.node.clone()).collect();
     while let Some(node) = stack.pop() {
+        if reachable.len() % WORK_PER_CHECK == WORK_PER_CHECK - 1 {
+            check_interrupt()?;
+        }
         if node.id() >= oldest && !reachable.contains_key(&node.id()) {
             stack.extend(node.edges().iter().flatten().map(|edge| edge.node.clone()));
             reachable.insert(node.id(), node);

@@ -13,6 +13,11 @@ pub trait GradHook: Any + Send + Sync {
     /// Called with the complete gradient; what it returns takes its place.
     fn call(&self, grad: &Tensor) -> Result<Option<Tensor>>;
 
+    /// What messages call it.
+    fn name(&self) -> String {
+        "hook".into()
+    }
+
     /// Called with a leaf whose gradient has been added.
     fn tell(&self, leaf: &Tensor) -> Result<()> {
         self.call(leaf).map(drop)
@@ -30,6 +35,11 @@ pub type Hook = Arc<dyn GradHook>;
 
 /// Sees a node at work: its gradients, before or after its rule runs.
 pub trait NodeHook: Any + Send + Sync {
+    /// What messages call it.
+    fn name(&self) -> String {
+        "hook".into()
+    }
+
     /// Called with the gradients of the outputs before the rule runs; what it returns takes their place.
     fn before(&self, outputs: &[Option<Tensor>]) -> Result<Option<Vec<Option<Tensor>>>> {
         let _ = outputs;
@@ -93,13 +103,14 @@ impl Node {
         for (output, call) in &calls {
             let (Call::Hook(hook), Some(grad)) = (call, &mut grads[*output]) else { continue };
             if let Some(replaced) = hook.call(grad)? {
-                check_replaced(grad, &replaced)?;
+                check_replaced(|| hook.name(), grad, &replaced)?;
                 *grad = replaced;
             }
         }
         for (output, call) in &calls {
             let (Call::Retain(tensor), Some(grad)) = (call, &grads[*output]) else { continue };
-            if let Some(tensor) = tensor.upgrade() {
+            // A view of what was written since has another history now.
+            if let Some(tensor) = tensor.upgrade().filter(|tensor| !tensor.is_stale()) {
                 tensor.grad_slot().retain(grad)?;
             }
         }
@@ -131,7 +142,7 @@ impl Node {
         for (_, call) in self.calls().iter().flatten() {
             let Call::Before(hook) = call else { continue };
             if let Some(replaced) = hook.before(grads)? {
-                check_all_replaced("prehook", grads, &replaced)?;
+                check_all_replaced(|| hook.name(), grads, &replaced)?;
                 *grads = replaced.into();
             }
         }
@@ -148,7 +159,7 @@ impl Node {
         for (_, call) in self.calls().iter().flatten() {
             let Call::After(hook) = call else { continue };
             if let Some(replaced) = hook.after(inputs, outputs)? {
-                check_all_replaced("hook", inputs, &replaced)?;
+                check_all_replaced(|| hook.name(), inputs, &replaced)?;
                 *inputs = replaced.into();
             }
         }
@@ -185,35 +196,42 @@ impl Node {
 }
 
 /// Gradients that a hook of a node returned: as many, and of the same shapes and dtypes.
-fn check_all_replaced(hook: &str, grads: &[Option<Tensor>], replaced: &[Option<Tensor>]) -> Result<()> {
+fn check_all_replaced(
+    hook: impl Fn() -> String,
+    grads: &[Option<Tensor>],
+    replaced: &[Option<Tensor>],
+) -> Result<()> {
     crate::ensure!(
         replaced.len() == grads.len(),
         Autograd,
-        "{hook}: hook has returned an incorrect number of values: got {}, but expected {}; return a gradient \
+        "{}: it has returned an incorrect number of values: got {}, but expected {}; return a gradient \
          or None for each",
+        hook(),
         replaced.len(),
         grads.len()
     );
     for pair in grads.iter().zip(replaced) {
         if let (Some(grad), Some(replaced)) = pair {
-            check_replaced(grad, replaced)?;
+            check_replaced(&hook, grad, replaced)?;
         }
     }
     Ok(())
 }
 
-fn check_replaced(grad: &Tensor, replaced: &Tensor) -> Result<()> {
+fn check_replaced(hook: impl Fn() -> String, grad: &Tensor, replaced: &Tensor) -> Result<()> {
     crate::ensure!(
         replaced.shape() == grad.shape(),
         Shape,
-        "hook: the returned gradient has shape {:?}, the tensor's is {:?}; return one of the same shape",
+        "{}: the returned gradient has shape {:?}, the tensor's is {:?}; return one of the same shape",
+        hook(),
         replaced.shape(),
         grad.shape()
     );
     crate::ensure!(
         replaced.dtype() == grad.dtype(),
         Autograd,
-        "hook: the hook has changed the type of value (was {}, is {}); return a gradient of the same dtype",
+        "{}: the hook has changed the type of value (was {}, is {}); return a gradient of the same dtype",
+        hook(),
         grad.dtype(),
         replaced.dtype()
     );

@@ -9,6 +9,7 @@ use crate::mode;
 use crate::ops::region;
 use crate::tensor::Tensor;
 use crate::{ensure, Result};
+use std::fmt;
 
 /// Runs `op` on `inputs` and writes its result into `inputs[0]`, which is given a new history.
 /// All checks come before the first write.
@@ -83,14 +84,26 @@ pub(crate) fn is_left_inference(target: &Tensor) -> bool {
     target.array().storage().is_for_inference_alone() && !mode::is_inference()
 }
 
+/// A write by an operation, as messages call it: `add_`, and for `x[i] = v` its name.
+struct Write<'a>(&'a str);
+
+impl fmt::Display for Write<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.trim_end_matches('_') {
+            "setitem" => f.write_str("setitem"),
+            op => write!(f, "{op}_"),
+        }
+    }
+}
+
 /// Refuses to write outside of inference mode to what was made in it.
 pub fn check_inference(op: &str, target: &Tensor) -> Result<()> {
     ensure!(
         !is_left_inference(target),
         Autograd,
-        "{}_: Inplace update to inference tensor outside InferenceMode is not allowed (shape {:?}); clone() it to \
+        "{}: Inplace update to inference tensor outside InferenceMode is not allowed (shape {:?}); clone() it to \
          get a normal tensor, or write to it under `with inference_mode():`",
-        op.trim_end_matches('_'),
+        Write(op),
         target.shape()
     );
     Ok(())
@@ -98,27 +111,27 @@ pub fn check_inference(op: &str, target: &Tensor) -> Result<()> {
 
 /// Refuses, while recording, to change a leaf that asks for a gradient, or a view of one, in place.
 pub fn check_not_leaf(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
-    let op = op.trim_end_matches('_');
+    let op = Write(op);
     if recorded {
         ensure!(
             !(target.requires_grad() && target.is_leaf()),
             Autograd,
-            "{op}_: a leaf Variable that requires grad is being used in an in-place operation; wrap it in \
-             `with no_grad():`, or use the out-of-place form"
+            "{op}: a leaf Variable that requires grad is being used in an in-place operation; wrap it in \
+             `with no_grad():`, or use an operation that is not in place"
         );
     }
     if mode::is_recording() {
         ensure!(
             !(recorded && target.is_silent_view() || target.hides_write()),
             Autograd,
-            "{op}_: A view was created in no_grad mode or inference mode and is being modified inplace with grad \
+            "{op}: A view was created in no_grad mode or inference mode and is being modified inplace with grad \
              mode enabled; take the view with grad mode enabled, or write to it under `with no_grad():`"
         );
         ensure!(
             !is_view_of_leaf(target),
             Autograd,
-            "{op}_: a view of a leaf Variable that requires grad is being used in an in-place \
-             operation; wrap it in `with no_grad():`, or use the out-of-place form"
+            "{op}: a view of a leaf Variable that requires grad is being used in an in-place \
+             operation; wrap it in `with no_grad():`, or use an operation that is not in place"
         );
     }
     Ok(())
@@ -128,11 +141,11 @@ fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> 
     check_inference(op, target)?;
     check_not_leaf(op, target, recorded)?;
     let array: &Array = target.array();
-    let op = op.trim_end_matches('_');
+    let op = Write(op);
     ensure!(
         !array.layout().has_overlap(),
         Autograd,
-        "{op}_: unsupported operation: more than one element of the written-to tensor (shape {:?}, strides \
+        "{op}: unsupported operation: more than one element of the written-to tensor (shape {:?}, strides \
          {:?}) refers to a single memory location; clone() the tensor first",
         array.shape(),
         array.strides()
@@ -140,7 +153,7 @@ fn check_target_memory(op: &str, target: &Tensor, recorded: bool) -> Result<()> 
     ensure!(
         array.storage().is_writable(),
         Value,
-        "{op}_: the tensor shares read-only memory; clone() it first"
+        "{op}: the tensor shares read-only memory; clone() it first"
     );
     Ok(())
 }

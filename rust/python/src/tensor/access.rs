@@ -1,7 +1,7 @@
 //! A tensor's place in the graph: gradients, history, hooks.
 
 use super::PyTensor;
-use crate::autograd::{hook_of, PyHookHandle, PyNode};
+use crate::autograd::{hook_of, warn_of_cycles, PyHookHandle, PyNode};
 use crate::enter::enter_long;
 use crate::error::IntoPy;
 use crate::tensor::Out;
@@ -59,6 +59,11 @@ fn inputs_of_backward(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
     tensors_of(value)
 }
 
+/// What reading `.grad` of a result says, where nothing was kept.
+const NO_LEAF: &str = "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad \
+    attribute won't be populated during autograd.backward(). Call .retain_grad() on it before the backward pass, \
+    or read .grad of the leaf that it was computed from.";
+
 #[pymethods]
 impl PyTensor {
     /// Whether a gradient for it will be computed.
@@ -107,8 +112,12 @@ impl PyTensor {
     #[getter]
     fn grad<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTensor>>> {
         let (py, this) = (slf.py(), slf.get());
-        let Some(grad) = this.tensor().grad() else {
+        let tensor = this.tensor();
+        let Some(grad) = tensor.grad() else {
             this.keep_grad(None);
+            if !tensor.is_leaf() && !tensor.retains_grad() {
+                crate::nn::warn(py, NO_LEAF)?;
+            }
             return Ok(None);
         };
         let object = Out(grad).into_pyobject(py)?;
@@ -184,6 +193,7 @@ impl PyTensor {
         inputs: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let options = Options { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };
+        warn_of_cycles(py, create_graph && inputs.is_none())?;
         let root = &self.tensor();
         let gradient = gradient.map(|gradient| self::gradient(gradient, root)).transpose()?;
         let inputs = inputs.map(inputs_of_backward).transpose()?;

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 
 from firesteel._core import Tensor, cat, stack, tensor
 from firesteel.autograd.grad_mode import no_grad
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from firesteel.nn.utils import stateless as stateless
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "stateless":
+            return importlib.import_module("firesteel.nn.utils.stateless")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
