@@ -122,11 +122,12 @@ def norm(dims, statistics=None, shape=None):
         var = x.var(dims, correction=0, keepdim=True) if statistics is None else statistics[1].reshape(shape)
         std = (var + 1e-5) ** 0.5
         rest = tuple(range(x.dim() - 1)) if dims == -1 else dims
-        kept = v["w"].reshape(shape) if shape else v["w"]
+        w, b = (v[name].reshape(shape) if shape else v[name] for name in "wb")
         return {
             "n": (x - mean) / std,
             "std": std,
-            "w": kept,
+            "w": w,
+            "b": b,
             "mean": lambda t: t.mean(dims, keepdim=True),
             "total": lambda t: t.sum(rest),
         }

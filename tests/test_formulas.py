@@ -56,7 +56,6 @@ WORDS = {
     "0 for x < -3, g for x > 3, else g * (x / 3 + 1/2)": (
         "where(x < -3, 0 * g, where(x > 3, g, g * (x / 3 + 0.5)))"
     ),
-    "g * sigmoid(beta * x); g above the threshold": "where(beta * x > threshold, g, g * sigmoid(beta * x))",
     "g * (P(x) + x * P'(x))": "g * (P(x) + x * dP(x))",
     "g * [min <= x <= max]": "g * one((min <= x) & (x <= max))",
     "g * [min < x < max]": "g * one((min < x) & (x < max))",
@@ -153,11 +152,16 @@ def program(text):
     return text.replace("^T", ".mT").replace("^", "**")
 
 
+def numbers_in(forward):
+    """The numbers that a formula tells by their letters: `y = x^n, n = 3`."""
+    told = re.findall(r"(\w+) = (-?(?:[\d.]+(?:e-?\d+)?|inf))(?=,|$)", forward)
+    return {name: float(number) for name, number in told}
+
+
 def evaluated(formulas, values):
     """The gradients that the second of two formulas says, by input."""
     forward, backward = formulas
-    told = dict(re.findall(r"(\w+) = (-?(?:[\d.]+(?:e-?\d+)?|inf))(?=,|$)", forward))
-    known = NAMES | {"firesteel": firesteel} | {name: float(number) for name, number in told.items()} | values
+    known = NAMES | {"firesteel": firesteel} | numbers_in(forward) | values
     gradients = {}
     for part in re.split(r"[,;] (?=grad )", backward):
         name, _, text = part.partition(" = ")
@@ -196,6 +200,40 @@ def test_a_formula_is_true(key):
         target = expected[name]
         target = firesteel.zeros_like(CASES[key].inputs[name]) if target is None else target
         assert firesteel.allclose(value + 0 * target, target, rtol=1e-9, atol=1e-12, equal_nan=True), name
+
+
+# Those that say in words what the operation does have no program.
+FORWARD = [
+    *("AbsBackward0", "CosBackward0", "ExpBackward0", "Expm1Backward0", "FloorBackward0", "Log1pBackward0"),
+    *("LogBackward0", "NegBackward0", "ReciprocalBackward0", "RsqrtBackward0", "SigmoidBackward0"),
+    *("SignBackward0", "SinBackward0", "SqrtBackward0", "SquareBackward0", "TanhBackward0", "TruncBackward0"),
+    *("EluBackward0", "GeluBackward0", "HardsigmoidBackward0", "HardswishBackward0", "HardtanhBackward0"),
+    *("LeakyReluBackward0", "LogSigmoidBackward0", "MishBackward0", "SiluBackward0", "SoftplusBackward0"),
+    *("Add", "AddBackward0", "DivBackward0", "FloorDivideBackward0", "FmodBackward0", "LerpBackward0"),
+    *("LerpBackward1", "MulBackward0", "PowBackward0", "PowBackward1", "PowBackward2", "RemainderBackward0"),
+    *("Sub", "SubBackward0", "TruncDivideBackward0", "MeanBackward0", "SumBackward0", "CloneBackward0"),
+    *("AddmmBackward0", "AddmvBackward0", "BaddbmmBackward0", "BmmBackward0", "MmBackward0", "MvBackward0"),
+    *("DotBackward0", *(key for key in CASES if key.startswith("matmul")), "linear", "linear of a vector"),
+    *("linear of a batch", "NativeLayerNormBackward0", "batch norm with running statistics"),
+    *("NativeBatchNormBackward0", "transposed convolution", "BinaryCrossEntropyBackward0"),
+    *("BinaryCrossEntropyWithLogitsBackward0", "HuberLossBackward0", "MseLossBackward0"),
+    "SmoothL1LossBackward0",
+]
+
+
+@pytest.mark.parametrize("key", FORWARD)
+def test_what_an_operation_computes_is_true(key):
+    case = CASES[key]
+    inputs = [tensor.detach().clone().requires_grad_() for tensor in case.inputs.values()]
+    y = case.run(*inputs)
+    values = {name: tensor.detach() for name, tensor in zip(case.inputs, inputs, strict=True)}
+    values |= {"y": y.detach(), "g": firesteel.ones_like(y.detach())}
+    values |= case.facts(values)
+    forward, _ = formula_for(y.grad_fn)
+    text = re.split(r", (?:[a-zPn]\w* = |P the|for each)| over ", forward.removeprefix("y = "))[0]
+    text = text.removesuffix(", mean")
+    said = eval(program(text), NAMES | numbers_in(forward) | values)
+    assert firesteel.allclose(said.mean() if ", mean" in forward else said, y, rtol=1e-9, atol=1e-12)
 
 
 def test_every_formula_is_tested():

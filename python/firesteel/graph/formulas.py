@@ -62,8 +62,8 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "ReluBackward0": ("y = max(x, 0)", "grad x = g * [x > 0]"),
     "SiluBackward0": ("y = x * s, s = sigmoid(x)", "grad x = g * s * (1 + x * (1 - s))"),
     "SoftplusBackward0": (
-        "y = ln(1 + exp(beta * x)) / beta",
-        "grad x = g * sigmoid(beta * x); g above the threshold",
+        "y = ln(1 + exp(beta * x)) / beta for beta * x <= threshold, else x",
+        "grad x = g * sigmoid(beta * x) for beta * x <= threshold, else g",
     ),
     # Element by element, of several tensors.
     "Add": ("y = a + b", "grad a = g, grad b = g"),
@@ -280,7 +280,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = g * (sigmoid(x) - t) / n, grad t = -g * x / n",
     ),
     "HuberLossBackward0": (
-        "y = d^2 / 2 for |d| < delta, else delta * (|d| - delta / 2), d = p - t",
+        "y = d^2 / 2 for |d| < delta, else delta * (|d| - delta / 2), mean or sum, d = p - t",
         "grad p = g * clamp(d, -delta, delta) / n, grad t = -grad p",
     ),
     "MseLossBackward0": ("y = (p - t)^2, mean or sum", "grad p = g * 2 * (p - t) / n, grad t = -grad p"),
@@ -297,7 +297,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = g * (softmax(x) * (sum of t) - t) / n, target being 1 at the class and 0 elsewhere",
     ),
     "SmoothL1LossBackward0": (
-        "y = d^2 / (2 * beta) for |d| < beta, else |d| - beta / 2, d = p - t",
+        "y = d^2 / (2 * beta) for |d| < beta, else |d| - beta / 2, mean or sum, d = p - t",
         "grad p = g * clamp(d / beta, -1, 1) / n, grad t = -grad p",
     ),
     # What the gradients of other operations are made of, under create_graph=True.
