@@ -137,7 +137,7 @@ def main():
     newtons = newton(problem, start)
     cost, problem.cost = problem.cost, 0
     descended = descend(problem, start, cost)
-    print(f"\nfor the cost of {cost} gradients:")
+    print(f"\nfor the cost of {cost} gradients, line searches aside:")
     for name, theta in [("gradient descent", descended), ("Newton-CG", newtons)]:
         loss, g = problem.gradient(theta)
         print(f"{name:>16}: loss {loss:.6f}, |gradient| {g.norm().item():.1e}")

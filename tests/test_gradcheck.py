@@ -64,6 +64,30 @@ def test_outputs_without_a_gradient():
             assert check(function, point(1.0, 2.0), fast_mode=True)
 
 
+class Half(firesteel.autograd.Function):
+    """x * x * y, with a rule whose gradient of x has lost its history."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.save_for_backward(x, y)
+        return x * x * y
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, y = ctx.saved_tensors
+        return (grad * 2 * x * y).detach(), grad * x * x
+
+
+def test_a_rule_that_loses_its_history():
+    x, y = point(0.5, 2.0), point(1.0, 3.0)
+    assert gradcheck(Half.apply, (x, y))
+    with pytest.raises(GradcheckError, match="no history although it depends on an input"):
+        gradgradcheck(Half.apply, (x, y))
+    with pytest.raises(GradcheckError, match="no output requires grad"):
+        gradgradcheck(lambda x: Half.apply(x, y.detach()), x)
+    assert gradgradcheck(lambda x: x * 3, x)
+
+
 def with_gradient_of(value, other):
     """The value of `value`, with the gradient of `other`: what a wrong backward formula makes."""
     return value.detach() + other - other.detach()

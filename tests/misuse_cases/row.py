@@ -33,10 +33,8 @@ UNUSED = r"appears to not have been used in the graph \(input {}, shape .*\)\. S
 NO_GRAD = r"does not require grad: input {} of shape \[3\]; set requires_grad=True on it before it is used"
 FLOATS = r"requires_grad_: only Tensors of floating point dtype can require gradients, not {}"
 LEAVES = r"requires_grad_: you can only change requires_grad flags of leaf variables; use \.detach\(\)"
-LEAF = (
-    r"{}_: a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`, or use the out-of-place"
-)
-VIEW = r"{}_: a view of a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`"
+LEAF = r"{}_?: a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`, or use an operation"
+VIEW = r"{}_?: a view of a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`"
 CHANGED = r"{}: one of the variables .* modified by an inplace operation: {} of shape .* is at version {}; "
 OVERLAP = (
     r"{}_: unsupported operation: more than one element of .* \(shape \[3\], strides \[0\]\).*; clone\(\)"

@@ -68,7 +68,7 @@ def grad(
         allow_unused: give None for an input that the outputs do not depend on, instead of raising.
         is_grads_batched: `grad_outputs` are batches along their first dimension: one backward pass runs for
             each entry, and the gradients are stacked.
-        materialize_grads: give zeros for such an input.
+        materialize_grads: give zeros for an input that the outputs do not depend on.
 
     Returns:
         A gradient for each input.
@@ -77,6 +77,7 @@ def grad(
         RuntimeError: if there are no inputs, an input was not used and that is not allowed, or the graph
             was freed.
         TypeError: if something is not a tensor.
+        ValueError: if `materialize_grads` meets `allow_unused=False`.
 
     Example:
         >>> import firesteel as torch

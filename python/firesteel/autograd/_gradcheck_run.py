@@ -49,6 +49,8 @@ class Check:
         self.outputs: list[Tensor] = []
         self.input_names = [f"input {index}" for index in range(len(inputs))]
         self.output_names: list[str] = []
+        # Whether outputs without a history are to be checked, too: they must not depend on the inputs.
+        self.no_history_is_constant = False
 
     def run(
         self,
@@ -88,15 +90,21 @@ class Check:
                 f"{self.op}: no output requires grad although an input does; "
                 "is the function computed under no_grad, or detached?"
             )
+        if self.no_history_is_constant and not self.is_constant(_without_history):
+            raise GradcheckError(
+                f"{self.op}: a gradient has no history although it depends on an input; is the backward "
+                "formula computed under no_grad, or detached?"
+            )
         self.output_names = self.output_names or [f"output {o}" for o in range(len(self.outputs))]
 
-    def is_constant(self) -> bool:
-        """Whether no step of an entry of an input changes the outputs."""
+    def is_constant(self, selected: Callable[[Sequence[Any]], list[Tensor]] | None = None) -> bool:
+        """Whether no step of an entry of an input changes the outputs, or those selected."""
+        selected = selected or _tensors
         for index in self.wanted:
             x = self.inputs[index]
             for entry in range(x.numel()):
                 step = _one_hot(x, entry, self.tolerance.eps)
-                if self.moved(index, step, _tensors) != self.moved(index, -step, _tensors):
+                if self.moved(index, step, selected) != self.moved(index, -step, selected):
                     return False
         return True
 
@@ -318,6 +326,10 @@ def wants_grad(value: object) -> TypeGuard[Tensor]:
 def differentiable(outputs: Sequence[Any]) -> list[Tensor]:
     """The tensors among them that require grad."""
     return [out for out in outputs if wants_grad(out)]
+
+
+def _without_history(outputs: Sequence[Any]) -> list[Tensor]:
+    return [out for out in outputs if _is_tensor(out) and not out.requires_grad]
 
 
 def _tensors(outputs: Sequence[Any]) -> list[Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import os
 import sys
 from pathlib import Path
 from types import CodeType, FrameType
@@ -27,7 +28,7 @@ __all__ = [
     "set_detect_anomaly",
 ]
 
-_PACKAGE = str(Path(__file__).parent.parent) + "/"
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _set(op: str, mode: bool, check_nan: bool, check_forward: bool) -> None:

@@ -113,7 +113,7 @@ def _examples(tensor: Tensor, dim: int, size: int) -> Sequence[Tensor]:
         return [tensor.new_zeros([n for i, n in enumerate(tensor.shape) if i != dim])]
     if tensor.requires_grad and _core.is_grad_enabled():
         return tensor.unbind(dim)  # one node for all: a backward pass through n selects takes n * n
-    return [tensor.select(dim, i) for i in range(size)]  # may be overwritten, which parts of unbind may not
+    return [tensor.select(dim, i) for i in range(size)]
 
 
 def _out_dims(func: Callable[..., Any], out_dims: OutDims, outputs: Any, spec: TreeSpec) -> list[Any]:
@@ -217,8 +217,9 @@ def vmap(
 
     It maps by running `func` once per example, so that it works for every operation, and costs as much; write
     batched operations where speed matters. Examples are slices of the arguments: gradients flow through them,
-    and `.item()` and conditions on values work. What `func` overwrites must not require grad, nor be shared
-    by all examples.
+    and `.item()` and conditions on values work. What `func` overwrites must be no leaf that requires grad,
+    nor an argument that all examples share. What it overwrites elsewhere (running statistics of a module, a
+    tensor that it found outside) is overwritten once per example.
 
     Args:
         func: takes one example; returns tensors in any tree.

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 CONTAINERS = (list, tuple, dict, set, frozenset, deque)
-# How far up from a tensor a container is looked for, and from a container its name:
-# `trainer.history["loss"]`.
+# How far up from a container its name is looked for: `trainer.history["loss"]`.
 LEVELS = 4
+# How deep in a container tensors are looked for: in a list of dicts, of objects with a list of tuples, ...
+NESTING = 6
 # A function with fast locals: its `f_locals` is a copy.
 OPTIMIZED = 0x1
 # A class that is written in Python, in the flags of a type.
@@ -105,7 +106,7 @@ class Holders:
         told: set[int] = set()
         level: dict[int, set[int]] = {identity: {identity} for identity in self._tensors}
         referrers = self._referrers
-        for _ in range(LEVELS):
+        for _ in range(NESTING):
             above: dict[int, object] = self._mine({})
             members: dict[int, set[int]] = {}
             for identity, within in level.items():
@@ -122,6 +123,8 @@ class Holders:
                     found.append((self._container(above[key]), [self._tensors[one] for one in all_within]))
             told |= innermost
             level = members
+            if not above:
+                break
             referrers = self._referrers_of(above)
         return found
 
