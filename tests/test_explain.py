@@ -1,6 +1,7 @@
 """The backward pass in words: its formulas are those of the operations, its numbers those of the engine."""
 
 import contextlib
+import math
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from firesteel import nn
 from firesteel.graph import explain
 from firesteel.graph.formulas import FORMULAS, formula_of
 from firesteel.graph.model import operation_of, reachable
+from firesteel.graph.values import value_text
 from firesteel.utils.checkpoint import checkpoint
 from op_cases import CASES
 from op_cases.table import draw as draw_inputs
@@ -217,6 +219,68 @@ def test_long_passes_are_abbreviated():
     assert len(explanation.steps) == 3
     assert explanation.steps[-1].outgoing[0].target == "to an older sin:"
     assert "... 7 older nodes not shown; max_steps= shows more" in str(explanation)
+
+
+def test_numbers_of_an_operation_and_small_constants_are_told():
+    x = firesteel.tensor([1.0, 2.0], requires_grad=True)
+    text = str(explain(((x * 2.5) ** 3 * firesteel.ones(3, 2)).sum()))
+    assert "mul: (2,), constant 2.5 -> (2,)   [MulBackward0]" in text
+    assert "mul: (2,), constant (3, 2) -> (3, 2)   [MulBackward0]" in text
+    assert "     y = x^n, n = 3\n" in text
+    assert "mul: (2,), constant [3.0, 4.0] -> (2,)" in str(explain(x * firesteel.tensor([3.0, 4.0])))
+    plain, scaled = str(explain(x + x.sin())), str(explain(firesteel.add(x, x.sin(), alpha=2)))
+    assert "y = a + b\n     grad a = g, grad b = g\n" in plain
+    assert "y = a + alpha * b, alpha = 2\n     grad a = g, grad b = alpha * g\n" in scaled
+
+
+def test_a_hook_that_changes_a_gradient_is_told():
+    x = firesteel.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    z = y.sin().sum() + y.sum()
+    assert "hook" not in str(explain(z))
+    y.register_hook(lambda grad: grad * 100)
+    step = explain(z).steps[-1]
+    before = firesteel.tensor([1 + math.cos(3), 1 + math.cos(6)])
+    assert step.notes == [f"a hook changed g: it was {value_text(before)}"]
+    assert step.incoming == [f"g = {value_text(before * 100)}"]
+    assert step.notes[0] in str(step)
+
+
+def test_other_hooks_are_told():
+    x = firesteel.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    z = y.sum()
+    z.register_hook(lambda grad: grad * 2)
+    y.register_hook(lambda grad: None)
+    y.retain_grad()
+    y.grad_fn.register_prehook(lambda grads: None)
+    y.grad_fn.register_hook(lambda grads, outputs: None)
+    x.register_hook(lambda grad: grad * 5)
+    last, first = explain(z, names={"x": x}).steps
+    assert last.notes == ["a hook changed g: it was 1.0"]
+    assert first.notes[0] == "a hook saw g"
+    assert [note.partition(",")[0] for note in first.notes[1:]] == [
+        "a hook of the node saw g first",
+        "a hook of the node saw what it sends",
+    ]
+    assert explain(z, names={"x": x}).results == ["x.grad += [30.0, 30.0], as its hook left it"]
+    z.backward()
+    assert x.grad.tolist() == [30.0, 30.0]
+
+
+def test_an_operation_of_very_many_inputs_is_told_in_few_lines():
+    pieces = [firesteel.ones((), requires_grad=True) for _ in range(3000)]
+    explanation = explain(firesteel.stack(pieces).sum(), max_steps=5)
+    step = explanation.steps[-1]
+    assert step.shapes == f"{', '.join(['()'] * 6)}, ... 2,994 more -> (3000,)"
+    assert len(step.outgoing) == 6 and step.left_out == 2994
+    assert "   -> ... 2,994 more" in str(step)
+    assert len(explanation.results) == 10
+    assert "... and so for 2,990 more leaves; max_steps= shows more" in str(explanation)
+    assert len(str(explanation)) < 2000
+    (split,) = explain(list(firesteel.ones(40, requires_grad=True).unbind())).steps
+    assert split.shapes == f"(40,) -> {', '.join(['()'] * 6)}, ... 34 more"
+    assert split.incoming[-1] == "... 34 more"
 
 
 # --- what it leaves behind --------------------------------------------------------------------------------

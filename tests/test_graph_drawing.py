@@ -7,9 +7,10 @@ import pytest
 
 import firesteel
 from firesteel import nn
-from firesteel.graph import draw
+from firesteel.graph import draw, drawing as drawing_module
 from firesteel.graph.layout import BESIDE, spread
 from firesteel.graph.svg import layout_of
+from firesteel.utils.checkpoint import checkpoint
 
 F = nn.functional
 SVG = "{http://www.w3.org/2000/svg}"
@@ -236,6 +237,55 @@ def test_the_drawing_keeps_nothing_alive():
     assert node._saved == []
 
 
+def test_hooks_are_shown():
+    x = firesteel.ones(2, requires_grad=True)
+    y = x.exp()
+    z = y.sum()
+    assert "hook" not in draw(z).text()
+    y.register_hook(lambda grad: grad)
+    y.register_hook(lambda grad: grad)
+    y.retain_grad()  # no hook of the program
+    z.grad_fn.register_prehook(lambda grads: grads)
+    x.register_hook(lambda grad: grad)
+    hooks = {box.title: box.hooks for box in draw(z, names={"x": x}).model.boxes.values()}
+    assert hooks == {"x": 1, "exp": 2, "sum": 1, "result": 0}
+    assert "; 2 hooks" in draw(z).text() and ">2 hooks</text>" in draw(z).svg()
+
+
+def test_packed_tensors_and_parts_of_larger_memory_are_told():
+    x = firesteel.ones(3, requires_grad=True)
+    with firesteel.autograd.graph.saved_tensors_hooks(lambda t: t.double(), lambda t: t.float()):
+        packed = x.exp()
+    assert "keeps output (3,), packed in 24 B" in draw(packed).text()
+    with firesteel.autograd.graph.saved_tensors_hooks(lambda t: t.tolist(), firesteel.tensor):
+        packed = x.exp()
+    assert "keeps output (3,), packed by a hook" in draw(packed).text()
+    big = firesteel.ones(1000)
+    assert "keeps constant (3,), part of 3.9 KiB" in draw(big[:3] * x).text()
+
+
+def test_a_reentrant_checkpoint_has_its_name():
+    layer = nn.Linear(3, 1)
+    result = checkpoint(layer, firesteel.ones(2, 3, requires_grad=True), use_reentrant=True)
+    assert titles(draw(result))[1:] == ["checkpoint", "result"]
+
+
+def test_pictures_under_anomaly_mode_have_modules_by_name():
+    with firesteel.autograd.detect_anomaly():
+        model, _, loss = mlp()
+        traced = draw(loss, model)
+    plain = draw(mlp()[2], model)
+    modules = [box.module for box in traced.model.boxes.values() if box.kind == "operation"]
+    assert set(modules) == {"", "0", "1", "2"}
+    assert operations(traced) == operations(plain)
+    assert f"{__file__}:" in traced.svg()  # in the tooltips
+
+
+def operations(drawing):
+    """Titles and results of the boxes of operations."""
+    return [(box.title, box.outputs) for box in drawing.model.boxes.values() if box.kind == "operation"]
+
+
 # --- formats and files ------------------------------------------------------------------------------------
 
 
@@ -434,6 +484,57 @@ def test_a_long_chain_is_abbreviated_and_says_so():
     assert text.startswith("100,000 operations")
     assert titles(drawing)[0] == "x" and titles(drawing)[-1] == "result"
     assert "not drawn" in drawing.svg() and "not drawn" in drawing.dot() and "not drawn" in drawing.mermaid()
+
+
+def test_one_operation_is_not_hidden_behind_a_box_of_its_size():
+    for length in (6, 7, 8, 9):
+        x, z = chain(length)
+        drawing = draw(z, names={"x": x}, max_nodes=length + 1)  # one box too few
+        hidden = [box.operations for box in drawing.model.boxes.values() if box.kind == "omitted"]
+        assert hidden == [] or hidden[0] > 1
+        assert len(titles(drawing)) <= length + 2
+
+
+def parts(length):
+    """A long graph that uses a parameter at its start, many in its middle, and the first again at its end."""
+    parameters = [nn.Parameter(firesteel.ones(2)) for _ in range(length + 1)]
+    z = parameters[0].exp()
+    for parameter in parameters[1:]:
+        z = z * parameter
+    return parameters, (z + parameters[0]).sum()
+
+
+def test_a_graph_that_is_cut_before_it_is_read_counts_all_that_is_in_it(monkeypatch):
+    parameters, z = parts(1000)
+    first = parameters[0]
+    whole = draw(z, names={"first": first}, max_nodes=20)
+    monkeypatch.setattr(drawing_module, "READ", 300)
+    monkeypatch.setattr(drawing_module, "READ_FOR_EACH", 5)
+    cut = draw(z, names={"first": first}, max_nodes=20)
+    assert cut.model.summary() == whole.model.summary()
+    assert "1,003 operations, 1,001 parameters of 2,002 elements" in cut.text()
+    (omitted,) = [box for box in cut.model.boxes.values() if box.kind == "omitted" and box.operations > 1]
+    assert omitted.title == f"… {omitted.operations} operations not drawn"
+    assert omitted.operations + sum(box.kind == "operation" for box in cut.model.boxes.values()) == 1003
+    assert sum(end == max(cut.model.boxes) for _, end in cut.model.arrows) == 1
+    starts = {cut.model.boxes[end].title for start, end in cut.model.arrows if start == first_key(cut)}
+    assert starts == {"exp", "add"}
+    ElementTree.fromstring(cut.svg())
+
+
+def first_key(drawing):
+    """The box of the leaf with a name."""
+    (key,) = [key for key, box in drawing.model.boxes.items() if box.names == ["first"]]
+    return key
+
+
+def test_a_graph_of_very_many_leaves_is_cut_too(monkeypatch):
+    monkeypatch.setattr(drawing_module, "READ", 300)
+    monkeypatch.setattr(drawing_module, "READ_FOR_EACH", 5)
+    drawing = draw(wide(1000), max_nodes=20)
+    assert drawing.model.summary().startswith("2 operations, ")
+    assert re.search(r"… \d+ tensors not drawn", drawing.text())
+    ElementTree.fromstring(drawing.svg())
 
 
 def test_many_leaves_of_one_operation_are_abbreviated():

@@ -88,6 +88,94 @@ def test_a_long_chain_is_walked_without_recursion():
     assert memory([z]).nodes == 100_001
 
 
+def test_a_view_counts_with_all_memory_that_it_keeps():
+    w = firesteel.ones(1, requires_grad=True)
+    big = firesteel.ones(1_000_000)
+    y = big[:1] * w
+    del big
+    report = memory(y)
+    assert (report.saved_bytes, report.graph_bytes) == (4_000_000, 4_000_000)
+    assert report.held[0].shape == (1,) and report.held[0].nbytes == 4_000_000
+    r = firesteel.ones(50, 1000, requires_grad=True)
+    product = firesteel.ones(1000).expand(50, 1000) * r
+    assert memory(product).saved_bytes == 4000
+    view = firesteel.ones(1000)[:10]
+    assert memory(view).tensor_bytes == 4000
+
+
+def packed_by(pack, unpack):
+    x = firesteel.ones(1000, requires_grad=True)
+    with firesteel.autograd.graph.saved_tensors_hooks(pack, unpack):
+        return (x * 2).exp().sin()
+
+
+def test_what_hooks_have_packed_is_counted():
+    z = packed_by(lambda tensor: tensor.half(), lambda packed: packed.float())
+    report = memory(z)
+    assert report.packed == 3
+    assert report.saved_bytes == report.graph_bytes == 2000 + 2000 + 2
+    assert "3 saved tensors packed by hooks" in str(report)
+    assert "packed output of exp, (1000,) float32" in str(report)
+    pair = packed_by(lambda tensor: (tensor.half(), tensor.double()), lambda packed: packed[0].float())
+    assert memory(pair).saved_bytes == 2 * (2000 + 8000) + 2 + 8
+    words = packed_by(lambda tensor: tensor.tolist(), firesteel.tensor)
+    report = memory(words)
+    assert (report.packed, report.saved_bytes) == (3, 0)
+    assert "unknown  packed input 0 of sin, (1000,) float32" in str(report)
+    assert "packed" not in str(memory(packed_by(lambda x: x, lambda x: x).detach()))
+
+
+def test_what_is_packed_is_no_live_tensor():
+    gc.collect()
+    before = memory()
+    z = packed_by(lambda tensor: tensor.half(), lambda packed: packed.float())
+    after = memory()
+    assert after.tensors - before.tensors == 1
+    assert after.graph_bytes - before.graph_bytes == 4002
+    assert z.grad_fn is not None
+
+
+def test_saved_tensors_of_custom_functions_are_counted_also_packed():
+    class Double(firesteel.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    x = firesteel.ones(1000, requires_grad=True)
+    assert memory(Double.apply(x)).saved_bytes == 4000
+    with firesteel.autograd.graph.saved_tensors_hooks(lambda t: t.half(), lambda t: t.float()):
+        y = Double.apply(x)
+    report = memory(y)
+    assert (report.packed, report.saved_bytes, report.held[0].label) == (1, 2000, "packed input 0")
+    with firesteel.autograd.graph.save_on_cpu():
+        z = Double.apply(x)
+    assert (memory(z).packed, memory(z).saved_bytes) == (1, 4000)
+
+
+def test_one_tensor_is_counted_like_a_list_of_it():
+    x = firesteel.ones(3, requires_grad=True)
+    for tensor in (x, x.exp(), x.exp().sum()):
+        assert str(memory(tensor)) == str(memory([tensor]))
+    assert memory(x.exp()).tensors == 1
+    assert "allocated" not in str(memory(x))  # of all tensors, not of these
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(3, "int"), ("x", "str"), ([3], "list with int in it"), ({"a": 1}, "dict with str in it")],
+)
+def test_anything_else_than_tensors_is_refused(given, said):
+    with pytest.raises(
+        TypeError, match=f"^memory: expected a Tensor or a sequence of them, not {said}; pass"
+    ):
+        memory(given)
+
+
 # --- leaks ------------------------------------------------------------------------------------------------
 
 
