@@ -249,6 +249,7 @@ def test_hooks_are_shown():
     x.register_hook(lambda grad: grad)
     hooks = {box.title: box.hooks for box in draw(z, names={"x": x}).model.boxes.values()}
     assert hooks == {"x": 1, "exp": 2, "sum": 1, "result": 0}
+    assert re.search(r"x +leaf +\(2,\) float32 +1 hook\n", draw(z, names={"x": x}).text())
     assert "; 2 hooks" in draw(z).text() and ">2 hooks</text>" in draw(z).svg()
 
 
@@ -278,6 +279,10 @@ def test_pictures_under_anomaly_mode_have_modules_by_name():
     modules = [box.module for box in traced.model.boxes.values() if box.kind == "operation"]
     assert set(modules) == {"", "0", "1", "2"}
     assert operations(traced) == operations(plain)
+    with firesteel.autograd.detect_anomaly():
+        penalised = draw(loss + model[0].weight.square().sum(), model)
+    # Of no module: what happened outside of them is known, and not told by the parameter.
+    assert {box.title: box.module for box in penalised.model.boxes.values()}["square"] == ""
     assert f"{__file__}:" in traced.svg()  # in the tooltips
 
 

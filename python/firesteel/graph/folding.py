@@ -43,8 +43,8 @@ def place(model: GraphModel) -> None:
         box = model.boxes[key]
         from_parameters = [paths[p] for p in producers[key] if constant[p]]
         constant[key] = bool(from_parameters) and box.title in OTHER_FORMS
-        if box.module:
-            paths[key] = tuple(box.module.split("."))
+        if box.is_traced:
+            paths[key] = tuple(box.module.split(".")) if box.module else ()
         elif from_parameters:
             paths[key] = common([path for path in from_parameters if path is not None])
         if paths[key] is not None:

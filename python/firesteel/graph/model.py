@@ -57,10 +57,10 @@ class SavedTensor:
 class Box:
     """One box of a drawing: an operation, a leaf, a result, or several operations folded into one.
 
-    `key` is the number of the node it stands for; a folded box has that of its oldest member. `sizes` are the
-    shapes of what it produces, `value` its only element where that is at hand. `constants` counts inputs that
-    need no gradient, `hooks` what is called when gradients pass, `members` the operations of a folded box by
-    name.
+    `key` is the number of the node it stands for; a folded box has that of its oldest member. `outputs` are
+    the shapes and dtypes of what it produces, `value` its only element where that is at hand. `constants`
+    counts inputs that need no gradient, `hooks` what is called when gradients pass, `members` the operations
+    of a folded box by name. `is_traced` says that the forward pass itself told the module.
     """
 
     key: int
@@ -76,6 +76,7 @@ class Box:
     module: str = ""
     names: list[str] = field(default_factory=list)
     hooks: int = 0
+    is_traced: bool = False
     members: Counter[str] = field(default_factory=Counter)
     parameters: int = 0
     numel: int = 0
@@ -301,6 +302,7 @@ class _Reader:
         # Recorded only while anomalies are being looked for: file, line, function, and path of the module.
         trace = node._trace
         if trace is not None:
+            box.is_traced = True
             box.module = (trace[3] or "").partition(".")[2]  # parameters are named without the class
             box.attributes = f"{trace[0]}:{trace[1]}\n{box.attributes}"
         if self.saved:

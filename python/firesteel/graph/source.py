@@ -21,7 +21,7 @@ def text(model: GraphModel) -> str:
         box = model.boxes[key]
         if box.is_leaf:
             kind = "" if box.title in ("parameter", "leaf") else box.kind
-            rows.append(("", names[key], kind, result_text(box), box.gradient))
+            rows.append(("", names[key], kind, result_text(box), "; ".join(lines_of(box)[1:])))
     if rows:
         rows.append(("", "", "", "", ""))
     for key in order:
