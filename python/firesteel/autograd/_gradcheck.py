@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import firesteel
+from firesteel.autograd._gradcheck_cause import Tolerance
 from firesteel.autograd._gradcheck_run import (
     Check,
     GradcheckError,
-    Tolerance,
     as_tuple,
     differentiable,
     expect_wanted,

@@ -107,7 +107,9 @@ class FunctionCtx(_core._FunctionContext):
             TypeError: for anything but a bool.
         """
         if not isinstance(value, bool):
-            raise TypeError(f"set_materialize_grads: expected a bool, not {type(value).__name__}")
+            raise TypeError(
+                f"set_materialize_grads: expected a bool, not {type(value).__name__}; use True or False"
+            )
         self.materialize_grads = value
 
     def _rule(self, *grads: Tensor | None) -> Any:
@@ -182,7 +184,10 @@ class Function:
         Returns:
             A tensor, or a tuple that may also hold other objects.
         """
-        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+        raise NotImplementedError(
+            "You must implement the forward function for custom autograd.Function. Define the static method "
+            "forward(ctx, ...), or forward(...) and setup_context(ctx, inputs, output)"
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -192,14 +197,18 @@ class Function:
             inputs: the arguments of `apply`.
             output: what `forward` returned.
         """
-        raise NotImplementedError("setup_context is not implemented.")
+        raise NotImplementedError(
+            "setup_context is not implemented. Define the static method setup_context(ctx, inputs, output), "
+            "or let forward take ctx"
+        )
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """Gradients of the arguments from those of the outputs; to be defined by the subclass."""
         raise NotImplementedError(
             "You must implement either the backward or vjp method for your custom autograd.Function to use "
-            "it with backward mode AD."
+            "it with backward mode AD. Define the static method backward(ctx, *grad_outputs), or call the "
+            "function under `with no_grad():`"
         )
 
     # PyTorch's other name of it.
