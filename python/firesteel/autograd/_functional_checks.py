@@ -21,7 +21,7 @@ def as_tuple(given: Any, what: str, api: str) -> tuple[bool, Tensors]:
             place = f"value at index {i}" if is_tuple else f"given {what}"
             raise TypeError(
                 f"The {what} given to {api} must be either a Tensor or a tuple of Tensors but the {place} "
-                f"has type {type(x)}; make it a tensor, and several a tuple"
+                f"has type {type(x)}; make it a tensor, or a tuple of tensors"
             )
     return is_tuple, tensors
 

@@ -87,6 +87,11 @@ def _swap(module: Module, path: str, value: Any) -> Any:
     *modules, name = path.split(".")
     owner: Any = module
     for part in modules:
+        if not hasattr(owner, part):
+            raise AttributeError(
+                f"functional_call: {path!r} leads through {part!r}, but '{type(owner).__name__}' object has "
+                f"no attribute {part!r}; use the names of named_parameters() and named_buffers()"
+            )
         owner = getattr(owner, part)
         if not isinstance(owner, Module):
             raise TypeError(

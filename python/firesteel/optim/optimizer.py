@@ -69,7 +69,7 @@ class Optimizer:
         groups: list[Any] = list(params)
         if not groups:
             raise ValueError(
-                "optimizer got an empty parameter list; a generator such as model.parameters() gives its "
+                "optimizer got an empty parameter list; call model.parameters() again: a generator gives its "
                 "tensors only once"
             )
         if not isinstance(groups[0], dict):
@@ -295,7 +295,8 @@ def _fitted(parameter: Tensor, name: str, value: Any) -> Any:
 
 def _check_number(ok: bool | Tensor, name: str, value: Any) -> None:
     if not ok:
-        raise ValueError(f"Invalid {name}: {value}")
+        limits = "at least 0 and below 1" if name.startswith("beta") else "0 or more"
+        raise ValueError(f"Invalid {name}: {value}; it must be {limits}")
 
 
 def _check_options(lr: Any, foreach: bool | None, fused: bool | None) -> None:
