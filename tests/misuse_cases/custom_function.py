@@ -281,4 +281,17 @@ CUSTOM_FUNCTION = [
             y.backward,
         ],
     ),
+    Misuse(
+        "mark_dirty of a tensor that is no input",
+        RuntimeError,
+        (
+            r"MineBackward: mark_dirty: a tensor of shape \[3\] is no input of the function; mark "
+            r"only inputs that are changed in place"
+        ),
+        "function ours",
+        lambda lib: [
+            x := leaf(lib),
+            lambda: function(lib, lambda ctx, x: [y := x * 2, ctx.mark_dirty(y)][0]).apply(x),
+        ],
+    ),
 ]

@@ -179,4 +179,17 @@ SAVING = [
         "checkpoint python",
         lambda lib: [x := leaf(lib), lambda: lib.utils.checkpoint.checkpoint(3, x, use_reentrant=False)],
     ),
+    Misuse(
+        "an unpack_hook that returns another dtype",
+        RuntimeError,
+        (
+            r"exp: the unpack hook returned a tensor of shape \[3\] \(float64\) for the output of "
+            r"shape \[3\] \(float32\); return one like the tensor that was packed"
+        ),
+        "saved ours",
+        lambda lib: [
+            x := leaf(lib),
+            lambda: under_hooks(lib, lambda t: t, lambda t: t.double(), lambda: x.exp().sum().backward()),
+        ],
+    ),
 ]
