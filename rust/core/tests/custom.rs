@@ -184,14 +184,14 @@ fn hooks_before_and_after_a_rule() {
     let keep = Options { retain_graph: true, create_graph: false };
     let root = y.sum(&[], false).unwrap();
     for expected in [12.0, 15.0] {
-        backward(&[root.clone()], &[None], None, keep).unwrap();
+        backward(std::slice::from_ref(&root), &[None], None, keep).unwrap();
         assert_eq!(grad_of(&x), [expected; 2]);
         handles.iter().for_each(|handle| handle.remove());
     }
     assert_eq!([&before, &after].map(|hook| hook.calls.load(Ordering::Relaxed)), [1, 1]);
 
     let too_many = node.register_prehook(Doubling::new(true));
-    let error = backward(&[root.clone()], &[None], None, keep).unwrap_err();
+    let error = backward(std::slice::from_ref(&root), &[None], None, keep).unwrap_err();
     let text =
         "hook: it has returned an incorrect number of values: got 2, but expected 1; return a gradient";
     assert!(error.message().contains(text), "{error}");
