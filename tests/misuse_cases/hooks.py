@@ -156,4 +156,11 @@ HOOKS = [
             z.backward,
         ],
     ),
+    Misuse(
+        "a hook of a node that is no function",
+        TypeError,
+        r"register_hook: the hook must be callable, not int; pass a function",
+        "hook node",
+        lambda lib: [x := leaf(lib), y := x.exp(), lambda: [y.grad_fn.register_hook(3), y.sum().backward()]],
+    ),
 ]

@@ -330,4 +330,24 @@ LEAVES_AND_FLAGS = [
         "values",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: y[0]],
     ),
+    Misuse(
+        "tensor() of a list of vectors",
+        ValueError,
+        (
+            r"tensor: only one element tensors can be converted to Python scalars, got shape "
+            r"\[3\]; use stack"
+        ),
+        "values",
+        lambda lib: [x := leaf(lib), lambda: lib.tensor([x, x])],
+    ),
+    Misuse(
+        "int() of a vector",
+        ValueError,
+        (
+            r"item: a tensor with 3 elements \(shape \[3\]\) cannot be converted to Scalar; use "
+            r"\.tolist\(\), or reduce it with \.sum\(\) or \.mean\(\)"
+        ),
+        "values",
+        lambda lib: [x := leaf(lib), lambda: int(x)],
+    ),
 ]

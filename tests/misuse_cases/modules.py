@@ -111,4 +111,35 @@ MODULES = [
         "optimizer",
         lambda lib: [x := leaf(lib), lambda: lib.optim.SGD([x], lr=0.1, nesterov=True)],
     ),
+    Misuse(
+        "parameters without the call",
+        TypeError,
+        (
+            r"params argument given to the optimizer should be an iterable of Tensors or dicts, "
+            r"but got method; pass model\.parameters\(\)"
+        ),
+        "optimizer",
+        lambda lib: [m := lib.nn.Linear(2, 2), lambda: lib.optim.SGD(m.parameters, lr=0.1)],
+    ),
+    Misuse(
+        "state of another optimizer",
+        ValueError,
+        (
+            r"loaded state dict contains a parameter group that doesn't match the size of "
+            r"optimizer's group; make the optimizer with the parameters of the same model"
+        ),
+        "optimizer",
+        lambda lib: [
+            x := leaf(lib),
+            o := lib.optim.SGD([x, leaf(lib)], lr=0.1).state_dict(),
+            lambda: lib.optim.SGD([x], lr=0.1).load_state_dict(o),
+        ],
+    ),
+    Misuse(
+        "an unknown reduction of a loss",
+        ValueError,
+        r"mse_loss: all is not a valid value for reduction; use 'none', 'mean' or 'sum'",
+        "module",
+        lambda lib: [x := leaf(lib), lambda: lib.nn.functional.mse_loss(x, lib.ones(3), reduction="all")],
+    ),
 ]

@@ -57,10 +57,13 @@ class Optimizer:
             cls.step = _with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        if isinstance(params, Tensor):
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            found, way_out = type(params).__name__, "pass model.parameters()"
+            if isinstance(params, Tensor):
+                found, way_out = params.type(), "put it in a list"
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-                f"but got {params.type()}; put it in a list"
+                f"but got {found}; {way_out}"
             )
         self.defaults = defaults
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -220,11 +223,14 @@ class Optimizer:
             state_dict = state_dict if changed is None else changed
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
-            raise ValueError("loaded state dict has a different number of parameter groups")
+            raise ValueError(
+                f"loaded state dict has a different number of parameter groups, {len(saved)} instead of "
+                f"{len(self.param_groups)}; make the optimizer with the same groups"
+            )
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(saved, self.param_groups, strict=True)):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of "
-                "optimizer's group"
+                "optimizer's group; make the optimizer with the parameters of the same model"
             )
         own: dict[Any, Tensor] = {}
         groups = []
