@@ -46,7 +46,7 @@ pub fn backward(
         let is_first = !inputs[..i].iter().any(|other| other.is_same(input));
         if let Some(grad) = grad.filter(|_| is_first) {
             input.grad_slot().accumulate(grad, input.array().layout())?;
-            if let Some(edge) = input.edge().filter(|_| input.is_leaf()) {
+            if let Some(edge) = input.edge()?.filter(|_| input.is_leaf()) {
                 edge.node.run_accumulated(|| Some(input.clone()))?;
             }
         }
@@ -119,8 +119,10 @@ struct Wanted {
 }
 
 /// Backward passes that may run inside each other, in hooks and custom operations: each takes its part of
-/// the thread's stack.
+/// the thread's stack, about 4 kB with a hook written in Python.
 const DEEPEST: usize = 1000;
+/// Bytes of stack that a pass inside of another must find: for its rules, and for what its hooks call.
+const STACK_NEEDED: usize = 96 << 10;
 
 thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -140,13 +142,17 @@ struct Nested {
 
 impl Nested {
     fn enter(looks_for_inputs: bool) -> Result<Self> {
+        let depth = DEPTH.get();
+        let fits =
+            depth == 0 || depth < DEEPEST && crate::stack::left().is_none_or(|left| left >= STACK_NEEDED);
         ensure!(
-            DEPTH.get() < DEEPEST,
+            fits,
             Autograd,
-            "backward: {DEEPEST} backward passes run inside each other, called by hooks or custom functions; a \
-             deeper nest would overflow the stack: begin them after one another"
+            "backward: {depth} backward passes run inside each other, called by hooks or custom functions; a \
+             deeper nest would overflow the stack: begin them after one another, or in a thread with a larger \
+             stack"
         );
-        DEPTH.set(DEPTH.get() + 1);
+        DEPTH.set(depth + 1);
         Ok(Self { outer_looks_for_inputs: LOOKS_FOR_INPUTS.replace(looks_for_inputs) })
     }
 }
@@ -192,11 +198,10 @@ impl Run {
         }
         let first = starts.first().map(|(edge, _)| edge.node.clone());
         let pass = Pass::new(first, !options.retain_graph);
-        let targets: Vec<Edge> = inputs.unwrap_or_default().iter().filter_map(Tensor::edge).collect();
-        let wanted = match inputs {
-            Some(inputs) => Some(nodes_towards(starts.iter().map(|(edge, _)| edge), inputs)?),
-            None => None,
-        };
+        let targets =
+            inputs.unwrap_or_default().iter().enumerate().map(target).collect::<Result<Vec<_>>>()?;
+        let wanted =
+            inputs.map(|_| nodes_towards(starts.iter().map(|(edge, _)| edge), &targets)).transpose()?;
         let mut run = Self {
             id: next_id(),
             options,
@@ -321,7 +326,7 @@ impl Drop for Run {
 
 /// Where the gradient of root number `i` enters the graph, and that gradient.
 fn start_of((op, i): (&str, usize), root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
-    let Some(edge) = root.edge() else {
+    let Some(edge) = root.edge()? else {
         bail!(
             Autograd,
             "{op}: element {i} of tensors does not require grad and does not have a grad_fn; set \
@@ -354,23 +359,26 @@ fn start_of((op, i): (&str, usize), root: &Tensor, grad: Option<&Tensor>) -> Res
     Ok((edge, grad))
 }
 
-/// The nodes of `inputs`, and those from which one of them can be reached.
+/// Where the gradient of input number `i`, which is looked for, arrives.
+fn target((i, input): (usize, &Tensor)) -> Result<Edge> {
+    match input.edge()? {
+        Some(edge) => Ok(edge),
+        None => bail!(
+            Autograd,
+            "grad: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
+             requires_grad=True on it before it is used",
+            input.shape()
+        ),
+    }
+}
+
+/// The nodes of `targets`, and those from which one of them can be reached.
 fn nodes_towards<'a>(
     roots: impl Iterator<Item = &'a Edge>,
-    inputs: &[Tensor],
+    targets: &[Edge],
 ) -> Result<HashMap<u64, Wanted>> {
-    let mut wanted: HashMap<u64, Wanted> = HashMap::new();
-    for (i, input) in inputs.iter().enumerate() {
-        let Some(edge) = input.edge() else {
-            bail!(
-                Autograd,
-                "grad: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
-                 requires_grad=True on it before it is used",
-                input.shape()
-            );
-        };
-        wanted.insert(edge.node.id(), Wanted { is_target: true, leads: false });
-    }
+    let target = |edge: &Edge| (edge.node.id(), Wanted { is_target: true, leads: false });
+    let mut wanted: HashMap<u64, Wanted> = targets.iter().map(target).collect();
     let oldest = wanted.keys().copied().min().unwrap_or(0);
     let mut reachable: HashMap<u64, NodeRef> = HashMap::new();
     let mut stack: Vec<NodeRef> = roots.map(|edge| edge.node.clone()).collect();
