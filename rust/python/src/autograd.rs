@@ -503,7 +503,7 @@ fn _grad<'py>(
 /// Whether the backward pass that runs looks for the gradients of some tensors alone.
 #[pyfunction]
 fn _looks_for_inputs() -> bool {
-    firesteel::autograd::engine::looks_for_inputs()
+    firesteel::autograd::looks_for_inputs()
 }
 
 /// Warns that gradients with a history, in `.grad` of the leaves that it leads to, keep each other alive.

@@ -2,13 +2,13 @@
 
 use super::anomaly::Pass;
 use super::mode::GradMode;
+use super::nested::Nested;
 use super::node::{next_id, Edge, InputGrads, Needs, NodeRef, OutputGrads};
+use super::search::Search;
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
-use smallvec::SmallVec;
-use std::cell::Cell;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
 
@@ -75,22 +75,15 @@ pub fn grad(
 type InterruptCheck = fn() -> Result<()>;
 static INTERRUPT_CHECK: OnceLock<InterruptCheck> = OnceLock::new();
 /// Elements of work between two looks at the interrupt flag: about 50 ms at the slowest.
-const WORK_PER_CHECK: usize = 1 << 16;
+pub(super) const WORK_PER_CHECK: usize = 1 << 16;
 
 /// Sets what the engine calls now and then to learn of an interrupt (Ctrl-C).
 pub fn set_interrupt_check(check: InterruptCheck) {
     let _ = INTERRUPT_CHECK.set(check);
 }
 
-fn check_interrupt() -> Result<()> {
+pub(super) fn check_interrupt() -> Result<()> {
     INTERRUPT_CHECK.get().map_or(Ok(()), |check| check())
-}
-
-/// Names an output of a node: the node's number, and which of its outputs.
-type Place = (u64, usize);
-
-fn place(edge: &Edge) -> Place {
-    (edge.node.id(), edge.output)
 }
 
 /// One walk through the graph.
@@ -100,68 +93,8 @@ struct Run {
     /// The walk as messages speak of it.
     pass: Pass,
     ready: BinaryHeap<Ready>,
-    /// With inputs given: the nodes that matter.
-    wanted: Option<HashMap<u64, Wanted>>,
-    captured: HashMap<Place, Tensor>,
-    /// Edges of the inputs: they keep the inputs' nodes, and with them the ids, alive.
-    targets: Vec<Edge>,
-    /// The same as names.
-    places: HashSet<Place>,
-}
-
-/// Why a node matters to a walk that looks for the gradients of some inputs.
-#[derive(Debug, Clone, Copy, Default)]
-struct Wanted {
-    /// One of the inputs is an output of it.
-    is_target: bool,
-    /// One of the inputs lies further down.
-    leads: bool,
-}
-
-/// Backward passes that may run inside each other, in hooks and custom operations: each takes its part of
-/// the thread's stack, about 4 kB with a hook written in Python.
-const DEEPEST: usize = 1000;
-/// Bytes of stack that a pass inside of another must find: for its rules, and for what its hooks call.
-const STACK_NEEDED: usize = 96 << 10;
-
-thread_local! {
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-    static LOOKS_FOR_INPUTS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the backward pass that runs in this thread, the innermost, looks for the gradients of some tensors
-/// alone.
-pub fn looks_for_inputs() -> bool {
-    LOOKS_FOR_INPUTS.get()
-}
-
-/// One backward pass that runs, perhaps inside of others.
-struct Nested {
-    outer_looks_for_inputs: bool,
-}
-
-impl Nested {
-    fn enter(looks_for_inputs: bool) -> Result<Self> {
-        let depth = DEPTH.get();
-        let fits =
-            depth == 0 || depth < DEEPEST && crate::stack::left().is_none_or(|left| left >= STACK_NEEDED);
-        ensure!(
-            fits,
-            Autograd,
-            "backward: {depth} backward passes run inside each other, called by hooks or custom functions; a \
-             deeper nest would overflow the stack: begin them after one another, or in a thread with a larger \
-             stack"
-        );
-        DEPTH.set(depth + 1);
-        Ok(Self { outer_looks_for_inputs: LOOKS_FOR_INPUTS.replace(looks_for_inputs) })
-    }
-}
-
-impl Drop for Nested {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-        LOOKS_FOR_INPUTS.set(self.outer_looks_for_inputs);
-    }
+    /// With inputs given: whose gradients are looked for.
+    search: Option<Search>,
 }
 
 /// Orders nodes by creation, newest first.
@@ -198,20 +131,9 @@ impl Run {
         }
         let first = starts.first().map(|(edge, _)| edge.node.clone());
         let pass = Pass::new(first, !options.retain_graph);
-        let targets =
-            inputs.unwrap_or_default().iter().enumerate().map(target).collect::<Result<Vec<_>>>()?;
-        let wanted =
-            inputs.map(|_| nodes_towards(starts.iter().map(|(edge, _)| edge), &targets)).transpose()?;
-        let mut run = Self {
-            id: next_id(),
-            options,
-            pass,
-            ready: BinaryHeap::new(),
-            wanted,
-            captured: HashMap::new(),
-            places: targets.iter().map(place).collect(),
-            targets,
-        };
+        let search =
+            inputs.map(|inputs| Search::new(starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
+        let mut run = Self { id: next_id(), options, pass, ready: BinaryHeap::new(), search };
         for (edge, grad) in starts {
             run.deliver(&edge, grad)?;
         }
@@ -219,7 +141,7 @@ impl Run {
     }
 
     fn walk(&mut self) -> Result<()> {
-        let _nested = Nested::enter(self.wanted.is_some())?;
+        let _nested = Nested::enter(self.search.is_some())?;
         let mut work = 0;
         while let Some(Ready(node)) = self.ready.pop() {
             work += match self.step(&node) {
@@ -238,16 +160,8 @@ impl Run {
     fn step(&mut self, node: &NodeRef) -> Result<usize> {
         let mut grads = node.take_pending(self.id);
         node.run_hooks(&mut grads)?;
-        if let Some(wanted) = self.wanted.as_ref().and_then(|wanted| wanted.get(&node.id())) {
-            let arrived = grads.iter().enumerate().filter(|_| wanted.is_target);
-            for (output, grad) in arrived {
-                if let Some(grad) = grad {
-                    self.captured.insert((node.id(), output), grad.clone());
-                }
-            }
-            if !wanted.leads {
-                return Ok(0);
-            }
+        if self.search.as_mut().is_some_and(|search| !search.arrive(node, &grads)) {
+            return Ok(0);
         }
         let work = 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
         node.run_prehooks(&mut grads)?;
@@ -267,7 +181,7 @@ impl Run {
     /// What the rule of `node` makes of the gradients of its outputs, and the hooks of that.
     fn results(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
         let _in_rule = self.pass.enter(node);
-        let wanted = self.wanted_inputs(node);
+        let wanted = self.search.as_ref().map(|search| search.wanted_inputs(node));
         let needs = Needs::new(node, wanted.as_deref());
         if !node.has_posthooks() {
             let results = call_rule(node, needs, grads)?;
@@ -282,7 +196,7 @@ impl Run {
 
     /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.
     fn deliver(&mut self, edge: &Edge, grad: Tensor) -> Result<()> {
-        if !self.wants(edge) {
+        if self.search.as_ref().is_some_and(|search| !search.wants(edge)) {
             return Ok(());
         }
         let grad = fit(edge, grad)?;
@@ -292,26 +206,8 @@ impl Run {
         Ok(())
     }
 
-    /// Whether a gradient sent along `edge` leads to one that is looked for, or is one.
-    fn wants(&self, edge: &Edge) -> bool {
-        let Some(nodes) = &self.wanted else { return true };
-        nodes.get(&edge.node.id()).is_some_and(|node| {
-            // A target's node has perhaps other outputs than the target.
-            node.leads || edge.node.outputs().len() == 1 || self.places.contains(&place(edge))
-        })
-    }
-
-    /// For which edges of `node` the rule is to be asked; `None`, all of them, where every leaf is reached.
-    fn wanted_inputs(&self, node: &NodeRef) -> Option<SmallVec<[bool; 4]>> {
-        self.wanted.as_ref()?;
-        let is_wanted = |edge: &Option<Edge>| edge.as_ref().is_some_and(|edge| self.wants(edge));
-        Some(node.edges().iter().map(is_wanted).collect())
-    }
-
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
-        // What is returned is held by nobody else then, unless it was asked for twice.
-        let captured = std::mem::take(&mut self.captured);
-        self.targets.iter().map(|edge| captured.get(&place(edge)).cloned()).collect()
+        self.search.as_mut().map(Search::take_captured).unwrap_or_default()
     }
 }
 
@@ -357,48 +253,6 @@ fn start_of((op, i): (&str, usize), root: &Tensor, grad: Option<&Tensor>) -> Res
         }
     };
     Ok((edge, grad))
-}
-
-/// Where the gradient of input number `i`, which is looked for, arrives.
-fn target((i, input): (usize, &Tensor)) -> Result<Edge> {
-    match input.edge()? {
-        Some(edge) => Ok(edge),
-        None => bail!(
-            Autograd,
-            "grad: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
-             requires_grad=True on it before it is used",
-            input.shape()
-        ),
-    }
-}
-
-/// The nodes of `targets`, and those from which one of them can be reached.
-fn nodes_towards<'a>(
-    roots: impl Iterator<Item = &'a Edge>,
-    targets: &[Edge],
-) -> Result<HashMap<u64, Wanted>> {
-    let target = |edge: &Edge| (edge.node.id(), Wanted { is_target: true, leads: false });
-    let mut wanted: HashMap<u64, Wanted> = targets.iter().map(target).collect();
-    let oldest = wanted.keys().copied().min().unwrap_or(0);
-    let mut reachable: HashMap<u64, NodeRef> = HashMap::new();
-    let mut stack: Vec<NodeRef> = roots.map(|edge| edge.node.clone()).collect();
-    while let Some(node) = stack.pop() {
-        if reachable.len() % WORK_PER_CHECK == WORK_PER_CHECK - 1 {
-            check_interrupt()?;
-        }
-        if node.id() >= oldest && !reachable.contains_key(&node.id()) {
-            stack.extend(node.edges().iter().flatten().map(|edge| edge.node.clone()));
-            reachable.insert(node.id(), node);
-        }
-    }
-    let mut order: Vec<_> = reachable.keys().copied().collect();
-    order.sort_unstable();
-    for id in order {
-        if reachable[&id].edges().iter().flatten().any(|edge| wanted.contains_key(&edge.node.id())) {
-            wanted.entry(id).or_default().leads = true;
-        }
-    }
-    Ok(wanted)
 }
 
 /// Calls a node's gradient rule. The operators used in rules unwind with an [`Error`]: here it
