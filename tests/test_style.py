@@ -19,7 +19,7 @@ OTHER = [path for folder in ("tests", "examples", "benchmarks") for path in (ROO
 
 # Where unsafe code may stand, as paths in the source folders of the two crates.
 UNSAFE = {
-    "core": ("kernels/", "alloc/", "alloc.rs", "array.rs", "par.rs", "simd.rs", "storage.rs"),
+    "core": ("kernels/", "alloc/", "alloc.rs", "array.rs", "par.rs", "simd.rs", "stack.rs", "storage.rs"),
     "python": ("numpy.rs", "tensor/identity.rs", "tensor/mod.rs"),
 }
 LONGEST_FILE = 600

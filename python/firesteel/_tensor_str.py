@@ -130,8 +130,13 @@ def _notes(tensor: Tensor) -> Iterator[str]:
         obvious += [firesteel.int64, firesteel.bool]
     if tensor.dtype not in obvious:
         yield f"dtype={tensor.dtype}"
-    if tensor.grad_fn is not None:
-        yield f"grad_fn=<{tensor.grad_fn.name().rsplit('::', 1)[-1]}>"
+    try:
+        node = tensor.grad_fn
+    except RuntimeError:  # the memory of a custom Function's result was written since
+        yield "grad_fn=<Invalid>"
+        return
+    if node is not None:
+        yield f"grad_fn=<{node.name().rsplit('::', 1)[-1]}>"
     elif tensor.requires_grad:
         yield "requires_grad=True"
 

@@ -18,7 +18,9 @@ from types import (
     MemberDescriptorType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from firesteel import _core
 
 if TYPE_CHECKING:
     from firesteel import Tensor
@@ -84,7 +86,8 @@ class Holders:
         referrers: dict[int, list[object]] = self._mine({})
         for referrer in self._found_for(tuple(objects.values())):
             for identity in set(map(id, gc.get_referents(referrer))):
-                if identity in objects and identity != id(referrer):
+                held = objects.get(identity)
+                if held is not None and held is not referrer and not _packs(referrer, held):
                     referrers.setdefault(identity, self._mine([])).append(referrer)
         return referrers
 
@@ -309,6 +312,17 @@ def _attribute_name(value: object, owner: object) -> str | None:
                 except AttributeError:
                     continue
     return None
+
+
+def _packs(referrer: object, held: object) -> bool:
+    """Whether a tensor or a node shows what a hook on saved tensors made for its graph."""
+    if issubclass(type(referrer), _core.Node):
+        return True
+    if not issubclass(type(referrer), _core.Tensor) or not issubclass(type(held), _core.Tensor):
+        return False
+    tensor = cast(_core.Tensor, referrer)
+    # Others have no gradient, and asking for it is a warning.
+    return not ((tensor.is_leaf or tensor.retains_grad) and tensor.grad is held)
 
 
 def _unique(holders: Iterable[Holder]) -> list[Holder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ def live_tensors() -> list[Tensor]:
     found: dict[int, Tensor] = {
         id(one): one for one in gc.get_objects() if issubclass(type(one), _core.Tensor)
     }
-    if _core._Graph([one.grad_fn for one in found.values() if one.grad_fn is not None]).state()[2]:
+    if _graph_of(found.values()).state()[2]:
         # What hooks made of saved tensors is the graph's, though Python objects stand for it.
         tensors = list(found.values())
         holders = Holders(tensors, ignored=[found, tensors])
@@ -127,6 +128,16 @@ def live_tensors() -> list[Tensor]:
         if (tensor.is_leaf or tensor.retains_grad) and tensor.grad is not None:
             found[id(tensor.grad)] = tensor.grad
     return list(found.values())
+
+
+def _graph_of(tensors: Iterable[Tensor]) -> _core._Graph:
+    """The graphs behind the tensors."""
+    nodes = []
+    for tensor in tensors:
+        # A result of a custom Function whose memory was written since has a history that cannot be used.
+        with contextlib.suppress(RuntimeError):
+            nodes.append(tensor.grad_fn)
+    return _core._Graph([node for node in nodes if node is not None])
 
 
 def live_memory(tensors: Iterable[Tensor]) -> dict[int, tuple[int, int]]:
@@ -173,7 +184,7 @@ def memory(tensors: Tensor | Iterable[Tensor] | None = None) -> Memory:
 def memory_of(tensors: Sequence[Tensor]) -> Memory:
     """Counts `tensors` and the graphs behind them."""
     sizes = live_memory(tensors)
-    graph = _core._Graph([tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None])
+    graph = _graph_of(tensors)
     counts, nbytes, largest = graph.held(0, len(graph), set(sizes), MOST_HELD)
     report = Memory(len(tensors), sum(size for size, _ in sizes.values()), len(graph))
     by_operation: dict[str, HeldByOperation] = {}

@@ -28,8 +28,8 @@ from firesteel._core import (
     float64,
     gelu,
     group_norm,
-    hardsigmoid as _hardsigmoid,
-    hardswish as _hardswish,
+    hardsigmoid,
+    hardswish,
     hardtanh as _hardtanh,
     huber_loss,
     int64,
@@ -41,7 +41,7 @@ from firesteel._core import (
     logsigmoid,
     max_pool1d,
     max_pool2d,
-    mish as _mish,
+    mish,
     mse_loss,
     nll_loss,
     ones,
@@ -149,21 +149,6 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
     return _hardtanh(input, min_val, max_val, inplace)
-
-
-def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns x * tanh(softplus(x))."""
-    return _result(input, _mish(input), inplace)
-
-
-def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns x / 6 + 1 / 2, limited to [0, 1]."""
-    return _result(input, _hardsigmoid(input), inplace)
-
-
-def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Returns x * hardsigmoid(x)."""
-    return _result(input, _hardswish(input), inplace)
 
 
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:

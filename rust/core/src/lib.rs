@@ -15,6 +15,7 @@ pub mod optim;
 pub mod par;
 pub mod random;
 pub mod simd;
+mod stack;
 pub mod storage;
 pub mod tensor;
 

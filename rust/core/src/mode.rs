@@ -1,4 +1,5 @@
-//! What holds for a thread: whether operations are recorded, and whether this is inference.
+//! What holds for a thread: whether operations are recorded, whether this is inference, and whether hooks see
+//! what is saved.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const GRAD: u8 = 1;
 /// Inference mode is on.
 const INFERENCE: u8 = 2;
+/// Hooks are asked what to keep of what operations save.
+const SAVED_HOOKS: u8 = 4;
 
 thread_local! {
-    /// Both in one place, so that an operation reads it once.
+    /// All in one place, so that an operation reads it once.
     static MODE: Cell<u8> = const { Cell::new(GRAD) };
 }
 
@@ -20,7 +23,7 @@ static INFERENCE_USED: AtomicBool = AtomicBool::new(false);
 /// Whether operations on this thread are recorded for a backward pass: grad mode is on, and inference mode off.
 #[inline]
 pub fn is_recording() -> bool {
-    MODE.get() == GRAD
+    MODE.get() & (GRAD | INFERENCE) == GRAD
 }
 
 /// Whether grad mode is on for this thread.
@@ -51,6 +54,18 @@ pub fn set_inference(enabled: bool) {
     note_use(enabled);
 }
 
+/// Whether hooks of this thread see what operations save.
+#[inline]
+pub(crate) fn has_saved_hooks() -> bool {
+    MODE.get() & SAVED_HOOKS != 0
+}
+
+/// Notes whether there are such hooks.
+pub(crate) fn set_saved_hooks(any: bool) {
+    let others = MODE.get() & !SAVED_HOOKS;
+    MODE.set(if any { others | SAVED_HOOKS } else { others });
+}
+
 /// Every thread notes its own use before it depends on it: no order among threads is needed.
 fn note_use(enabled: bool) {
     if enabled {
@@ -67,7 +82,7 @@ pub struct GradMode {
 impl GradMode {
     /// Grad mode on or off; dropping the guard restores the previous mode.
     pub fn set(enabled: bool) -> Self {
-        let guard = Self { previous: MODE.get() };
+        let guard = Self { previous: MODE.get() & !SAVED_HOOKS };
         set_grad_enabled(enabled);
         guard
     }
@@ -80,12 +95,14 @@ impl GradMode {
     /// PyTorch's `inference_mode`: without it, operations are recorded, whatever the mode was.
     pub fn inference(enabled: bool) -> Self {
         note_use(enabled);
-        Self { previous: MODE.replace(if enabled { INFERENCE } else { GRAD }) }
+        let hooks = MODE.get() & SAVED_HOOKS;
+        let previous = MODE.replace(hooks | if enabled { INFERENCE } else { GRAD });
+        Self { previous: previous & !SAVED_HOOKS }
     }
 }
 
 impl Drop for GradMode {
     fn drop(&mut self) {
-        MODE.set(self.previous);
+        MODE.set(self.previous | MODE.get() & SAVED_HOOKS);
     }
 }

@@ -7,7 +7,6 @@ use crate::autograd::node::{self, lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
 use crate::mode;
-use crate::ops::region;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
 use std::any::Any;
@@ -16,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 mod replaced;
+mod views;
 
 /// An n-dimensional array that can take part in a graph. Cloning gives another handle to the same
 /// tensor, as in Python.
@@ -30,7 +30,7 @@ struct Inner {
     array: Array,
     /// A leaf that asks for a gradient, or a tensor with a history.
     requires_grad: AtomicBool,
-    /// `NO_VIEW`, `VIEW` or `SILENT_VIEW`.
+    /// `NO_VIEW`, `VIEW`, `SILENT_VIEW` or `CUSTOM_VIEW`.
     view: AtomicU8,
     /// Counts new histories by in-place writes, so that views know when theirs is out of date.
     generation: AtomicU32,
@@ -45,6 +45,9 @@ const NO_VIEW: u8 = 0;
 const VIEW: u8 = 1;
 /// Made while nothing was recorded: a write to it could not reach its base's history.
 const SILENT_VIEW: u8 = 2;
+/// Came out of a custom operation with memory that others hold, or is a view of such a tensor: no write can
+/// extend its history, which is the custom rule's.
+const CUSTOM_VIEW: u8 = 3;
 
 /// What only some tensors have.
 #[derive(Default)]
@@ -78,6 +81,8 @@ enum ViewOf {
     Followed { base: Tensor, generation: u32 },
     /// A `SILENT_VIEW`'s: it keeps no graph alive. A base that nobody holds has no history to be lost.
     Silent { base: WeakTensor },
+    /// A `CUSTOM_VIEW`: the version of the memory that its history belongs to.
+    Custom { version: u32 },
 }
 
 impl ViewOf {
@@ -85,7 +90,7 @@ impl ViewOf {
     fn followed(&self) -> Option<(&Tensor, u32)> {
         match self {
             Self::Followed { base, generation } => Some((base, *generation)),
-            Self::Silent { .. } => None,
+            Self::Silent { .. } | Self::Custom { .. } => None,
         }
     }
 
@@ -94,6 +99,7 @@ impl ViewOf {
         match self {
             Self::Followed { base, .. } => Some(base.clone()),
             Self::Silent { base } => base.upgrade(),
+            Self::Custom { .. } => None,
         }
     }
 }
@@ -271,9 +277,17 @@ impl Tensor {
         lock(&self.0.meta).edge.clone()
     }
 
-    /// Where its gradient is sent: to its node, or for a leaf to the node that fills `.grad`.
+    /// Where its gradient is sent: to its node, or for a leaf to the node that fills `.grad`. An error if its
+    /// history is out of date for good ([`Tensor::check_history`]).
     #[inline]
-    pub(crate) fn edge(&self) -> Option<Edge> {
+    pub(crate) fn edge(&self) -> Result<Option<Edge>> {
+        self.check_history()?;
+        Ok(self.edge_unchecked())
+    }
+
+    /// The same for a tensor that comes out of no custom operation.
+    #[inline]
+    pub(crate) fn edge_unchecked(&self) -> Option<Edge> {
         if !self.requires_grad() {
             return None;
         }
@@ -354,7 +368,7 @@ impl Tensor {
     /// Calls `hook` with this tensor's gradient in every backward pass; what it returns replaces the
     /// gradient.
     pub fn register_hook(&self, hook: Hook) -> Result<HookHandle> {
-        let Some(edge) = self.edge() else {
+        let Some(edge) = self.edge()? else {
             crate::bail!(
                 Autograd,
                 "register_hook: cannot register a hook on a tensor that doesn't require gradient (shape {:?}); call \
@@ -379,7 +393,7 @@ impl Tensor {
                 "was computed; use register_hook for results"
             }
         );
-        let Some(edge) = self.edge() else { unreachable!("a leaf that requires grad has an edge") };
+        let Some(edge) = self.edge()? else { unreachable!("a leaf that requires grad has an edge") };
         Ok(edge.register_accumulated(hook))
     }
 
@@ -413,7 +427,7 @@ impl Tensor {
         if self.is_leaf() || self.retains_grad() {
             return Ok(());
         }
-        let Some(edge) = self.edge() else { return Ok(()) };
+        let Some(edge) = self.edge()? else { return Ok(()) };
         let handle = edge.register_retain(self.downgrade());
         lock(&self.0.meta).rare().retain = Some(handle);
         Ok(())
@@ -427,110 +441,6 @@ impl Tensor {
     /// Whether nobody else can see this tensor or its data.
     pub(crate) fn is_unique(&self) -> bool {
         Arc::strong_count(&self.0) == 1 && self.array().is_unique()
-    }
-}
-
-/// Views and in-place writes: whose history is whose.
-impl Tensor {
-    pub(crate) fn is_view(&self) -> bool {
-        self.0.view.load(Ordering::Relaxed) != NO_VIEW
-    }
-
-    /// Whether it is a view that was made while nothing was recorded.
-    pub(crate) fn is_silent_view(&self) -> bool {
-        self.0.view.load(Ordering::Relaxed) == SILENT_VIEW
-    }
-
-    /// The tensor that this is a view of, if it was made while operations were recorded.
-    pub fn view_base(&self) -> Option<Tensor> {
-        if self.0.view.load(Ordering::Relaxed) != VIEW {
-            return None;
-        }
-        lock(&self.0.meta).view.as_ref().and_then(ViewOf::base)
-    }
-
-    /// Whether it is a view that was made while nothing was recorded, of a tensor that requires a gradient by
-    /// now: a write to it would change that unnoticed.
-    pub(crate) fn hides_write(&self) -> bool {
-        if !self.is_silent_view() {
-            return false;
-        }
-        let base = lock(&self.0.meta).view.as_ref().and_then(ViewOf::base);
-        base.is_some_and(|base| base.requires_grad())
-    }
-
-    /// Notes that this new tensor shares `source`'s memory.
-    pub(crate) fn set_view_of(&self, source: &Tensor, recording: bool) {
-        let known =
-            if source.is_view() { lock(&source.0.meta).view.as_ref().and_then(ViewOf::base) } else { None };
-        let base = known.unwrap_or_else(|| source.clone());
-        let (view, kind) = if !recording || source.is_silent_view() {
-            // `w = x.view(2, 2).requires_grad_()` is a leaf, and the base of its views: `x` asks for nothing.
-            let base = if source.requires_grad() && !base.requires_grad() { source } else { &base };
-            (ViewOf::Silent { base: base.downgrade() }, SILENT_VIEW)
-        } else {
-            let generation = base.0.generation.load(Ordering::Relaxed);
-            (ViewOf::Followed { base, generation }, VIEW)
-        };
-        lock(&self.0.meta).view = Some(view);
-        self.0.view.store(kind, Ordering::Relaxed);
-    }
-
-    /// A new history, after an in-place write.
-    pub(crate) fn set_history(&self, edge: Edge) {
-        let old = self.replace_edge(&mut lock(&self.0.meta), Some(edge));
-        self.0.requires_grad.store(true, Ordering::Relaxed);
-        self.0.generation.fetch_add(1, Ordering::Relaxed);
-        drop(old);
-    }
-
-    /// Forgets the history: a leaf without gradient from now on.
-    pub fn detach_(&self) -> Result<()> {
-        ensure!(
-            self.view_base().is_none(),
-            Autograd,
-            "detach_: Can't detach views in-place (this is one of shape {:?}); use detach() instead",
-            self.shape()
-        );
-        let old = self.replace_edge(&mut lock(&self.0.meta), None);
-        self.0.requires_grad.store(false, Ordering::Relaxed);
-        drop(old);
-        Ok(())
-    }
-
-    /// Exchanges the history; a retained gradient is from now on that of the new one.
-    fn replace_edge(&self, meta: &mut Meta, edge: Option<Edge>) -> Option<Edge> {
-        if let Some(handle) = meta.rare.as_mut().and_then(|rare| rare.retain.take()) {
-            handle.remove();
-            let retain = edge.as_ref().map(|edge| edge.register_retain(self.downgrade()));
-            meta.rare().retain = retain;
-        }
-        std::mem::replace(&mut meta.edge, edge)
-    }
-
-    pub(crate) fn is_stale(&self) -> bool {
-        let meta = lock(&self.0.meta);
-        let followed = meta.view.as_ref().and_then(ViewOf::followed);
-        followed.is_some_and(|(base, generation)| generation != base.0.generation.load(Ordering::Relaxed))
-    }
-
-    /// Brings a view's history up to date when its base was written in place since.
-    fn refresh(&self) {
-        if !self.is_view() || !self.is_stale() {
-            return;
-        }
-        let Some(base) = self.view_base() else { return };
-        let now = base.0.generation.load(Ordering::Relaxed);
-        let edge = region::record_read(&base, self.array().layout());
-        let mut meta = lock(&self.0.meta);
-        let requires_grad = edge.is_some();
-        let old = self.replace_edge(&mut meta, edge);
-        if let Some(ViewOf::Followed { generation, .. }) = &mut meta.view {
-            *generation = now;
-        }
-        self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
-        drop(meta);
-        drop(old);
     }
 }
 

@@ -78,7 +78,7 @@ fn computed(a: &Tensor, b: &Tensor) -> [Tensor; 2] {
 
 fn sum_and_difference(a: &Tensor, b: &Tensor) -> Vec<Tensor> {
     let outputs = computed(a, b).map(|x| x.array().clone());
-    apply_many(SumAndDifference, &[a, b], outputs.into())
+    apply_many(SumAndDifference, &[a, b], outputs.into()).unwrap()
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_asks_for_no_gradient_is_not_recorded() {
     let unrecorded = sum_and_difference(&a, &b);
     drop(off);
     let indices = Tensor::from_slice(&[0i64], &[1]).unwrap().array().clone();
-    let beside_integers = apply_many(SumAndDifference, &[&a, &b], vec![a.array().clone(), indices]);
+    let beside_integers = apply_many(SumAndDifference, &[&a, &b], vec![a.array().clone(), indices]).unwrap();
     for tensor in plain.iter().chain(&unrecorded).chain(&beside_integers) {
         assert!(tensor.is_leaf() && !tensor.requires_grad());
     }

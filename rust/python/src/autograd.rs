@@ -5,8 +5,7 @@ use crate::enter::{enter_long, from_py};
 use crate::flag;
 use crate::function::{Context, ContextRef};
 use crate::graph::{saved_in, SavedInfo};
-use crate::tensor::Out;
-use crate::tensor::PyTensor;
+use crate::tensor::{drop_in_turn, Out, PyTensor};
 use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{
     hooks, mode, node, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, NodeRef, Options,
@@ -132,15 +131,25 @@ struct PySavedHooks {
 
 /// What the first made, and the second.
 struct PyPacked {
-    object: Py<PyAny>,
+    /// The former, until this is dropped.
+    object: Option<Py<PyAny>>,
     unpack: Py<PyAny>,
+}
+
+impl Drop for PyPacked {
+    fn drop(&mut self) {
+        // It may hold a tensor, and that the next such graph.
+        let object = self.object.take();
+        Python::try_attach(|_| object.map(drop_in_turn));
+    }
 }
 
 impl SavedHooks for PySavedHooks {
     fn pack(&self, tensor: &Tensor) -> firesteel::Result<Box<dyn Packed>> {
         Python::attach(|py| {
             let object = self.pack.call1(py, (Out(tensor.clone()),))?;
-            let packed: Box<dyn Packed> = Box::new(PyPacked { object, unpack: self.unpack.clone_ref(py) });
+            let packed: Box<dyn Packed> =
+                Box::new(PyPacked { object: Some(object), unpack: self.unpack.clone_ref(py) });
             Ok(packed)
         })
         .map_err(from_py)
@@ -165,7 +174,8 @@ impl Packed for PyPacked {
 
     fn arrays(&self) -> Vec<Array> {
         Python::attach(|py| {
-            let object = self.object.bind(py);
+            let Some(object) = &self.object else { return Vec::new() };
+            let object = object.bind(py);
             let items = match object.cast::<PyTensor>() {
                 Ok(_) => vec![object.clone()],
                 Err(_) if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() => {
@@ -208,6 +218,8 @@ pub fn visit_hooks(
             result = visit.call(dict);
         } else if let Some(ContextRef(context)) = held.downcast_ref() {
             result = visit.call(context);
+        } else if let Some(PyPacked { object, unpack }) = held.downcast_ref() {
+            result = visit.call(object).and_then(|()| visit.call(unpack));
         }
     });
     result
@@ -501,7 +513,7 @@ fn _grad<'py>(
 /// Whether the backward pass that runs looks for the gradients of some tensors alone.
 #[pyfunction]
 fn _looks_for_inputs() -> bool {
-    firesteel::autograd::engine::looks_for_inputs()
+    firesteel::autograd::looks_for_inputs()
 }
 
 /// Warns that gradients with a history, in `.grad` of the leaves that it leads to, keep each other alive.

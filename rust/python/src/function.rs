@@ -1,21 +1,19 @@
 //! `autograd.Function`: operations whose forward and gradient rule are written in Python.
 
+use crate::autograd::visit_hooks;
 use crate::enter::from_py;
 use crate::error::IntoPy;
 use crate::tensor::{drop_in_turn, Out, PyTensor};
-use firesteel::autograd::node::{Backward, InputGrads, OutputGrads};
+use firesteel::autograd::node::{lock, Backward, InputGrads, OutputGrads};
 use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{record_custom, Edge, Kept, Needs, NodeRef, Produced};
 use firesteel::{Array, Tensor};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use std::sync::{Arc, Mutex};
 
 /// What `save_for_backward` saved. It holds no history of this operation: that is in the node's edges.
 enum Slot {
@@ -24,6 +22,8 @@ enum Slot {
     Input(usize, Kept),
     /// An output: its place among the tensors that came out.
     Output(usize, Kept),
+    /// An output through which no gradient flows.
+    Constant(usize, Kept),
     /// A tensor of other origin that a hook keeps.
     Packed(Kept),
     /// A tensor of other origin, with its own history and the version that it had.
@@ -35,7 +35,7 @@ impl Slot {
         match self {
             Self::Nothing => None,
             Self::Input(i, kept) => Some((format!("input {i}"), kept)),
-            Self::Output(i, kept) => Some((format!("output {i}"), kept)),
+            Self::Output(i, kept) | Self::Constant(i, kept) => Some((format!("output {i}"), kept)),
             Self::Other(_, kept) | Self::Packed(kept) => Some(("intermediate".into(), kept)),
         }
     }
@@ -45,12 +45,9 @@ impl Slot {
         let (array, edge) = match self {
             Self::Nothing => return Ok(None),
             Self::Other(tensor, kept) => return kept.get(op).map(|_| Some(tensor.clone())),
-            Self::Packed(kept) => (kept.get(op)?, None),
+            Self::Packed(kept) | Self::Constant(_, kept) => (kept.get(op)?, None),
             Self::Input(i, kept) => (kept.get(op)?, node.edges()[*i].clone()),
-            Self::Output(i, kept) => {
-                let is_float = node.outputs()[*i].dtype.is_float();
-                (kept.get(op)?, is_float.then(|| Edge { node: node.clone(), output: *i }))
-            }
+            Self::Output(i, kept) => (kept.get(op)?, Some(Edge { node: node.clone(), output: *i })),
         };
         let Some(edge) = edge else { return Ok(Some(Tensor::constant(array))) };
         let leaf = edge.node.op().leaf(&edge.node).filter(|leaf| leaf.array().is_same_memory(&array));
@@ -63,6 +60,8 @@ impl Slot {
 struct State {
     saved: Arc<Vec<Slot>>,
     is_freed: bool,
+    /// A pack hook raised after the operation had run.
+    is_incomplete: bool,
     /// The node that the context belongs to, as long as somebody looks at it through the node; how many do.
     node: Option<(NodeRef, usize)>,
 }
@@ -112,22 +111,48 @@ impl Context {
         Self::default()
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        let saved = if Arc::strong_count(&state.saved) == 1 { &state.saved[..] } else { &[] };
+        visit_hooks(&visit, |see| {
+            saved.iter().filter_map(Slot::kept).for_each(|(_, kept)| kept.visit_packed(see))
+        })
+    }
+
+    fn __clear__(&self) {
+        let saved = std::mem::take(&mut lock(&self.state).saved);
+        drop(saved); // without the lock
+    }
+
     /// What `save_for_backward` was given. To be read in `backward`, or through `grad_fn`.
     #[getter]
     fn saved_tensors<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let py = slf.py();
         let name = slf.get_type().name()?.to_string();
         let state = lock(&slf.get().state);
-        let (saved, is_freed) = (state.saved.clone(), state.is_freed);
+        let (saved, is_freed, is_incomplete) = (state.saved.clone(), state.is_freed, state.is_incomplete);
         let node = state.node.as_ref().map(|(node, _)| node.clone());
         drop(state); // an unpack hook may do anything
-        let tensors = match &node {
-            _ if is_freed => return Err(firesteel::autograd::freed_error()).py(py),
-            Some(node) => {
-                saved.iter().map(|slot| slot.tensor(&name, node)).collect::<Result<_, _>>().py(py)?
+        if is_freed {
+            return Err(firesteel::autograd::freed_error()).py(py);
+        }
+        if is_incomplete {
+            return Err(PyRuntimeError::new_err(format!(
+                "{name}: what save_for_backward was given is not there, because a pack hook of \
+                 saved_tensors_hooks raised; compute the output again"
+            )));
+        }
+        let Some(node) = node else {
+            if saved.is_empty() {
+                return Ok(PyTuple::empty(py));
             }
-            None => Vec::new(),
+            return Err(PyRuntimeError::new_err(format!(
+                "{name}: saved_tensors can be read in backward, or through the grad_fn of an output; this ctx was \
+                 kept from a call of forward that is over"
+            )));
         };
+        let tensors =
+            saved.iter().map(|slot| slot.tensor(&name, &node)).collect::<Result<Vec<_>, _>>().py(py)?;
         PyTuple::new(py, tensors.into_iter().map(|tensor| tensor.map(Out)))
     }
 }
@@ -138,7 +163,8 @@ pub struct ContextRef(pub Py<Context>);
 /// The node of a custom function.
 struct FunctionNode {
     name: String,
-    context: ContextRef,
+    /// Its context, until it is dropped.
+    context: Option<ContextRef>,
     /// For each argument of `apply`, whether it was a tensor.
     is_tensor: Vec<bool>,
 }
@@ -152,11 +178,19 @@ impl std::fmt::Debug for FunctionNode {
 impl Drop for FunctionNode {
     fn drop(&mut self) {
         // The context may hold tensors in its attributes, and they the next such node.
-        Python::try_attach(|py| drop_in_turn(self.context.0.clone_ref(py).into_any()));
+        let context = self.context.take();
+        Python::try_attach(|_| context.map(|context| drop_in_turn(context.0.into_any())));
     }
 }
 
 impl FunctionNode {
+    fn context(&self) -> &Py<Context> {
+        match &self.context {
+            Some(context) => &context.0,
+            None => unreachable!("it is taken when the node is dropped"),
+        }
+    }
+
     /// Zeros for gradients that did not arrive, unless the function wants to see None.
     fn arguments<'py>(
         &self,
@@ -164,7 +198,7 @@ impl FunctionNode {
         node: &NodeRef,
         grads: OutputGrads,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let context = self.context.0.bind(py);
+        let context = self.context().bind(py);
         let materialize = context.getattr(intern!(py, "materialize_grads"))?.is_truthy()?;
         let mut arguments = Vec::new();
         let places: Vec<Option<usize>> = context.getattr(intern!(py, "_output_places"))?.extract()?;
@@ -264,7 +298,7 @@ impl Backward for FunctionNode {
         grads: OutputGrads,
     ) -> firesteel::Result<InputGrads> {
         Python::attach(|py| {
-            let context = self.context.0.bind(py);
+            let context = self.context().bind(py);
             let arguments = PyTuple::new(py, self.arguments(py, node, grads)?)?;
             let rule = context.getattr(intern!(py, "_rule"))?;
             let returned = context.get().with_node(node, || rule.call1(arguments))?;
@@ -274,7 +308,7 @@ impl Backward for FunctionNode {
     }
 
     fn free(&self) {
-        let context = self.context.0.get();
+        let context = self.context().get();
         let mut state = lock(&context.state);
         let saved = std::mem::take(&mut state.saved);
         state.is_freed |= !saved.is_empty();
@@ -283,17 +317,17 @@ impl Backward for FunctionNode {
     }
 
     fn saved(&self) -> Vec<(String, SavedArray)> {
-        let state = lock(&self.context.0.get().state);
+        let state = lock(&self.context().get().state);
         let kept = state.saved.iter().filter_map(Slot::kept);
         kept.filter_map(|(part, kept)| Some((part, kept.saved()?))).collect()
     }
 
     fn is_freed(&self) -> bool {
-        lock(&self.context.0.get().state).is_freed
+        lock(&self.context().get().state).is_freed
     }
 
     fn payload(&self) -> Option<&dyn std::any::Any> {
-        Some(&self.context)
+        self.context.as_ref().map(|context| context as &dyn std::any::Any)
     }
 }
 
@@ -343,9 +377,11 @@ fn _record_function<'py>(
         }
     }
     let produced = |x: &Tensor| {
-        if is_among(x, &dirty) {
+        if is_among(x, &constant) {
+            Produced::Constant(x.clone())
+        } else if is_among(x, &dirty) {
             Produced::Written(x.clone())
-        } else if is_among(x, &constant) || !x.dtype().is_float() {
+        } else if !x.dtype().is_float() {
             Produced::Constant(x.clone())
         } else if is_among(x, &inputs) || x.requires_grad() {
             Produced::Same(x.clone())
@@ -356,7 +392,8 @@ fn _record_function<'py>(
     let produced: Vec<Produced> = given.iter().map(produced).collect();
     let is_tensor = arguments.iter().map(Option::is_some).collect();
     let op_name = name.clone();
-    let op = || FunctionNode { name: op_name, context: ContextRef(context.clone().unbind()), is_tensor };
+    let op =
+        || FunctionNode { name: op_name, context: Some(ContextRef(context.clone().unbind())), is_tensor };
     let (results, node) = record_custom(&name, &inputs, produced, op).py(py)?;
 
     let mut places = Vec::new();
@@ -372,7 +409,10 @@ fn _record_function<'py>(
     }
     if node.is_some() {
         context.setattr(intern!(py, "_output_places"), places)?;
-        save(context, &name, &inputs, &results)?;
+        if let Err(error) = save(context, &name, &inputs, &results) {
+            lock(&context.get().state).is_incomplete = true;
+            return Err(error);
+        }
     }
     PyTuple::new(py, all)
 }
@@ -388,10 +428,13 @@ fn save(context: &Bound<'_, Context>, name: &str, inputs: &[Tensor], outputs: &[
             continue;
         };
         let tensor = object.get().tensor();
-        let kept = Kept::packed(name, &tensor).py(py)?;
+        // A hook that keeps what it is given must not keep this operation's node.
+        let is_output = outputs.iter().any(|other| other.is_same(&tensor));
+        let kept = Kept::packed(name, &if is_output { tensor.detach() } else { tensor.clone() }).py(py)?;
         let place = |among: &[Tensor]| among.iter().position(|other| other.is_same(&tensor));
         slots.push(match (place(outputs), place(inputs)) {
-            (Some(i), _) => Slot::Output(i, kept),
+            (Some(i), _) if tensor.requires_grad() => Slot::Output(i, kept),
+            (Some(i), _) => Slot::Constant(i, kept),
             (None, Some(i)) => Slot::Input(i, kept),
             (None, None) if kept.array().is_some() => Slot::Other(tensor, kept),
             (None, None) => Slot::Packed(kept),

@@ -4,7 +4,7 @@ use super::anomaly::{self, check_outputs, Known};
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node};
 use super::op::{Op, Recorded};
-use super::saved::{has_hooks, pack_all, SavedSet};
+use super::saved::{pack_kept, pack_set, SavedSet};
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::Result;
@@ -33,10 +33,12 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     let recording = mode::is_recording();
     let out = if recording && needs.contains(&true) && output.dtype().is_float() {
         let mut saved = op.saves(needs).keep(O::NAME, inputs.map(Tensor::array), &output)?;
-        if has_hooks() {
-            pack_all(&op, &mut saved, inputs)?;
+        if mode::has_saved_hooks() {
+            saved.iter_mut().try_for_each(|set| pack_set(O::NAME, set, inputs))?;
+            pack_kept(&op)?;
         }
-        let edge = record(op, inputs, saved, &output);
+        let edges = edges_of(inputs)?;
+        let edge = record(op, edges, saved, &output);
         Tensor::with_edge(output, edge)
     } else {
         Tensor::constant(output)
@@ -53,28 +55,38 @@ pub(super) fn without_recording<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Where the gradients of an operation's inputs go.
+#[inline]
+pub(super) fn edges_of<const N: usize>(inputs: [&Tensor; N]) -> Result<Edges> {
+    let mut edges = Edges::new();
+    for input in inputs {
+        edges.push(input.edge()?);
+    }
+    Ok(edges)
+}
+
 /// The node of an operation that has run: its edges and what it saved.
 pub(super) fn record<O: Op<N>, const N: usize>(
     op: O,
-    inputs: [&Tensor; N],
+    edges: Edges,
     saved: Option<SavedSet<N>>,
     output: &Array,
 ) -> Edge {
-    let mut edges = Edges::new();
-    for input in inputs {
-        edges.push(input.edge());
-    }
     Edge { node: Node::record(Recorded::new(op, saved), edges, smallvec![Meta::of(output)]), output: 0 }
 }
 
 /// Records an operation of any number of inputs and outputs that has run: the outputs share one node.
-pub fn apply_many<O: Backward + 'static>(op: O, inputs: &[&Tensor], outputs: Vec<Array>) -> Vec<Tensor> {
+pub fn apply_many<O: Backward + 'static>(
+    op: O,
+    inputs: &[&Tensor],
+    outputs: Vec<Array>,
+) -> Result<Vec<Tensor>> {
     let recorded = mode::is_recording() && inputs.iter().any(|x| x.requires_grad());
     if !recorded || !outputs.iter().all(|out| out.dtype().is_float()) {
-        return outputs.into_iter().map(Tensor::constant).collect();
+        return Ok(outputs.into_iter().map(Tensor::constant).collect());
     }
-    let edges: Edges = inputs.iter().map(|x| x.edge()).collect();
+    let edges = inputs.iter().map(|x| x.edge()).collect::<Result<Edges>>()?;
     let node = Node::record(op, edges, outputs.iter().map(Meta::of).collect());
     let link = |(i, out)| Tensor::with_edge(out, Edge { node: node.clone(), output: i });
-    outputs.into_iter().enumerate().map(link).collect()
+    Ok(outputs.into_iter().enumerate().map(link).collect())
 }

@@ -17,20 +17,64 @@ pub enum Produced {
     Same(Tensor),
     /// An input that was written in place.
     Written(Tensor),
-    /// A tensor through which no gradient flows.
+    /// A tensor through which no gradient flows. Of an input the output is another tensor.
     Constant(Tensor),
 }
 
 impl Produced {
-    fn tensor(&self) -> &Tensor {
+    /// The tensor as the operation gave it.
+    pub fn tensor(&self) -> &Tensor {
         match self {
             Self::New(x) | Self::Same(x) | Self::Written(x) | Self::Constant(x) => x,
+        }
+    }
+
+    /// Makes it the output that callers get, whose gradient goes along `edge`.
+    fn finish(self, op: &str, inputs: &[Tensor], edge: Option<Edge>) -> Tensor {
+        let edge = edge.filter(|_| self.tensor().dtype().is_float());
+        match (self, edge) {
+            (Self::New(x), Some(edge)) => {
+                x.set_history(edge);
+                if x.is_view() {
+                    x.set_custom_view();
+                }
+                x
+            }
+            (Self::Same(x), Some(edge)) => {
+                let same = Tensor::with_edge(x.array().clone(), edge);
+                same.set_custom_view();
+                same
+            }
+            (Self::Same(x), None) => {
+                let same = x.detach();
+                same.set_view_of(&x, mode::is_recording());
+                same
+            }
+            (Self::Written(x), edge) => {
+                anomaly::count_write(x.array().storage(), op);
+                if let Some(edge) = edge {
+                    rebase(&x, edge);
+                }
+                x
+            }
+            (Self::Constant(x), _) => {
+                let has_another_life = x.requires_grad() || inputs.iter().any(|input| input.is_same(&x));
+                if has_another_life {
+                    x.detach()
+                } else {
+                    x
+                }
+            }
+            (Self::New(x), None) => x,
         }
     }
 }
 
 /// Records a custom operation that has run, if grad mode is on and an input requires a gradient: the outputs,
 /// and the node that all of them share. `op` makes the operation's side of the node.
+///
+/// An output that is a view, of an input or of another output, cannot be written, nor be used any more once its
+/// memory was: the rule would know nothing of the write.
 pub fn record_custom<O: Backward + 'static>(
     name: &str,
     inputs: &[Tensor],
@@ -43,35 +87,15 @@ pub fn record_custom<O: Backward + 'static>(
             check_not_leaf(name, x, is_recorded)?;
         }
     }
-    let node = is_recorded.then(|| {
-        let edges: Edges = inputs.iter().map(Tensor::edge).collect();
-        Node::record(op(), edges, outputs.iter().map(|output| Meta::of(output.tensor().array())).collect())
-    });
+    let mut node = None;
+    if is_recorded {
+        let edges = inputs.iter().map(Tensor::edge).collect::<Result<Edges>>()?;
+        let outputs = outputs.iter().map(|output| Meta::of(output.tensor().array())).collect();
+        node = Some(Node::record(op(), edges, outputs));
+    }
     let finish = |(index, output): (usize, Produced)| {
         let edge = node.as_ref().map(|node| Edge { node: node.clone(), output: index });
-        let edge = edge.filter(|_| output.tensor().dtype().is_float());
-        match (output, edge) {
-            (Produced::New(x), Some(edge)) => {
-                x.set_history(edge);
-                x
-            }
-            (Produced::Written(x), edge) => {
-                anomaly::count_write(x.array().storage(), name);
-                if let Some(edge) = edge {
-                    rebase(&x, edge);
-                }
-                x
-            }
-            (Produced::Same(x), edge) => {
-                let same = match edge {
-                    Some(edge) => Tensor::with_edge(x.array().clone(), edge),
-                    None => x.detach(),
-                };
-                same.set_view_of(&x, mode::is_recording());
-                same
-            }
-            (Produced::New(x) | Produced::Constant(x), _) => x,
-        }
+        output.finish(name, inputs, edge)
     };
     let outputs = outputs.into_iter().enumerate().map(finish).collect();
     Ok((outputs, node))

@@ -2,13 +2,13 @@
 
 use super::anomaly::Pass;
 use super::mode::GradMode;
+use super::nested::Nested;
 use super::node::{next_id, Edge, InputGrads, Needs, NodeRef, OutputGrads};
+use super::search::Search;
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
-use smallvec::SmallVec;
-use std::cell::Cell;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
 
@@ -46,7 +46,7 @@ pub fn backward(
         let is_first = !inputs[..i].iter().any(|other| other.is_same(input));
         if let Some(grad) = grad.filter(|_| is_first) {
             input.grad_slot().accumulate(grad, input.array().layout())?;
-            if let Some(edge) = input.edge().filter(|_| input.is_leaf()) {
+            if let Some(edge) = input.edge()?.filter(|_| input.is_leaf()) {
                 edge.node.run_accumulated(|| Some(input.clone()))?;
             }
         }
@@ -75,22 +75,15 @@ pub fn grad(
 type InterruptCheck = fn() -> Result<()>;
 static INTERRUPT_CHECK: OnceLock<InterruptCheck> = OnceLock::new();
 /// Elements of work between two looks at the interrupt flag: about 50 ms at the slowest.
-const WORK_PER_CHECK: usize = 1 << 16;
+pub(super) const WORK_PER_CHECK: usize = 1 << 16;
 
 /// Sets what the engine calls now and then to learn of an interrupt (Ctrl-C).
 pub fn set_interrupt_check(check: InterruptCheck) {
     let _ = INTERRUPT_CHECK.set(check);
 }
 
-fn check_interrupt() -> Result<()> {
+pub(super) fn check_interrupt() -> Result<()> {
     INTERRUPT_CHECK.get().map_or(Ok(()), |check| check())
-}
-
-/// Names an output of a node: the node's number, and which of its outputs.
-type Place = (u64, usize);
-
-fn place(edge: &Edge) -> Place {
-    (edge.node.id(), edge.output)
 }
 
 /// One walk through the graph.
@@ -100,62 +93,8 @@ struct Run {
     /// The walk as messages speak of it.
     pass: Pass,
     ready: BinaryHeap<Ready>,
-    /// With inputs given: the nodes that matter.
-    wanted: Option<HashMap<u64, Wanted>>,
-    captured: HashMap<Place, Tensor>,
-    /// Edges of the inputs: they keep the inputs' nodes, and with them the ids, alive.
-    targets: Vec<Edge>,
-    /// The same as names.
-    places: HashSet<Place>,
-}
-
-/// Why a node matters to a walk that looks for the gradients of some inputs.
-#[derive(Debug, Clone, Copy, Default)]
-struct Wanted {
-    /// One of the inputs is an output of it.
-    is_target: bool,
-    /// One of the inputs lies further down.
-    leads: bool,
-}
-
-/// Backward passes that may run inside each other, in hooks and custom operations: each takes its part of
-/// the thread's stack.
-const DEEPEST: usize = 1000;
-
-thread_local! {
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-    static LOOKS_FOR_INPUTS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the backward pass that runs in this thread, the innermost, looks for the gradients of some tensors
-/// alone.
-pub fn looks_for_inputs() -> bool {
-    LOOKS_FOR_INPUTS.get()
-}
-
-/// One backward pass that runs, perhaps inside of others.
-struct Nested {
-    outer_looks_for_inputs: bool,
-}
-
-impl Nested {
-    fn enter(looks_for_inputs: bool) -> Result<Self> {
-        ensure!(
-            DEPTH.get() < DEEPEST,
-            Autograd,
-            "backward: {DEEPEST} backward passes run inside each other, called by hooks or custom functions; a \
-             deeper nest would overflow the stack: begin them after one another"
-        );
-        DEPTH.set(DEPTH.get() + 1);
-        Ok(Self { outer_looks_for_inputs: LOOKS_FOR_INPUTS.replace(looks_for_inputs) })
-    }
-}
-
-impl Drop for Nested {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-        LOOKS_FOR_INPUTS.set(self.outer_looks_for_inputs);
-    }
+    /// With inputs given: whose gradients are looked for.
+    search: Option<Search>,
 }
 
 /// Orders nodes by creation, newest first.
@@ -192,21 +131,9 @@ impl Run {
         }
         let first = starts.first().map(|(edge, _)| edge.node.clone());
         let pass = Pass::new(first, !options.retain_graph);
-        let targets: Vec<Edge> = inputs.unwrap_or_default().iter().filter_map(Tensor::edge).collect();
-        let wanted = match inputs {
-            Some(inputs) => Some(nodes_towards(starts.iter().map(|(edge, _)| edge), inputs)?),
-            None => None,
-        };
-        let mut run = Self {
-            id: next_id(),
-            options,
-            pass,
-            ready: BinaryHeap::new(),
-            wanted,
-            captured: HashMap::new(),
-            places: targets.iter().map(place).collect(),
-            targets,
-        };
+        let search =
+            inputs.map(|inputs| Search::new(starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
+        let mut run = Self { id: next_id(), options, pass, ready: BinaryHeap::new(), search };
         for (edge, grad) in starts {
             run.deliver(&edge, grad)?;
         }
@@ -214,7 +141,7 @@ impl Run {
     }
 
     fn walk(&mut self) -> Result<()> {
-        let _nested = Nested::enter(self.wanted.is_some())?;
+        let _nested = Nested::enter(self.search.is_some())?;
         let mut work = 0;
         while let Some(Ready(node)) = self.ready.pop() {
             work += match self.step(&node) {
@@ -233,16 +160,8 @@ impl Run {
     fn step(&mut self, node: &NodeRef) -> Result<usize> {
         let mut grads = node.take_pending(self.id);
         node.run_hooks(&mut grads)?;
-        if let Some(wanted) = self.wanted.as_ref().and_then(|wanted| wanted.get(&node.id())) {
-            let arrived = grads.iter().enumerate().filter(|_| wanted.is_target);
-            for (output, grad) in arrived {
-                if let Some(grad) = grad {
-                    self.captured.insert((node.id(), output), grad.clone());
-                }
-            }
-            if !wanted.leads {
-                return Ok(0);
-            }
+        if self.search.as_mut().is_some_and(|search| !search.arrive(node, &grads)) {
+            return Ok(0);
         }
         let work = 64 + grads.iter().flatten().map(Tensor::numel).sum::<usize>();
         node.run_prehooks(&mut grads)?;
@@ -262,7 +181,7 @@ impl Run {
     /// What the rule of `node` makes of the gradients of its outputs, and the hooks of that.
     fn results(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
         let _in_rule = self.pass.enter(node);
-        let wanted = self.wanted_inputs(node);
+        let wanted = self.search.as_ref().map(|search| search.wanted_inputs(node));
         let needs = Needs::new(node, wanted.as_deref());
         if !node.has_posthooks() {
             let results = call_rule(node, needs, grads)?;
@@ -277,7 +196,7 @@ impl Run {
 
     /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.
     fn deliver(&mut self, edge: &Edge, grad: Tensor) -> Result<()> {
-        if !self.wants(edge) {
+        if self.search.as_ref().is_some_and(|search| !search.wants(edge)) {
             return Ok(());
         }
         let grad = fit(edge, grad)?;
@@ -287,26 +206,8 @@ impl Run {
         Ok(())
     }
 
-    /// Whether a gradient sent along `edge` leads to one that is looked for, or is one.
-    fn wants(&self, edge: &Edge) -> bool {
-        let Some(nodes) = &self.wanted else { return true };
-        nodes.get(&edge.node.id()).is_some_and(|node| {
-            // A target's node has perhaps other outputs than the target.
-            node.leads || edge.node.outputs().len() == 1 || self.places.contains(&place(edge))
-        })
-    }
-
-    /// For which edges of `node` the rule is to be asked; `None`, all of them, where every leaf is reached.
-    fn wanted_inputs(&self, node: &NodeRef) -> Option<SmallVec<[bool; 4]>> {
-        self.wanted.as_ref()?;
-        let is_wanted = |edge: &Option<Edge>| edge.as_ref().is_some_and(|edge| self.wants(edge));
-        Some(node.edges().iter().map(is_wanted).collect())
-    }
-
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
-        // What is returned is held by nobody else then, unless it was asked for twice.
-        let captured = std::mem::take(&mut self.captured);
-        self.targets.iter().map(|edge| captured.get(&place(edge)).cloned()).collect()
+        self.search.as_mut().map(Search::take_captured).unwrap_or_default()
     }
 }
 
@@ -321,7 +222,7 @@ impl Drop for Run {
 
 /// Where the gradient of root number `i` enters the graph, and that gradient.
 fn start_of((op, i): (&str, usize), root: &Tensor, grad: Option<&Tensor>) -> Result<(Edge, Tensor)> {
-    let Some(edge) = root.edge() else {
+    let Some(edge) = root.edge()? else {
         bail!(
             Autograd,
             "{op}: element {i} of tensors does not require grad and does not have a grad_fn; set \
@@ -352,45 +253,6 @@ fn start_of((op, i): (&str, usize), root: &Tensor, grad: Option<&Tensor>) -> Res
         }
     };
     Ok((edge, grad))
-}
-
-/// The nodes of `inputs`, and those from which one of them can be reached.
-fn nodes_towards<'a>(
-    roots: impl Iterator<Item = &'a Edge>,
-    inputs: &[Tensor],
-) -> Result<HashMap<u64, Wanted>> {
-    let mut wanted: HashMap<u64, Wanted> = HashMap::new();
-    for (i, input) in inputs.iter().enumerate() {
-        let Some(edge) = input.edge() else {
-            bail!(
-                Autograd,
-                "grad: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
-                 requires_grad=True on it before it is used",
-                input.shape()
-            );
-        };
-        wanted.insert(edge.node.id(), Wanted { is_target: true, leads: false });
-    }
-    let oldest = wanted.keys().copied().min().unwrap_or(0);
-    let mut reachable: HashMap<u64, NodeRef> = HashMap::new();
-    let mut stack: Vec<NodeRef> = roots.map(|edge| edge.node.clone()).collect();
-    while let Some(node) = stack.pop() {
-        if reachable.len() % WORK_PER_CHECK == WORK_PER_CHECK - 1 {
-            check_interrupt()?;
-        }
-        if node.id() >= oldest && !reachable.contains_key(&node.id()) {
-            stack.extend(node.edges().iter().flatten().map(|edge| edge.node.clone()));
-            reachable.insert(node.id(), node);
-        }
-    }
-    let mut order: Vec<_> = reachable.keys().copied().collect();
-    order.sort_unstable();
-    for id in order {
-        if reachable[&id].edges().iter().flatten().any(|edge| wanted.contains_key(&edge.node.id())) {
-            wanted.entry(id).or_default().leads = true;
-        }
-    }
-    Ok(wanted)
 }
 
 /// Calls a node's gradient rule. The operators used in rules unwind with an [`Error`]: here it

@@ -287,6 +287,7 @@ pub fn visit_own_hooks(node: &NodeRef, visit: &mut dyn FnMut(&dyn Any)) {
     if Arc::strong_count(node) == 1 {
         node.kept_metadata().into_iter().for_each(|metadata| visit(metadata));
         node.op().payload().into_iter().for_each(&mut *visit);
+        node.op().visit_packed(visit);
     }
     let Some(hooks) = own_hooks(node) else { return };
     for hook in hooks.iter() {
@@ -298,9 +299,17 @@ pub fn visit_own_hooks(node: &NodeRef, visit: &mut dyn FnMut(&dyn Any)) {
     }
 }
 
-/// Removes these hooks. They may hold anything: drop them without locks.
+/// Removes these hooks, and frees what other hooks keep of what the node saved. The former may hold anything:
+/// drop them without locks.
 #[must_use]
 pub fn take_own_hooks(node: &NodeRef) -> impl Sized {
+    if Arc::strong_count(node) == 1 {
+        let mut is_packed = false;
+        node.op().visit_packed(&mut |_| is_packed = true);
+        if is_packed {
+            node.op().free();
+        }
+    }
     own_hooks(node).map(|mut hooks| std::mem::take(&mut *hooks))
 }
 

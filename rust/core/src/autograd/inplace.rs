@@ -1,9 +1,10 @@
 //! In-place operations: the write, the version, and the new history of the tensor, its base and its views.
 
 use super::anomaly::{self, check_outputs, count_write, Known};
-use super::apply::record;
+use super::apply::{edges_of, record};
+use super::node::Edges;
 use super::op::Op;
-use super::saved::{has_hooks, pack_all};
+use super::saved::{check_savable, pack_kept, pack_set};
 use crate::array::Array;
 use crate::mode;
 use crate::ops::region;
@@ -21,8 +22,13 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
 
     let known = if anomaly::is_on() { Known::of(&inputs.map(Tensor::array))? } else { None };
     let mut saved = None;
+    let mut edges = Edges::new();
     let saves = op.saves(needs);
     if recorded {
+        edges = edges_of(inputs)?;
+        if saves.output {
+            check_savable(O::NAME, target.array())?;
+        }
         // The write destroys the old values of all operands that lie in the target's memory: copies are kept.
         let mut arrays = inputs.map(|x| x.array().clone());
         for (array, _) in arrays.iter_mut().zip(saves.inputs).filter(|(_, is_saved)| *is_saved) {
@@ -31,22 +37,27 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
             }
         }
         saved = saves.keep_inputs(O::NAME, arrays.each_ref())?;
-        if has_hooks() {
-            pack_all(&op, &mut saved, inputs)?;
+        if mode::has_saved_hooks() {
+            saved.iter_mut().try_for_each(|set| pack_set(O::NAME, set, inputs))?;
         }
     }
     op.forward_into(inputs.map(Tensor::array), target.array())?;
     count_write(target.array().storage(), O::NAME);
+    // The values have changed: whatever goes wrong from here on, the history must tell of it.
+    let mut kept = Ok(());
+    if recorded {
+        if let Some(saved) = saved.as_mut().filter(|_| saves.output) {
+            kept = saved.keep_output(O::NAME, target.array());
+        }
+        if mode::has_saved_hooks() {
+            kept = kept.and_then(|()| pack_kept(&op)); // after the operation has read it
+        }
+        rebase(target, record(op, edges, saved, target.array()));
+    }
     if known.is_some() {
         check_outputs(O::NAME, known, &[target.array()])?;
     }
-    if recorded {
-        if let Some(saved) = saved.as_mut().filter(|_| saves.output) {
-            saved.keep_output(O::NAME, target.array())?;
-        }
-        rebase(target, record(op, inputs, saved, target.array()));
-    }
-    Ok(())
+    kept
 }
 
 /// Gives `target` a new history. For a view it is the base's history that changes: a node that
@@ -113,6 +124,7 @@ pub fn check_inference(op: &str, target: &Tensor) -> Result<()> {
 pub fn check_not_leaf(op: &str, target: &Tensor, recorded: bool) -> Result<()> {
     let op = Write(op);
     if recorded {
+        target.check_no_custom_view()?;
         ensure!(
             !(target.requires_grad() && target.is_leaf()),
             Autograd,

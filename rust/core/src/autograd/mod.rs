@@ -1,5 +1,5 @@
 //! The graph and the backward pass. Reading order: `op`, `saved`, `apply`, `node`, `hooks`,
-//! `leaf`, `engine`, `anomaly`.
+//! `leaf`, `engine`, `search`, `nested`, `anomaly`.
 
 pub mod anomaly;
 pub(crate) mod apply;
@@ -8,9 +8,11 @@ pub mod engine;
 pub mod hooks;
 pub(crate) mod inplace;
 pub(crate) mod leaf;
+mod nested;
 pub mod node;
 pub mod op;
 pub mod saved;
+mod search;
 
 pub use crate::mode::{self, is_grad_enabled, is_recording, GradMode};
 pub use apply::{apply, apply_many};
@@ -18,6 +20,7 @@ pub use custom::{record_custom, Produced};
 pub use engine::{backward, grad, set_interrupt_check, Options};
 pub use hooks::{GradHook, Hook, HookHandle, NodeHook};
 pub use inplace::{apply_inplace, check_inference, check_not_leaf, check_writable};
+pub use nested::looks_for_inputs;
 pub use node::{Edge, Needs, NodeRef};
 pub use op::{Grads, Op, Saved, Saves};
 pub use saved::{freed_error, pop_saved_hooks, push_saved_hooks, Kept, Packed, SavedHooks};

@@ -41,6 +41,10 @@ pub trait Backward: fmt::Debug + Send + Sync {
     fn payload(&self) -> Option<&dyn Any> {
         None
     }
+    /// What hooks keep of what was saved, and nothing else does: for the same. It never waits for a lock.
+    fn visit_packed(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        let _ = visit;
+    }
     /// The operation with its attributes, for people.
     fn describe(&self) -> String {
         format!("{self:?}")
@@ -143,7 +147,7 @@ pub(crate) fn next_id() -> u64 {
 }
 
 /// Locks, also after a panic elsewhere: the data is valid after every statement that changes it.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

@@ -1,12 +1,13 @@
 //! What an operation is: its forward, what it keeps, and its gradient rule.
 
 use super::mode;
-use super::node::{lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
+use super::node::{lock, try_lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
 use super::saved::{freed_error, Kept, SavedArray, SavedSet};
 use crate::array::Array;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{bail, Result};
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Mutex;
 
@@ -140,7 +141,8 @@ impl<const N: usize> Saved<'_, N> {
         let Some(saved) = self.set.and_then(|s| s.output.as_ref()) else {
             bail!(
                 Autograd,
-                "{}: the output was not saved for backward; name it in `saves` of the operation",
+                "{}: the output was not saved for backward: a pack hook failed, or `saves` of the operation does not \
+                 name it",
                 self.name
             );
         };
@@ -198,6 +200,7 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
             State::Freed => return Err(freed_error()),
         };
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
+        let set = set.map(|set| set.unpacked(O::NAME)).transpose()?;
         let saved = Saved { name: O::NAME, set: set.as_ref(), node, needs };
         Ok(self.op.backward(&saved, &grad)?.into_iter().collect())
     }
@@ -212,6 +215,13 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         }
         self.op.visit_kept(&mut |kept| saved.extend(kept.saved().map(|kept| ("intermediate".into(), kept))));
         saved
+    }
+
+    fn visit_packed(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        if let Some(State::Kept(set)) = try_lock(&self.saved).as_deref() {
+            set.visit_packed(visit);
+        }
+        self.op.visit_kept(&mut |kept| kept.visit_packed(visit));
     }
 
     fn is_freed(&self) -> bool {

@@ -2,12 +2,14 @@
 
 use super::anomaly::{changed_by, is_on};
 use super::apply::without_recording;
-use super::node::{lock, Meta};
+use super::node::{lock, try_lock, Meta};
 use super::op::Op;
 use crate::array::Array;
+use crate::mode::{self, has_saved_hooks};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Result};
-use std::cell::{Cell, RefCell};
+use std::any::Any;
+use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex};
 
@@ -36,9 +38,7 @@ impl SavedArray {
     /// What `op` saves of `array`; an error if that was made in inference mode.
     #[inline]
     pub(crate) fn new(op: &str, array: &Array) -> Result<Self> {
-        if array.storage().is_inference() {
-            return Err(inference_error(op, array.shape()));
-        }
+        check_savable(op, array)?;
         Ok(Self::plain_of(array))
     }
 
@@ -63,12 +63,29 @@ impl SavedArray {
         Ok(Self::Packed(Arc::new(PackedArray { packed, meta: Meta::of(tensor.array()) })))
     }
 
+    /// Shows what a hook keeps, if nothing else would keep it.
+    pub(super) fn visit_packed(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        if let Self::Packed(packed) = self {
+            if Arc::strong_count(packed) == 1 {
+                visit(&*packed.packed);
+            }
+        }
+    }
+
     /// The data, if no hook keeps it.
     pub(crate) fn plain(&self) -> Option<&Array> {
         match self {
             Self::Plain(array, _) => Some(array),
             Self::Packed(_) => None,
         }
+    }
+
+    /// The same, as data: what a hook keeps is asked for.
+    fn unpacked(&self, op: &str, role: impl Display) -> Result<Self> {
+        Ok(match self {
+            Self::Plain(..) => self.clone(),
+            Self::Packed(packed) => Self::plain_of(&packed.unpack(op, role)?),
+        })
     }
 
     /// The data, if nobody has written to it since.
@@ -129,9 +146,28 @@ pub(crate) struct SavedSet<const N: usize> {
 }
 
 impl<const N: usize> SavedSet<N> {
+    /// The same for one call of the rule, which may read a part more than once: hooks are asked here, once.
+    pub(crate) fn unpacked(mut self, op: &str) -> Result<Self> {
+        for (i, input) in self.inputs.iter_mut().enumerate() {
+            if let Some(saved @ SavedArray::Packed(_)) = input {
+                *input = Some(saved.unpacked(op, format_args!("input {i}"))?);
+            }
+        }
+        if let Some(saved @ SavedArray::Packed(_)) = &self.output {
+            self.output = Some(saved.unpacked(op, "the output")?);
+        }
+        Ok(self)
+    }
+
+    /// What hooks keep of its parts.
+    pub(super) fn visit_packed(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        let parts = self.inputs.iter().chain([&self.output]).flatten();
+        parts.for_each(|saved| saved.visit_packed(visit));
+    }
+
     /// Holds on to the output, which did not exist when the inputs were saved.
     pub(crate) fn keep_output(&mut self, op: &str, output: &Array) -> Result<()> {
-        let saved = if has_hooks() {
+        let saved = if has_saved_hooks() {
             SavedArray::pack(op, &Tensor::constant(output.clone()))?
         } else {
             SavedArray::new(op, output)?
@@ -187,6 +223,13 @@ impl Kept {
         Ok(())
     }
 
+    /// Shows what a hook keeps, if nothing else would keep it; never waits for a lock.
+    pub fn visit_packed(&self, visit: &mut dyn FnMut(&dyn Any)) {
+        if let Some(saved) = try_lock(&self.0).as_deref().and_then(Option::as_ref) {
+            saved.visit_packed(visit);
+        }
+    }
+
     /// Frees it.
     pub fn clear(&self) {
         let old = lock(&self.0).take();
@@ -201,6 +244,15 @@ impl fmt::Debug for Kept {
             None => f.write_str("<nothing>"),
         }
     }
+}
+
+/// An error if `array`, which `op` is to save, was made in inference mode.
+#[inline]
+pub(crate) fn check_savable(op: &str, array: &Array) -> Result<()> {
+    if array.storage().is_inference() {
+        return Err(inference_error(op, array.shape()));
+    }
+    Ok(())
 }
 
 #[cold]
@@ -233,7 +285,7 @@ pub trait SavedHooks: Send + Sync {
 }
 
 /// What a pack hook kept.
-pub trait Packed: Send + Sync {
+pub trait Packed: Any + Send + Sync {
     /// The tensor again: of the same shape and dtype.
     fn unpack(&self) -> Result<Tensor>;
 
@@ -246,48 +298,41 @@ pub trait Packed: Send + Sync {
 thread_local! {
     /// The hooks of this thread; the last ones are asked.
     static HOOKS: RefCell<Vec<Arc<dyn SavedHooks>>> = const { RefCell::new(Vec::new()) };
-    /// Whether there are any: what every recorded operation asks.
-    static HAS_HOOKS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Hands what operations of this thread save to `hooks` until [`pop_saved_hooks`].
 pub fn push_saved_hooks(hooks: Arc<dyn SavedHooks>) {
     HOOKS.with_borrow_mut(|all| all.push(hooks));
-    HAS_HOOKS.set(true);
+    mode::set_saved_hooks(true);
 }
 
 /// Removes, and returns, the hooks that were pushed last.
 pub fn pop_saved_hooks() -> Option<Arc<dyn SavedHooks>> {
     HOOKS.with_borrow_mut(|all| {
         let last = all.pop();
-        HAS_HOOKS.set(!all.is_empty());
+        mode::set_saved_hooks(!all.is_empty());
         last
     })
 }
 
-#[inline]
-pub(crate) fn has_hooks() -> bool {
-    HAS_HOOKS.get()
+/// Hands what `op` has saved in `set` to the thread's hooks.
+#[cold]
+pub(crate) fn pack_set<const N: usize>(op: &str, set: &mut SavedSet<N>, inputs: [&Tensor; N]) -> Result<()> {
+    for (saved, input) in set.inputs.iter_mut().zip(inputs) {
+        let Some(array) = saved.as_ref().and_then(SavedArray::plain) else { continue };
+        let is_input = array.is_same_memory(input.array());
+        let tensor = if is_input { input.clone() } else { Tensor::constant(array.clone()) };
+        *saved = Some(SavedArray::pack(op, &tensor)?);
+    }
+    if let Some(array) = set.output.as_ref().and_then(SavedArray::plain) {
+        set.output = Some(SavedArray::pack(op, &Tensor::constant(array.clone()))?);
+    }
+    Ok(())
 }
 
-/// Hands everything that `op` has saved, in `set` and in its fields, to the thread's hooks.
+/// Hands what `op` keeps in its fields to the thread's hooks.
 #[cold]
-pub(crate) fn pack_all<O: Op<N>, const N: usize>(
-    op: &O,
-    set: &mut Option<SavedSet<N>>,
-    inputs: [&Tensor; N],
-) -> Result<()> {
-    if let Some(set) = set {
-        for (saved, input) in set.inputs.iter_mut().zip(inputs) {
-            let Some(array) = saved.as_ref().and_then(SavedArray::plain) else { continue };
-            let is_input = array.is_same_memory(input.array());
-            let tensor = if is_input { input.clone() } else { Tensor::constant(array.clone()) };
-            *saved = Some(SavedArray::pack(O::NAME, &tensor)?);
-        }
-        if let Some(array) = set.output.as_ref().and_then(SavedArray::plain) {
-            set.output = Some(SavedArray::pack(O::NAME, &Tensor::constant(array.clone()))?);
-        }
-    }
+pub(crate) fn pack_kept<O: Op<N>, const N: usize>(op: &O) -> Result<()> {
     let mut result = Ok(());
     op.visit_kept(&mut |kept| {
         if result.is_ok() {

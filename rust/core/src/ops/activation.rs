@@ -555,13 +555,28 @@ impl Tensor {
         apply(Activate(HardSwish), [self])
     }
 
+    /// In-place [`Tensor::hardswish`].
+    pub fn hardswish_(&self) -> Result<()> {
+        apply_inplace(Activate(HardSwish), [self])
+    }
+
     /// `relu6(x + 3) / 6`, element-wise.
     pub fn hardsigmoid(&self) -> Result<Tensor> {
         apply(Activate(HardSigmoid), [self])
     }
 
+    /// In-place [`Tensor::hardsigmoid`].
+    pub fn hardsigmoid_(&self) -> Result<()> {
+        apply_inplace(Activate(HardSigmoid), [self])
+    }
+
     /// `x tanh(softplus(x))`, element-wise.
     pub fn mish(&self) -> Result<Tensor> {
         apply(Activate(Mish), [self])
+    }
+
+    /// In-place [`Tensor::mish`].
+    pub fn mish_(&self) -> Result<()> {
+        apply_inplace(Activate(Mish), [self])
     }
 }

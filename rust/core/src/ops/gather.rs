@@ -141,19 +141,18 @@ impl Op<2> for Scatter {
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+        let index = self.index.get(Self::NAME)?;
         let target = match (saved.needs(0), self.accumulate) {
             (false, _) => None,
             (true, true) => Some(grad.clone()),
             (true, false) => {
-                let index = self.index.get(Self::NAME)?;
                 let zeros = Tensor::zeros(index.shape(), grad.dtype())?;
-                let op = Scatter { dim: self.dim, index: Kept::of(index), accumulate: false };
+                let op = Scatter { dim: self.dim, index: Kept::of(index.clone()), accumulate: false };
                 Some(apply(op, [grad, &zeros])?)
             }
         };
         let src = if saved.needs(1) {
-            let picked =
-                apply(Gather { dim: self.dim, index: Kept::of(self.index.get(Self::NAME)?) }, [grad])?;
+            let picked = apply(Gather { dim: self.dim, index: Kept::of(index) }, [grad])?;
             Some(picked.pad_to(&saved.shape(1))?)
         } else {
             None

@@ -225,17 +225,18 @@ impl Op<2> for IndexPut {
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
+        let picks = self.picks.again()?;
         let target = match (saved.needs(0), self.accumulate) {
             (false, _) => None,
             (true, true) => Some(grad.clone()),
             (true, false) => {
                 let zero = grad.scalar_beside(0.0)?;
-                let op = IndexPut { picks: self.picks.again()?, accumulate: false };
+                let op = IndexPut { picks: picks.again()?, accumulate: false };
                 Some(apply(op, [grad, &zero])?)
             }
         };
         let values = if saved.needs(1) {
-            let op = Index { picks: self.picks.again()?, name: "IndexBackward0", padding: None };
+            let op = Index { picks, name: "IndexBackward0", padding: None };
             Some(apply(op, [grad])?)
         } else {
             None

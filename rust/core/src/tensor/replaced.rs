@@ -28,8 +28,8 @@ impl Tensor {
             data.dtype(),
             data.shape()
         );
-        let edge = if self.is_leaf() { None } else { self.edge() };
-        let accumulator = if requires_grad && edge.is_none() { self.edge() } else { None };
+        let edge = if self.is_leaf() { None } else { self.edge()? };
+        let accumulator = if requires_grad && edge.is_none() { self.edge()? } else { None };
         let next = Self::make(data.clone(), requires_grad, edge);
         let slot = self.grad_slot();
         if let Some(old) = accumulator {

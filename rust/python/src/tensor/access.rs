@@ -106,8 +106,10 @@ impl PyTensor {
 
     /// The node of the graph that made it.
     #[getter]
-    fn grad_fn(&self) -> Option<PyNode> {
-        self.tensor().grad_fn().map(|edge| PyNode::new(edge.node))
+    fn grad_fn(&self, py: Python<'_>) -> PyResult<Option<PyNode>> {
+        let tensor = self.tensor();
+        tensor.check_history().py(py)?;
+        Ok(tensor.grad_fn().map(|edge| PyNode::new(edge.node)))
     }
 
     /// Which output of its node it is.

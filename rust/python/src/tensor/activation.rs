@@ -72,22 +72,34 @@ fn logsigmoid(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
     forward(input, Tensor::log_sigmoid)
 }
 
-/// hardswish(input) -> Tensor: input * relu6(input + 3) / 6.
+/// hardswish(input, inplace=False) -> Tensor: input * relu6(input + 3) / 6.
 #[pyfunction]
-fn hardswish(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
-    forward(input, Tensor::hardswish)
+#[pyo3(signature = (input, inplace=false))]
+fn hardswish(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
+    either(input, inplace, Tensor::hardswish, Tensor::hardswish_)
 }
 
-/// hardsigmoid(input) -> Tensor: relu6(input + 3) / 6.
+/// hardsigmoid(input, inplace=False) -> Tensor: relu6(input + 3) / 6.
 #[pyfunction]
-fn hardsigmoid(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
-    forward(input, Tensor::hardsigmoid)
+#[pyo3(signature = (input, inplace=false))]
+fn hardsigmoid(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
+    either(input, inplace, Tensor::hardsigmoid, Tensor::hardsigmoid_)
 }
 
-/// mish(input) -> Tensor: input * tanh(softplus(input)).
+/// mish(input, inplace=False) -> Tensor: input * tanh(softplus(input)).
 #[pyfunction]
-fn mish(input: &Bound<'_, PyTensor>) -> PyResult<Out> {
-    forward(input, Tensor::mish)
+#[pyo3(signature = (input, inplace=false))]
+fn mish(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
+    either(input, inplace, Tensor::mish, Tensor::mish_)
 }
 
 /// leaky_relu(input, negative_slope=0.01, inplace=False) -> Tensor: negative elements times a slope.

@@ -1,0 +1,178 @@
+//! Views and in-place writes: whose history is whose.
+
+use super::{Meta, Tensor, ViewOf, CUSTOM_VIEW, NO_VIEW, SILENT_VIEW, VIEW};
+use crate::autograd::node::lock;
+use crate::autograd::Edge;
+use crate::ops::region;
+use crate::{ensure, Result};
+use std::sync::atomic::Ordering;
+
+/// Why a `CUSTOM_VIEW` and its memory cannot be written.
+const CUSTOM_VIEWS_ARE_FIXED: &str = "This view was created inside a custom Function (or because an input was \
+     returned as-is) and the autograd logic to handle view+inplace would override the custom backward associated \
+     with the custom Function, leading to incorrect gradients. This behavior is forbidden. You can fix this by \
+     cloning the output of the custom Function";
+
+impl Tensor {
+    pub(crate) fn is_view(&self) -> bool {
+        self.0.view.load(Ordering::Relaxed) != NO_VIEW
+    }
+
+    /// Whether it is a view that was made while nothing was recorded.
+    pub(crate) fn is_silent_view(&self) -> bool {
+        self.0.view.load(Ordering::Relaxed) == SILENT_VIEW
+    }
+
+    /// The tensor that this is a view of, if it was made while operations were recorded.
+    pub fn view_base(&self) -> Option<Tensor> {
+        if self.0.view.load(Ordering::Relaxed) != VIEW {
+            return None;
+        }
+        lock(&self.0.meta).view.as_ref().and_then(ViewOf::base)
+    }
+
+    /// Whether it is a view that was made while nothing was recorded, of a tensor that requires a gradient by
+    /// now: a write to it would change that unnoticed.
+    pub(crate) fn hides_write(&self) -> bool {
+        if !self.is_silent_view() {
+            return false;
+        }
+        let base = lock(&self.0.meta).view.as_ref().and_then(ViewOf::base);
+        base.is_some_and(|base| base.requires_grad())
+    }
+
+    /// Whether it came out of a custom operation with memory that others hold.
+    pub(crate) fn is_custom_view(&self) -> bool {
+        self.0.view.load(Ordering::Relaxed) == CUSTOM_VIEW
+    }
+
+    /// Notes that this new tensor came out of a custom operation with memory that others hold.
+    pub(crate) fn set_custom_view(&self) {
+        lock(&self.0.meta).view = Some(ViewOf::Custom { version: self.version() });
+        self.0.view.store(CUSTOM_VIEW, Ordering::Relaxed);
+    }
+
+    /// An error if the memory of a custom operation's result was written since: its gradient would be that of
+    /// the rule, which knows nothing of the write.
+    #[inline]
+    pub fn check_history(&self) -> Result<()> {
+        if self.is_custom_view() {
+            self.check_custom_view()
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cold]
+    fn check_custom_view(&self) -> Result<()> {
+        let Some(ViewOf::Custom { version }) = lock(&self.0.meta).view else { return Ok(()) };
+        ensure!(
+            self.version() == version,
+            Autograd,
+            "{} and its base or another view of its base has been modified inplace (version {}, expected \
+             {version}). {CUSTOM_VIEWS_ARE_FIXED}",
+            self.named_output(),
+            self.version()
+        );
+        Ok(())
+    }
+
+    /// An error if it came out of a custom operation with memory that others hold: it is about to be written.
+    #[inline]
+    pub(crate) fn check_no_custom_view(&self) -> Result<()> {
+        ensure!(
+            !self.is_custom_view(),
+            Autograd,
+            "{} and is being modified inplace. {CUSTOM_VIEWS_ARE_FIXED}",
+            self.named_output()
+        );
+        Ok(())
+    }
+
+    /// `Output 0 of Square is a view (shape [3])`.
+    fn named_output(&self) -> String {
+        let (name, output) = match &lock(&self.0.meta).edge {
+            Some(edge) => (edge.node.name(), edge.output),
+            None => ("a custom Function".into(), 0),
+        };
+        let name = name.split("Backward").next().unwrap_or_default();
+        format!("Output {output} of {name} is a view (shape {:?})", self.shape())
+    }
+
+    /// Notes that this new tensor shares `source`'s memory.
+    pub(crate) fn set_view_of(&self, source: &Tensor, recording: bool) {
+        if recording && source.is_custom_view() {
+            return self.set_custom_view();
+        }
+        let known =
+            if source.is_view() { lock(&source.0.meta).view.as_ref().and_then(ViewOf::base) } else { None };
+        let base = known.unwrap_or_else(|| source.clone());
+        let (view, kind) = if !recording || source.is_silent_view() {
+            // `w = x.view(2, 2).requires_grad_()` is a leaf, and the base of its views: `x` asks for nothing.
+            let base = if source.requires_grad() && !base.requires_grad() { source } else { &base };
+            (ViewOf::Silent { base: base.downgrade() }, SILENT_VIEW)
+        } else {
+            let generation = base.0.generation.load(Ordering::Relaxed);
+            (ViewOf::Followed { base, generation }, VIEW)
+        };
+        lock(&self.0.meta).view = Some(view);
+        self.0.view.store(kind, Ordering::Relaxed);
+    }
+
+    /// A new history, after an in-place write.
+    pub(crate) fn set_history(&self, edge: Edge) {
+        let old = self.replace_edge(&mut lock(&self.0.meta), Some(edge));
+        self.0.requires_grad.store(true, Ordering::Relaxed);
+        self.0.generation.fetch_add(1, Ordering::Relaxed);
+        drop(old);
+    }
+
+    /// Forgets the history: a leaf without gradient from now on.
+    pub fn detach_(&self) -> Result<()> {
+        ensure!(
+            self.view_base().is_none() && !self.is_custom_view(),
+            Autograd,
+            "detach_: Can't detach views in-place (this is one of shape {:?}); use detach() instead",
+            self.shape()
+        );
+        let old = self.replace_edge(&mut lock(&self.0.meta), None);
+        self.0.requires_grad.store(false, Ordering::Relaxed);
+        drop(old);
+        Ok(())
+    }
+
+    /// Exchanges the history; a retained gradient is from now on that of the new one.
+    fn replace_edge(&self, meta: &mut Meta, edge: Option<Edge>) -> Option<Edge> {
+        if let Some(handle) = meta.rare.as_mut().and_then(|rare| rare.retain.take()) {
+            handle.remove();
+            let retain = edge.as_ref().map(|edge| edge.register_retain(self.downgrade()));
+            meta.rare().retain = retain;
+        }
+        std::mem::replace(&mut meta.edge, edge)
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        let meta = lock(&self.0.meta);
+        let followed = meta.view.as_ref().and_then(ViewOf::followed);
+        followed.is_some_and(|(base, generation)| generation != base.0.generation.load(Ordering::Relaxed))
+    }
+
+    /// Brings a view's history up to date when its base was written in place since.
+    pub(super) fn refresh(&self) {
+        if !self.is_view() || !self.is_stale() {
+            return;
+        }
+        let Some(base) = self.view_base() else { return };
+        let now = base.0.generation.load(Ordering::Relaxed);
+        let edge = region::record_read(&base, self.array().layout());
+        let mut meta = lock(&self.0.meta);
+        let requires_grad = edge.is_some();
+        let old = self.replace_edge(&mut meta, edge);
+        if let Some(ViewOf::Followed { generation, .. }) = &mut meta.view {
+            *generation = now;
+        }
+        self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
+        drop(meta);
+        drop(old);
+    }
+}
