@@ -3,6 +3,7 @@
 use crate::enter::from_py;
 use crate::error::IntoPy;
 use crate::tensor::{drop_in_turn, Out, PyTensor};
+use firesteel::autograd::anomaly::saved_at;
 use firesteel::autograd::node::{Backward, InputGrads, OutputGrads};
 use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{record_custom, Edge, Kept, Needs, NodeRef, Produced};
@@ -124,7 +125,8 @@ impl Context {
         let tensors = match &node {
             _ if is_freed => return Err(firesteel::autograd::freed_error()).py(py),
             Some(node) => {
-                saved.iter().map(|slot| slot.tensor(&name, node)).collect::<Result<_, _>>().py(py)?
+                let tensors = saved.iter().map(|slot| slot.tensor(&name, node)).collect::<Result<_, _>>();
+                tensors.map_err(|error| saved_at(error, node)).py(py)?
             }
             None => Vec::new(),
         };

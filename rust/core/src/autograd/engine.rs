@@ -191,7 +191,7 @@ impl Run {
             starts.push(start_of((op, i), root, grads.get(i).and_then(Option::as_ref))?);
         }
         let first = starts.first().map(|(edge, _)| edge.node.clone());
-        let pass = Pass::new(first, !options.retain_graph);
+        let pass = Pass::new(first, !options.retain_graph)?;
         let targets: Vec<Edge> = inputs.unwrap_or_default().iter().filter_map(Tensor::edge).collect();
         let wanted = match inputs {
             Some(inputs) => Some(nodes_towards(starts.iter().map(|(edge, _)| edge), inputs)?),

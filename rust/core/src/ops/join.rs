@@ -23,6 +23,10 @@ impl Backward for Cat {
         "CatBackward0".into()
     }
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
         let mut start = 0;
@@ -46,6 +50,10 @@ struct Stack(usize);
 impl Backward for Stack {
     fn name(&self) -> String {
         "StackBackward0".into()
+    }
+
+    fn only_moves(&self) -> bool {
+        true
     }
 
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
@@ -92,6 +100,10 @@ impl Backward for Split {
         self.name.into()
     }
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn backward(&self, node: &NodeRef, _needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads> {
         let Some(like) = grads.iter().flatten().next() else { return Ok(InputGrads::new()) };
         let dtype: DType = like.dtype();
@@ -131,7 +143,7 @@ impl Tensor {
         for (i, x) in tensors.iter().enumerate() {
             copy::copy(x.array(), &out.with_layout(out.layout().select(dim, i)));
         }
-        Ok(apply_many(Stack(dim), tensors, vec![out]).remove(0))
+        Ok(apply_many(Stack(dim), tensors, vec![out])?.remove(0))
     }
 
     /// Tensors laid one after the other along `dim`; their other extents are equal.
@@ -184,7 +196,7 @@ impl Tensor {
             copy::copy(x.array(), &slot);
             start += extent;
         }
-        Ok(apply_many(Cat { dim, extents }, tensors, vec![out]).remove(0))
+        Ok(apply_many(Cat { dim, extents }, tensors, vec![out])?.remove(0))
     }
 
     /// Pieces of the given extents along `dim`: views, which may be written in place as all views.
@@ -241,7 +253,7 @@ impl Tensor {
         let layout = self.array().layout();
         let mut pieces = room_for("unbind", self.shape()[dim])?;
         pieces.extend((0..self.shape()[dim]).map(|i| self.array().with_layout(layout.select(dim, i))));
-        Ok(self.views(Split { dim, unbind: true, name: "UnbindBackward0" }, pieces))
+        self.views(Split { dim, unbind: true, name: "UnbindBackward0" }, pieces)
     }
 
     /// Pieces of `size`, the last one smaller if need be; a single empty one of an empty dim.
@@ -265,13 +277,13 @@ impl Tensor {
             pieces.push(self.array().with_layout(self.array().layout().slice(dim, start, size(i), 1)));
             start += size(i);
         }
-        Ok(self.views(Split { dim, unbind: false, name: "SplitBackward0" }, pieces))
+        self.views(Split { dim, unbind: false, name: "SplitBackward0" }, pieces)
     }
 
-    fn views(&self, op: Split, pieces: Vec<Array>) -> Vec<Tensor> {
-        let tensors = apply_many(op, &[self], pieces);
+    fn views(&self, op: Split, pieces: Vec<Array>) -> Result<Vec<Tensor>> {
+        let tensors = apply_many(op, &[self], pieces)?;
         let recording = mode::is_recording();
         tensors.iter().for_each(|x| x.set_view_of(self, recording));
-        tensors
+        Ok(tensors)
     }
 }
