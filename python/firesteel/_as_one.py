@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def as_one(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Marks a function whose operations may give infinities or nan on the way: some of them it does not choose.
+    """Marks a function whose operations may give infinities or nan on the way, where it does not choose them.
 
     With `check_forward`, its result is looked at, under its name, and not those inside of it.
     """
