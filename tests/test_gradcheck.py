@@ -130,6 +130,36 @@ def unsteady(state):
     return function
 
 
+class Square(firesteel.autograd.Function):
+    """x * x, with a rule that does not look at the gradient that comes in."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * ctx.saved_tensors[0]
+
+
+def overwriting(x):
+    """The square of twice the input, which is doubled where it lies."""
+    with firesteel.no_grad():
+        x.mul_(2)
+    return x * x
+
+
+def counting(x, calls):
+    """A function that counts its calls in a tensor it was given."""
+    calls.add_(1)
+    return x * calls
+
+
+def factors(*values):
+    return firesteel.tensor(values, dtype=firesteel.float64)
+
+
 CAUSES = {
     "two": (
         lambda x: with_gradient_of(x * x, 2 * x * x),
@@ -177,6 +207,42 @@ CAUSES = {
     ),
     "nan": (lambda x: (x - 2).log(), (point(1.0, 2.5),), "is not finite around this point"),
     "constant": (lambda x: with_gradient_of(x.floor(), x), (point(1.5),), "the function is constant here"),
+    "incoming gradient ignored": (
+        Square.apply,
+        (point(1.0, 2.0),),
+        "ignores the gradient that comes in: zeros for the output lead to an entry of 4; multiply with",
+    ),
+    "one entry": (
+        lambda x: with_gradient_of(x * 2, x * 2 * factors(1, 1, 3, 1)),
+        (point(1.0, 2.0, 3.0, 4.0),),
+        "single entries, the others are right",
+    ),
+    "the only entry": (
+        lambda x: with_gradient_of(x * 2, x * 6),
+        (point(1.0),),
+        "the one analytic value is 3 times the numeric one",
+    ),
+    "some entries": (
+        lambda x: with_gradient_of(x * 2, x * 2 * factors(1, 3, 3, 1)),
+        (point(1.0, 2.0, 3.0, 4.0),),
+        "these 2 values are 3 times the numeric ones, 2 others are right",
+    ),
+    "some entries without": (
+        lambda x: with_gradient_of(x * 2, x * 2 * factors(1, 0, 0, 1)),
+        (point(1.0, 2.0, 3.0, 4.0),),
+        "no gradient flows through these entries",
+    ),
+    "input changed": (overwriting, (point(1.0, 2.0),), r"changes input 0 in place.*\.clone\(\)"),
+    "other input changed": (
+        counting,
+        (point(1.0, 2.0), factors(0.0, 0.0)),
+        r"changes input 1 in place.*\.clone\(\)",
+    ),
+    "no pattern": (
+        lambda x: with_gradient_of(x * x, x * factors(1, 7, 2, 5)),
+        (point(1.0, 2.0, 3.0, 4.0),),
+        "not known, the wrong numbers show no pattern",
+    ),
     "expanded": (lambda x: x, (point(1.0).expand(3),), r"strides \(0,\)\): it is expanded; call \.clone\(\)"),
 }
 
@@ -188,6 +254,38 @@ def test_the_likely_cause(case):
         gradcheck(function, inputs)
     assert "likely cause: " in str(raised.value) or case in ("random backward", "expanded")
     assert not gradcheck(function, inputs, raise_exception=False)
+
+
+@pytest.mark.parametrize("eps, problem", [(0.5, "large"), (1e-15, "small")])
+def test_the_step_is_named_as_the_cause(eps, problem):
+    with pytest.raises(GradcheckError, match=f"eps={eps:.3g} is too {problem}.*; with eps=1e-06 the diff"):
+        gradcheck(lambda x: x**3, point(1.0, 2.0), eps=eps)
+    # A wrong formula stays wrong with any step, and is no kink for bending within a large one.
+    for check in (eps, 0.1):
+        with pytest.raises(GradcheckError) as raised:
+            gradcheck(lambda x: with_gradient_of(x**2, 2 * x**2), point(1.0, 2.0), eps=check)
+        assert "too" not in str(raised.value) and "kink" not in str(raised.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"fast_mode": True}])
+def test_a_scalar_that_ignores_the_incoming_gradient(options):
+    """Unit vectors alone do not tell: they are 1."""
+    with pytest.raises(GradcheckError, match="not multiplied by the gradient that comes in: with zeros for"):
+        gradcheck(lambda x: Square.apply(x), point(3.0).detach().reshape(()).requires_grad_(), **options)
+
+
+def test_one_tensor_given_twice():
+    """It moves in both places, as it does in PyTorch, which changes it in place."""
+    x, y = point(1.0, 2.0), point(3.0, 4.0)
+    for options in ({}, {"fast_mode": True}):
+        assert gradcheck(lambda a, b: a * b * b, (x, x), **options)
+        assert gradcheck(lambda a, b, c: a * b * c, (x, y, x), **options)
+        assert gradgradcheck(lambda a, b: a * b * b, (x, x), **options)
+        with pytest.raises(GradcheckError, match="the sign of the backward formula"):
+            gradcheck(lambda a, b: with_gradient_of(a * b, -a * b), (x, x), **options)
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a, b: a * b * b, (x, x))
 
 
 def test_the_worst_entry_comes_first_with_its_place_and_numbers():

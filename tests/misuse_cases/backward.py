@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from misuse_cases.row import FREED, NO_GRAD, NO_GRAPH, SCALAR, SHAPES, UNUSED, Misuse, leaf, under
+import numpy as np
+
+from libraries import leaf
+from misuse_cases.row import FREED, NO_GRAD, NO_GRAPH, SCALAR, SHAPES, UNUSED, Misuse, under
 
 BACKWARD = [
     Misuse(
@@ -121,14 +124,14 @@ BACKWARD = [
     Misuse(
         "backward of a list with a number",
         TypeError,
-        r"backward: tensors must be .*, but item 1 is float",
+        r"backward: tensors must be a Tensor or a list of Tensors, but item 1 is float; make it a tensor",
         "arguments ours",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: lib.autograd.backward([y, 1.0])],
     ),
     Misuse(
         "grad of a name",
         TypeError,
-        r"grad: outputs must be .*, but item 0 is str",
+        r"grad: outputs must be a Tensor or a list of Tensors, but item 0 is str; make it a tensor",
         "arguments ours",
         lambda lib: [x := leaf(lib), lambda: lib.autograd.grad("loss", x)],
     ),
@@ -182,21 +185,25 @@ BACKWARD = [
     Misuse(
         "gradient that would broadcast",
         RuntimeError,
-        r"grad_output\[0\] has a shape of \[1\] and output\[0\] has a shape of \[3\]",
+        (
+            r"grad_output\[0\] has a shape of \[1\] and output\[0\] has a shape of \[3\]; give a gradient of "
+            "the output's "
+            r"shape"
+        ),
         "gradient",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: y.backward(lib.ones(1))],
     ),
     Misuse(
         "gradient a number",
         TypeError,
-        r"gradient.*must be a Tensor or None, not float",
+        r"backward: gradient must be a Tensor or None, not float; make it a tensor of shape \[3\]",
         "gradient",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: y.backward(1.0)],
     ),
     Misuse(
         "gradient a list",
         TypeError,
-        r"gradient.*must be a Tensor or None, not list",
+        r"backward: gradient must be a Tensor or None, not list; make it a tensor of shape \[3\]",
         "gradient",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: y.backward([1.0, 1.0, 1.0])],
     ),
@@ -224,56 +231,62 @@ BACKWARD = [
     Misuse(
         "fewer grad_tensors than tensors",
         RuntimeError,
-        r"got 2 tensors and 1 gradients; there must be one gradient per output",
+        r"backward: got 2 tensors and 1 gradients; there must be one gradient per output",
         "gradient",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: lib.autograd.backward([y, y], [lib.ones(3)])],
     ),
     Misuse(
         "grad_outputs a number",
         TypeError,
-        r"grad: grad_outputs must be .*, not float",
+        (
+            r"grad: grad_outputs must be a Tensor or None for each output, not float; make it a tensor of "
+            r"the output's shape"
+        ),
         "gradient",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: lib.autograd.grad(y, x, 1.0)],
     ),
     Misuse(
         "no inputs for backward",
         RuntimeError,
-        r"`inputs` argument to `backward\(\)` cannot be empty",
+        r"backward: `inputs` argument to `backward\(\)` cannot be empty; leave it out to reach every leaf",
         "inputs",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: y.backward(inputs=[])],
     ),
     Misuse(
         "no inputs for grad",
         RuntimeError,
-        r"`inputs` argument to `grad\(\)` cannot be empty; pass the tensors",
+        (
+            r"grad: `inputs` argument to `grad\(\)` cannot be empty; pass the tensors to differentiate with "
+            r"respect to"
+        ),
         "inputs",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: lib.autograd.grad(y, [])],
     ),
     Misuse(
         "a number among the inputs of backward",
         TypeError,
-        r"expected a Tensor or a list of Tensors, not float",
+        r"backward: expected a Tensor or a list of Tensors, not float; make it a tensor",
         "inputs",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: y.backward(inputs=1.0)],
     ),
     Misuse(
         "names as inputs of backward",
         RuntimeError,
-        r"all inputs have to be Tensors.*, but got str",
+        (r"backward: all inputs have to be Tensors, but got str at position 0; pass the leaves themselves"),
         "inputs",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: y.backward(inputs=["x"])],
     ),
     Misuse(
         "a number as input of grad",
         TypeError,
-        r"grad: inputs must be a Tensor or a list of Tensors, not float",
+        r"grad: inputs must be a Tensor or a list of Tensors, not float; make it a tensor",
         "inputs",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: lib.autograd.grad(y, 1.0)],
     ),
     Misuse(
         "None as input of grad",
         TypeError,
-        r"grad: inputs must be a Tensor or a list of Tensors, not NoneType",
+        r"grad: inputs must be a Tensor or a list of Tensors, not NoneType; make it a tensor",
         "inputs",
         lambda lib: [x := leaf(lib), y := x.sum(), lambda: lib.autograd.grad(y, None)],
     ),
@@ -315,12 +328,39 @@ BACKWARD = [
     Misuse(
         "zeros for unused inputs that are not allowed",
         ValueError,
-        r"Expected allow_unused to be True or not passed when materialize_grads=True",
+        (
+            r"Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+            r"allow_unused=False\. grad: leave allow_unused out"
+        ),
         "inputs",
         lambda lib: [
             x := leaf(lib),
             y := x.sum(),
             lambda: lib.autograd.grad(y, x, allow_unused=False, materialize_grads=True),
         ],
+    ),
+    Misuse(
+        "backward with retain_graph a string",
+        TypeError,
+        r"argument 'retain_graph' must be bool, not str; use True or False",
+        "arguments",
+        lambda lib: [x := leaf(lib), y := x.sum(), lambda: y.backward(retain_graph="yes")],
+    ),
+    Misuse(
+        "backward with create_graph a string",
+        TypeError,
+        r"argument 'create_graph' must be bool, not str; use True or False",
+        "arguments",
+        lambda lib: [x := leaf(lib), y := x.sum(), lambda: y.backward(create_graph="yes")],
+    ),
+    Misuse(
+        "gradient a NumPy array",
+        TypeError,
+        (
+            r"backward: gradient must be a Tensor or None, not ndarray; make it a tensor of shape "
+            r"\[3\]"
+        ),
+        "gradient",
+        lambda lib: [x := leaf(lib), y := x * 2, lambda: y.backward(np.ones(3))],
     ),
 ]

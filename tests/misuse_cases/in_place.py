@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from misuse_cases.row import CHANGED, LEAF, OUT, OVERLAP, VIEW, Misuse, leaf, under
+from libraries import leaf
+from misuse_cases.row import CHANGED, LEAF, OUT, OVERLAP, VIEW, Misuse, under
 
 IN_PLACE = [
     Misuse(
@@ -163,7 +164,10 @@ IN_PLACE = [
     Misuse(
         "a result larger than the target",
         RuntimeError,
-        r"add: output with shape \[1\] doesn't match the broadcast shape \[3\]; ",
+        (
+            r"add: output with shape \[1\] doesn't match the broadcast shape \[3\]; the result of an "
+            r"in-place operation must have its target's shape"
+        ),
         "view",
         lambda lib: [x := leaf(lib), y := (x * 1)[:1], lambda: y.add_(x)],
     ),
@@ -245,7 +249,7 @@ IN_PLACE = [
     Misuse(
         "indices of a maximum",
         RuntimeError,
-        CHANGED.format("Max.*", ".*", "1"),
+        CHANGED.format("MaxBackward0", "an intermediate result", "1"),
         "saved",
         lambda lib: [x := leaf(lib), m := x.reshape(1, 3).max(1), m[1].fill_(0), z := m[0].sum(), z.backward],
     ),
@@ -273,22 +277,32 @@ IN_PLACE = [
     Misuse(
         "out= of integers for floats",
         RuntimeError,
-        r"exp: result type Float can't be cast to the desired output type Long; ",
+        r"exp: result type Float can't be cast to the desired output type Long; give out= of dtype float32",
         "out",
         lambda lib: [c := lib.ones(3), y := lib.tensor([1, 2, 3]), lambda: lib.exp(c, out=y)],
     ),
     Misuse(
         "out= a list",
         TypeError,
-        r"exp\(\): argument 'out' must be Tensor, not list; ",
+        r"exp\(\): argument 'out' must be Tensor, not list; make one with torch\.empty\(0\)",
         "out",
         lambda lib: [c := lib.ones(3), lambda: lib.exp(c, out=[1.0])],
     ),
     Misuse(
         "out= of expanded memory",
         RuntimeError,
-        r"more than one element of the written-to tensor",
+        OVERLAP.format("exp"),
         "out",
         lambda lib: [c := lib.ones(3), y := lib.zeros(1).expand(3), lambda: lib.exp(c, out=y)],
+    ),
+    Misuse(
+        "a leaf written through a transposed view",
+        RuntimeError,
+        (
+            r"add_: a view of a leaf Variable that requires grad is being used in an in-place "
+            r"operation; wrap it in `with no_grad\(\):`, or use an operation that is not in place"
+        ),
+        "leaf view",
+        lambda lib: [x := lib.ones(2, 2, requires_grad=True), lambda: x.t().add_(1)],
     ),
 ]

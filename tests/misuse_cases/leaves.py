@@ -6,7 +6,8 @@ import copy
 
 import numpy as np
 
-from misuse_cases.row import FLOATS, LEAVES, NUMPY, SINGLE, Misuse, leaf
+from libraries import leaf
+from misuse_cases.row import FLOATS, LEAVES, NUMPY, SINGLE, Misuse
 
 LEAVES_AND_FLAGS = [
     Misuse(
@@ -75,7 +76,7 @@ LEAVES_AND_FLAGS = [
     Misuse(
         "requires_grad_ of a string",
         TypeError,
-        r"requires_grad.*must be .*bool.*, not str|'str' object",
+        r"argument 'requires_grad' must be bool, not str; use True or False",
         "flag",
         lambda lib: [x := lib.ones(3), lambda: x.requires_grad_("yes")],
     ),
@@ -83,34 +84,43 @@ LEAVES_AND_FLAGS = [
         "is_leaf assigned",
         AttributeError,
         r"attribute 'is_leaf' of 'firesteel.Tensor' objects is not writable",
-        "flag",
+        "flag python",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "is_leaf", False)],
     ),
     Misuse(
         "grad_fn assigned",
         AttributeError,
         r"attribute 'grad_fn' of 'firesteel.Tensor' objects is not writable",
-        "flag",
+        "flag python",
         lambda lib: [x := leaf(lib), y := x * 2, lambda: setattr(y, "grad_fn", None)],
     ),
     Misuse(
         "retain_grad on a constant",
         RuntimeError,
-        r"retain_grad: can't retain_grad on Tensor that has requires_grad=False",
+        (
+            r"retain_grad: can't retain_grad on Tensor that has requires_grad=False \(shape \[3\]\); call "
+            r"requires_grad_"
+        ),
         "flag",
         lambda lib: [x := lib.ones(3), x.retain_grad],
     ),
     Misuse(
         "grad of another shape assigned",
         RuntimeError,
-        r"grad: assigned grad has shape \[2\] and dtype float32, the tensor has shape \[3\]",
+        (
+            r"grad: assigned grad has shape \[2\] and dtype float32, the tensor has shape \[3\] and dtype "
+            r"float32; they must be equal: sum or expand it to the tensor's shape"
+        ),
         "grad",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "grad", lib.ones(2))],
     ),
     Misuse(
         "grad that would broadcast assigned",
         RuntimeError,
-        r"grad: assigned grad has shape \[1\]",
+        (
+            r"grad: assigned grad has shape \[1\] and dtype float32, the tensor has shape \[3\] and dtype "
+            r"float32; they must be equal: sum or expand it"
+        ),
         "grad",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "grad", lib.ones(1))],
     ),
@@ -118,8 +128,8 @@ LEAVES_AND_FLAGS = [
         "grad of another dtype assigned",
         RuntimeError,
         (
-            r"grad: assigned grad has .* dtype float64, the tensor has .* dtype "
-            r"float32; they must be equal"
+            r"grad: assigned grad has shape \[3\] and dtype float64, the tensor has shape \[3\] and dtype "
+            r"float32; they must be equal: convert it with \.to\(torch\.float32\)"
         ),
         "grad",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "grad", lib.ones(3).double())],
@@ -127,21 +137,30 @@ LEAVES_AND_FLAGS = [
     Misuse(
         "grad of integers assigned",
         RuntimeError,
-        r"grad: assigned grad has .* dtype int64",
+        (
+            r"grad: assigned grad has shape \[3\] and dtype int64, the tensor has shape \[3\] and dtype "
+            r"float32; they must be equal: convert it with \.to\(torch\.float32\)"
+        ),
         "grad",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "grad", lib.tensor([1, 2, 3]))],
     ),
     Misuse(
         "grad = 0",
         TypeError,
-        r"assigned grad expected to be a Tensor or None.* got .*int",
+        (
+            r"grad: assigned grad expected to be a Tensor or None, but got grad of type int; make it a "
+            r"tensor of shape \[3\]"
+        ),
         "grad",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "grad", 0)],
     ),
     Misuse(
         "grad = itself",
         RuntimeError,
-        r"grad: can't assign Variable as its own grad",
+        (
+            r"grad: can't assign Variable as its own grad \(shape \[3\]\); assign a \.detach\(\)\.clone\(\) "
+            r"of it"
+        ),
         "grad",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "grad", x)],
     ),
@@ -149,20 +168,23 @@ LEAVES_AND_FLAGS = [
         "grad.zero_() before any backward",
         AttributeError,
         r"'NoneType' object has no attribute 'zero_'",
-        "grad",
+        "grad python",
         lambda lib: [x := leaf(lib), lambda: x.grad.zero_()],
     ),
     Misuse(
         "data of integers for a float leaf",
         RuntimeError,
-        r"data: .* must be floating point, not int64; use requires_grad_\(False\) first",
+        r"data: .* must be floating point, not int64 \(shape \[3\]\); use requires_grad_\(False\) first",
         "data",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "data", lib.tensor([1, 2, 3]))],
     ),
     Misuse(
         "data = a list",
         TypeError,
-        r"data.* has to be a tensor.*list|'list' object is not",
+        (
+            r"data: Variable data has to be a tensor, but got list; make it one, or write into the memory "
+            r"that there is"
+        ),
         "data",
         lambda lib: [x := leaf(lib), lambda: setattr(x, "data", [1.0])],
     ),
@@ -219,72 +241,113 @@ LEAVES_AND_FLAGS = [
         lambda lib: [x := leaf(lib), y := x * 2, lambda: copy.deepcopy(y)],
     ),
     Misuse(
-        "a result given to an optimizer",
-        ValueError,
-        (
-            r"can't optimize a non-leaf Tensor: parameter 0 \(shape \(3,\)\) was "
-            r"made by MulBackward0; pass the leaf"
-        ),
-        "optimizer",
-        lambda lib: [x := leaf(lib), y := x * 2, lambda: lib.optim.SGD([y], lr=0.1)],
-    ),
-    Misuse(
-        "a number given to an optimizer",
-        TypeError,
-        r"optimizer can only optimize Tensors, but one of the params is float; ",
-        "optimizer",
-        lambda lib: [lambda: lib.optim.SGD([1.0], lr=0.1)],
-    ),
-    Misuse(
-        "a tensor given to an optimizer",
-        TypeError,
-        r"params argument .* iterable of Tensors or dicts, but got .*; put it in a list",
-        "optimizer",
-        lambda lib: [x := leaf(lib), lambda: lib.optim.SGD(x, lr=0.1)],
-    ),
-    Misuse(
-        "no parameters for an optimizer",
-        ValueError,
-        r"optimizer got an empty parameter list; ",
-        "optimizer",
-        lambda lib: [lambda: lib.optim.SGD([], lr=0.1)],
-    ),
-    Misuse(
-        "a parameter in two groups",
-        ValueError,
-        r"some parameters appear in more than one parameter group; leave them in one",
-        "optimizer",
-        lambda lib: [x := leaf(lib), lambda: lib.optim.SGD([{"params": [x]}, {"params": [x]}], lr=0.1)],
-    ),
-    Misuse(
-        "a tensor in place of a parameter",
-        TypeError,
-        (
-            r"cannot assign 'firesteel.Tensor' as parameter 'weight' "
-            r"\(firesteel.nn.Parameter or None expected\)"
-        ),
-        "module",
-        lambda lib: [m := lib.nn.Linear(2, 2), m.weight, lambda: setattr(m, "weight", lib.ones(2, 2))],
-    ),
-    Misuse(
-        "a result registered as a parameter",
-        TypeError,
-        r"cannot assign 'firesteel.Tensor' object to parameter 'twice'",
-        "module",
-        lambda lib: [m := lib.nn.Linear(2, 2), lambda: m.register_parameter("twice", m.weight * 2)],
-    ),
-    Misuse(
-        "a loss of integers",
-        NotImplementedError,
-        r"mse_loss: .* not implemented for 'Long'; convert with \.float\(\)",
-        "module",
-        lambda lib: [x := lib.tensor([1, 2]), lambda: lib.nn.functional.mse_loss(x, x).backward()],
-    ),
-    Misuse(
         "set_grad_enabled of a string",
         TypeError,
-        r"set_grad_enabled\(\): argument 'mode' must be bool, not str",
+        r"set_grad_enabled\(\): argument 'mode' must be bool, not str; use True or False",
         "mode",
         lambda lib: [lambda: lib.set_grad_enabled("no")],
+    ),
+    Misuse(
+        "detach_ of a view",
+        RuntimeError,
+        r"detach_: Can't detach views in-place \(this is one of shape \[\]\); use detach\(\) instead",
+        "leaf view",
+        lambda lib: [x := leaf(lib), y := x * 2, v := y[0], v.detach_],
+    ),
+    Misuse(
+        "requires_grad=1 of tensor()",
+        TypeError,
+        r"argument 'requires_grad' must be bool, not int; use True or False",
+        "flag",
+        lambda lib: [lambda: lib.tensor([1.0], requires_grad=1)],
+    ),
+    Misuse(
+        "requires_grad=1 of ones()",
+        TypeError,
+        r"argument 'requires_grad' must be bool, not int; use True or False",
+        "flag",
+        lambda lib: [lambda: lib.ones(2, requires_grad=1)],
+    ),
+    Misuse(
+        "requires_grad_(None)",
+        TypeError,
+        r"argument 'requires_grad' must be bool, not NoneType; use True or False",
+        "flag",
+        lambda lib: [x := lib.ones(3), lambda: x.requires_grad_(None)],
+    ),
+    Misuse(
+        "a Parameter with requires_grad a string",
+        TypeError,
+        r"argument 'requires_grad' must be bool, not str; use True or False",
+        "flag",
+        lambda lib: [x := lib.ones(3), lambda: lib.nn.Parameter(x, "no")],
+    ),
+    Misuse(
+        "data = 3",
+        TypeError,
+        (
+            r"data: Variable data has to be a tensor, but got int; make it one, or write into the "
+            r"memory that there is: x\.data\.fill_\(\.\.\), x\.data\.copy_\(\.\.\)"
+        ),
+        "data",
+        lambda lib: [x := leaf(lib), lambda: setattr(x, "data", 3)],
+    ),
+    Misuse(
+        "data = None",
+        TypeError,
+        (
+            r"data: Variable data has to be a tensor, but got NoneType; make it one, or write "
+            r"into the memory that there is: x\.data\.fill_\(\.\.\), x\.data\.copy_\(\.\.\)"
+        ),
+        "data",
+        lambda lib: [x := leaf(lib), lambda: setattr(x, "data", None)],
+    ),
+    Misuse(
+        "data deleted",
+        RuntimeError,
+        r"data: Deleting tensor data is not allowed\. Delete the tensor instead",
+        "data",
+        lambda lib: [x := leaf(lib), lambda: delattr(x, "data")],
+    ),
+    Misuse(
+        "a loop over a number",
+        TypeError,
+        r"iteration over a 0-d tensor; use \.item\(\) for its number",
+        "values",
+        lambda lib: [x := leaf(lib), y := x.sum(), lambda: list(y)],
+    ),
+    Misuse(
+        "len() of a loss",
+        TypeError,
+        r"len\(\) of a 0-d tensor; use \.numel\(\)",
+        "values",
+        lambda lib: [x := leaf(lib), y := x.sum(), lambda: len(y)],
+    ),
+    Misuse(
+        "an index of a loss",
+        IndexError,
+        r"getitem: cannot be applied to a 0-dim tensor; use \.item\(\)",
+        "values",
+        lambda lib: [x := leaf(lib), y := x.sum(), lambda: y[0]],
+    ),
+    Misuse(
+        "tensor() of a list of vectors",
+        ValueError,
+        (
+            r"tensor: only one element tensors can be converted to Python scalars, got shape "
+            r"\[3\]; use stack"
+        ),
+        "values",
+        lambda lib: [x := leaf(lib), lambda: lib.tensor([x, x])],
+    ),
+    Misuse(
+        "int() of a vector",
+        ValueError,
+        (
+            r"item: a tensor with 3 elements \(shape \[3\]\) cannot be converted to Scalar; use "
+            r"\.tolist\(\), or reduce it with \.sum\(\) or \.mean\(\)"
+        ),
+        "values",
+        lambda lib: [x := leaf(lib), lambda: int(x)],
     ),
 ]

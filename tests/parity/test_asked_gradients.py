@@ -5,10 +5,8 @@ import gc
 import pytest
 
 import firesteel
-from tensors import torch
+from libraries import both
 
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 MIB = 1 << 20
 F = firesteel.nn.functional
 

@@ -3,14 +3,9 @@
 import pytest
 
 import firesteel
-from tensors import assert_same
+from libraries import same_in_both
 
 torch = pytest.importorskip("torch")
-
-
-def both(function):
-    """Runs `function(lib)` in either library; results must be the same."""
-    assert_same(function(firesteel), function(torch))
 
 
 def leaf(lib=firesteel, values=(1.0, 2.0, 3.0)):
@@ -24,11 +19,11 @@ def test_accumulation_and_zeroing():
         (x * x).sum().backward()
         return x.grad
 
-    both(run)
+    same_in_both(run)
 
 
 def test_reused_tensor():
-    both(lambda lib: (lambda x: lib.autograd.grad((x * x + x.exp() * x).sum(), x))(leaf(lib)))
+    same_in_both(lambda lib: (lambda x: lib.autograd.grad((x * x + x.exp() * x).sum(), x))(leaf(lib)))
 
 
 def test_second_backward_needs_retain_graph():
@@ -46,7 +41,7 @@ def test_retain_graph():
         y.backward()
         return x.grad
 
-    both(run)
+    same_in_both(run)
 
 
 @pytest.mark.parametrize("name", ["no_grad", "inference_mode"])
@@ -141,7 +136,7 @@ def test_in_place_on_views(name):
         weights = lib.arange(1.0, out.numel() + 1).reshape(out.shape)
         return out.detach(), lib.autograd.grad((out * weights).sum(), x)
 
-    both(run)
+    same_in_both(run)
 
 
 def test_backward_with_gradient():
@@ -150,7 +145,7 @@ def test_backward_with_gradient():
         (x * x).backward(gradient=lib.tensor([1.0, -1.0, 0.5]))
         return x.grad
 
-    both(run)
+    same_in_both(run)
 
 
 def test_backward_needs_a_scalar():
@@ -180,7 +175,7 @@ def test_third_derivative(function):
             (y,) = lib.autograd.grad(y.sum(), x, create_graph=True)
         return y.detach()
 
-    both(run)
+    same_in_both(run)
 
 
 def test_deep_chain():
@@ -205,7 +200,7 @@ def test_tensor_hooks():
         (y * y).sum().backward()
         return x.grad, seen
 
-    both(run)
+    same_in_both(run)
 
 
 def test_retain_grad():

@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 
 import firesteel
-from tensors import assert_same
+from libraries import same_in_both
 
 torch = pytest.importorskip("torch")
-
-
-def both(run: Callable[[Any], Any]) -> None:
-    """Runs `run(lib)` in either library; results must be the same."""
-    assert_same(run(firesteel), run(torch))
 
 
 def leaf(lib: Any, *values: float) -> Any:
@@ -40,7 +35,7 @@ def test_retain_grad_keeps_what_the_hooks_have_made() -> None:
             kept += [y.grad, x.grad, lib.tensor(order == ["add", "double"])]
         return kept
 
-    both(run)
+    same_in_both(run)
 
 
 def test_retain_grad_adds_nothing_up_and_may_be_called_again() -> None:
@@ -56,7 +51,7 @@ def test_retain_grad_adds_nothing_up_and_may_be_called_again() -> None:
         z.backward()
         return first, y.grad, x.grad, lib.tensor([y.retains_grad, x.retains_grad])
 
-    both(run)
+    same_in_both(run)
 
 
 def test_hooks_of_a_tensor_that_is_written_later() -> None:
@@ -71,7 +66,7 @@ def test_hooks_of_a_tensor_that_is_written_later() -> None:
         y.sum().backward()
         return x.grad, seen
 
-    both(run)
+    same_in_both(run)
 
 
 def test_hooks_see_the_sum_of_all_uses() -> None:
@@ -82,7 +77,7 @@ def test_hooks_see_the_sum_of_all_uses() -> None:
         (y.exp() + y * 2 + y[:1]).sum().backward()
         return x.grad, seen
 
-    both(run)
+    same_in_both(run)
 
 
 VERSIONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -109,7 +104,7 @@ def test_versions(name: str) -> None:
         VERSIONS[name](lib, x)
         return lib.tensor([x._version, view._version, alias._version])
 
-    both(run)
+    same_in_both(run)
 
 
 LIVE: dict[str, Callable[[Any, Any], Any]] = {
@@ -136,7 +131,7 @@ def test_writes_to_views_and_bases_that_live(name: str) -> None:
         second = lib.autograd.grad(first.sum(), x, allow_unused=True)[0] if first.requires_grad else None
         return out.detach(), first.detach(), lib.zeros(3).double() if second is None else second
 
-    both(run)
+    same_in_both(run)
 
 
 THIRD: dict[str, Callable[[Any, Any], Any]] = {
@@ -176,7 +171,7 @@ def test_third_derivatives(name: str) -> None:
             value = (value * lib.tensor([1.0, -2.0, 3.0], dtype=lib.float64)).sum()
         return results
 
-    both(run)
+    same_in_both(run)
 
 
 def test_the_third_derivative_of_layer_norm() -> None:

@@ -4,13 +4,12 @@ import pytest
 
 import firesteel
 import firesteel.utils.checkpoint
+from libraries import both
 from tensors import torch
 
 if torch is not None:
     import torch.utils.checkpoint
 
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 variants = pytest.mark.parametrize("reentrant", [False, True], ids=["graph", "reentrant"])
 
 

@@ -10,13 +10,11 @@ import pytest
 import firesteel
 import firesteel.utils.checkpoint
 from firesteel.utils._recompute import Frame
+from libraries import both
 from tensors import torch
 
 if torch is not None:
     import torch.utils.checkpoint
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 
 
 def checkpoint(lib, *args, **kwargs):

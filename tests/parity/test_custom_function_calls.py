@@ -3,10 +3,7 @@
 import pytest
 
 import firesteel
-from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+from libraries import both, leaf
 
 
 def scaled(lib, seen, setup=False, **attributes):
@@ -33,10 +30,6 @@ def scaled(lib, seen, setup=False, **attributes):
         methods["setup_context"] = setup_context
     static = {name: staticmethod(method) for name, method in methods.items()}
     return type("Scaled", (lib.autograd.Function,), {**static, **attributes})
-
-
-def leaf(lib, *values):
-    return lib.tensor(values, requires_grad=True)
 
 
 @both

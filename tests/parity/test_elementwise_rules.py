@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 import firesteel
+from libraries import doubles
 
 torch = pytest.importorskip("torch")
 
 INF, NAN = math.inf, math.nan
 LIBS = (firesteel, torch)
 HALVES = ("float16", "bfloat16")
-
-
-def values(tensor):
-    return np.array(tensor.detach().double().tolist())
 
 
 def same(function, what=""):
@@ -26,12 +23,12 @@ def same(function, what=""):
         return
     assert str(ours.dtype).rpartition(".")[2] == str(theirs.dtype).rpartition(".")[2], what
     assert tuple(ours.shape) == tuple(theirs.shape), what
-    np.testing.assert_array_equal(values(ours), values(theirs), err_msg=what)
+    np.testing.assert_array_equal(doubles(ours), doubles(theirs), err_msg=what)
 
 
 def close(function, what="", **tolerance):
     np.testing.assert_allclose(
-        values(function(firesteel)), values(function(torch)), err_msg=what, **tolerance
+        doubles(function(firesteel)), doubles(function(torch)), err_msg=what, **tolerance
     )
 
 

@@ -4,20 +4,12 @@ import numpy as np
 import pytest
 
 import firesteel
+from libraries import both, drawn, parity
 from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
-parity = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
-
-
-def values(lib, *shape, seed=0):
-    drawn = np.random.default_rng(seed).uniform(0.3, 1.7, shape)
-    return lib.tensor(drawn.tolist(), dtype=lib.float64).reshape(shape)
 
 
 def two(lib, *shape):
-    return values(lib, *shape), values(lib, *shape, seed=1)
+    return drawn(lib, *shape), drawn(lib, *shape, seed=1)
 
 
 def cubes(x):
@@ -40,39 +32,39 @@ def assert_same(ours, theirs):
 
 
 PROGRAMS = {
-    "vjp": lambda lib: api(lib).vjp(lambda x: x.exp().sum(1), values(lib, 2, 3), values(lib, 2)),
-    "vjp of several": lambda lib: api(lib).vjp(lambda x, y: (x * y, y.sum()), two(lib, 2), (values(lib, 2), values(lib))),
-    "vjp without v": lambda lib: api(lib).vjp(lambda x: x.exp().sum(), values(lib, 2)),
+    "vjp": lambda lib: api(lib).vjp(lambda x: x.exp().sum(1), drawn(lib, 2, 3), drawn(lib, 2)),
+    "vjp of several": lambda lib: api(lib).vjp(lambda x, y: (x * y, y.sum()), two(lib, 2), (drawn(lib, 2), drawn(lib))),
+    "vjp without v": lambda lib: api(lib).vjp(lambda x: x.exp().sum(), drawn(lib, 2)),
     "vjp unused": lambda lib: api(lib).vjp(lambda x, y: x.sum(), two(lib, 2)),
-    "vjp constant": lambda lib: api(lib).vjp(lambda x: values(lib), values(lib, 2)),
-    "vjp graph": lambda lib: api(lib).vjp(lambda x: x.exp(), values(lib, 2).requires_grad_(), values(lib, 2), create_graph=True),
-    "vjp of requires_grad": lambda lib: api(lib).vjp(lambda x: x.exp(), values(lib, 2).requires_grad_(), values(lib, 2)),
-    "jvp": lambda lib: api(lib).jvp(lambda x: x.exp().sum(1), values(lib, 2, 3), values(lib, 2, 3)),
+    "vjp constant": lambda lib: api(lib).vjp(lambda x: drawn(lib), drawn(lib, 2)),
+    "vjp graph": lambda lib: api(lib).vjp(lambda x: x.exp(), drawn(lib, 2).requires_grad_(), drawn(lib, 2), create_graph=True),
+    "vjp of requires_grad": lambda lib: api(lib).vjp(lambda x: x.exp(), drawn(lib, 2).requires_grad_(), drawn(lib, 2)),
+    "jvp": lambda lib: api(lib).jvp(lambda x: x.exp().sum(1), drawn(lib, 2, 3), drawn(lib, 2, 3)),
     "jvp of several": lambda lib: api(lib).jvp(lambda x, y: (x * y, y.sum()), two(lib, 2), two(lib, 2)),
-    "jvp without v": lambda lib: api(lib).jvp(lambda x: (x * 2, x.exp()), values(lib, 1)),
-    "jvp linear": lambda lib: api(lib).jvp(lambda x: 2 * x, values(lib, 2), values(lib, 2)),
-    "jvp constant": lambda lib: api(lib).jvp(lambda x: (x, values(lib, 3)), values(lib, 2), values(lib, 2)),
-    "jvp graph": lambda lib: api(lib).jvp(lambda x: x.exp(), values(lib, 2).requires_grad_(), values(lib, 2), create_graph=True),
-    "jacobian": lambda lib: api(lib).jacobian(lambda x: x.exp().sum(1), values(lib, 2, 3)),
-    "jacobian in a tuple": lambda lib: api(lib).jacobian(lambda x: x.exp(), (values(lib, 2),)),
+    "jvp without v": lambda lib: api(lib).jvp(lambda x: (x * 2, x.exp()), drawn(lib, 1)),
+    "jvp linear": lambda lib: api(lib).jvp(lambda x: 2 * x, drawn(lib, 2), drawn(lib, 2)),
+    "jvp constant": lambda lib: api(lib).jvp(lambda x: (x, drawn(lib, 3)), drawn(lib, 2), drawn(lib, 2)),
+    "jvp graph": lambda lib: api(lib).jvp(lambda x: x.exp(), drawn(lib, 2).requires_grad_(), drawn(lib, 2), create_graph=True),
+    "jacobian": lambda lib: api(lib).jacobian(lambda x: x.exp().sum(1), drawn(lib, 2, 3)),
+    "jacobian in a tuple": lambda lib: api(lib).jacobian(lambda x: x.exp(), (drawn(lib, 2),)),
     "jacobian of several": lambda lib: api(lib).jacobian(lambda x, y: (x * y, y.sum()), two(lib, 2)),
-    "jacobian constant": lambda lib: api(lib).jacobian(lambda x: values(lib, 2), values(lib, 3)),
-    "jacobian graph": lambda lib: api(lib).jacobian(lambda x: x.exp(), values(lib, 2).requires_grad_(), create_graph=True),
-    "jacobian vectorized": lambda lib: api(lib).jacobian(lambda x: x.exp(), values(lib, 2), vectorize=True),
+    "jacobian constant": lambda lib: api(lib).jacobian(lambda x: drawn(lib, 2), drawn(lib, 3)),
+    "jacobian graph": lambda lib: api(lib).jacobian(lambda x: x.exp(), drawn(lib, 2).requires_grad_(), create_graph=True),
+    "jacobian vectorized": lambda lib: api(lib).jacobian(lambda x: x.exp(), drawn(lib, 2), vectorize=True),
     "jacobian strict": lambda lib: api(lib).jacobian(lambda x, y: x * y, two(lib, 2), strict=True),
-    "hessian": lambda lib: api(lib).hessian(lambda x: (x**3).sum() * x[0], values(lib, 3)),
+    "hessian": lambda lib: api(lib).hessian(lambda x: (x**3).sum() * x[0], drawn(lib, 3)),
     "hessian of several": lambda lib: api(lib).hessian(lambda x, y: (x * y**2).sum(), two(lib, 2)),
-    "hessian linear": lambda lib: api(lib).hessian(lambda x: x.sum(), values(lib, 2)),
-    "hessian of one element": lambda lib: api(lib).hessian(lambda x: (x**3).sum(0, keepdim=True), values(lib, 2)),
-    "hessian graph": lambda lib: api(lib).hessian(lambda x: (x**3).sum(), values(lib, 2).requires_grad_(), create_graph=True),
-    "vhp": lambda lib: api(lib).vhp(lambda x: (x**3).sum() * x[0], values(lib, 3), values(lib, 3, seed=1)),
+    "hessian linear": lambda lib: api(lib).hessian(lambda x: x.sum(), drawn(lib, 2)),
+    "hessian of one element": lambda lib: api(lib).hessian(lambda x: (x**3).sum(0, keepdim=True), drawn(lib, 2)),
+    "hessian graph": lambda lib: api(lib).hessian(lambda x: (x**3).sum(), drawn(lib, 2).requires_grad_(), create_graph=True),
+    "vhp": lambda lib: api(lib).vhp(lambda x: (x**3).sum() * x[0], drawn(lib, 3), drawn(lib, 3, seed=1)),
     "vhp of several": lambda lib: api(lib).vhp(lambda x, y: (x * y**2).sum(), two(lib, 2), two(lib, 2)),
-    "vhp linear": lambda lib: api(lib).vhp(lambda x: x.sum(), values(lib, 2), values(lib, 2)),
-    "vhp without v": lambda lib: api(lib).vhp(lambda x: (x**3).sum(), values(lib, 1)),
-    "hvp": lambda lib: api(lib).hvp(lambda x: (x**3).sum() * x[0], values(lib, 3), values(lib, 3, seed=1)),
+    "vhp linear": lambda lib: api(lib).vhp(lambda x: x.sum(), drawn(lib, 2), drawn(lib, 2)),
+    "vhp without v": lambda lib: api(lib).vhp(lambda x: (x**3).sum(), drawn(lib, 1)),
+    "hvp": lambda lib: api(lib).hvp(lambda x: (x**3).sum() * x[0], drawn(lib, 3), drawn(lib, 3, seed=1)),
     "hvp of several": lambda lib: api(lib).hvp(lambda x, y: (x * y**2).sum(), two(lib, 2), two(lib, 2)),
-    "hvp linear": lambda lib: api(lib).hvp(lambda x: x.sum(), values(lib, 2), values(lib, 2)),
-    "hvp graph": lambda lib: api(lib).hvp(lambda x: (x**3).sum(), values(lib, 2).requires_grad_(), values(lib, 2), create_graph=True),
+    "hvp linear": lambda lib: api(lib).hvp(lambda x: x.sum(), drawn(lib, 2), drawn(lib, 2)),
+    "hvp graph": lambda lib: api(lib).hvp(lambda x: (x**3).sum(), drawn(lib, 2).requires_grad_(), drawn(lib, 2), create_graph=True),
 }  # fmt: skip
 
 
@@ -85,44 +77,44 @@ def test_the_same_program_gives_the_same(name):
 
 ERRORS = {
     "no tensor": lambda lib: api(lib).vjp(lambda x: x, 3.0),
-    "no tensor in a tuple": lambda lib: api(lib).hvp(lambda x, y: x, (values(lib, 2), 3.0)),
-    "no tensor output": lambda lib: api(lib).jacobian(lambda x: 3.0, values(lib, 2)),
-    "vjp needs v": lambda lib: api(lib).vjp(lambda x: x, values(lib, 2)),
-    "jvp needs v": lambda lib: api(lib).jvp(lambda x: x, values(lib, 2)),
-    "vhp needs v": lambda lib: api(lib).vhp(lambda x: x.sum(), values(lib, 2)),
-    "v size": lambda lib: api(lib).jvp(lambda x: x, values(lib, 2), values(lib, 3)),
-    "v entry size": lambda lib: api(lib).jvp(lambda x, y: x, two(lib, 2), (values(lib, 2), values(lib, 3))),
-    "v length": lambda lib: api(lib).jvp(lambda x, y: x, two(lib, 2), values(lib, 2)),
-    "v too many": lambda lib: api(lib).jvp(lambda x: x, values(lib, 2), two(lib, 2)),
+    "no tensor in a tuple": lambda lib: api(lib).hvp(lambda x, y: x, (drawn(lib, 2), 3.0)),
+    "no tensor output": lambda lib: api(lib).jacobian(lambda x: 3.0, drawn(lib, 2)),
+    "vjp needs v": lambda lib: api(lib).vjp(lambda x: x, drawn(lib, 2)),
+    "jvp needs v": lambda lib: api(lib).jvp(lambda x: x, drawn(lib, 2)),
+    "vhp needs v": lambda lib: api(lib).vhp(lambda x: x.sum(), drawn(lib, 2)),
+    "v size": lambda lib: api(lib).jvp(lambda x: x, drawn(lib, 2), drawn(lib, 3)),
+    "v entry size": lambda lib: api(lib).jvp(lambda x, y: x, two(lib, 2), (drawn(lib, 2), drawn(lib, 3))),
+    "v length": lambda lib: api(lib).jvp(lambda x, y: x, two(lib, 2), drawn(lib, 2)),
+    "v too many": lambda lib: api(lib).jvp(lambda x: x, drawn(lib, 2), two(lib, 2)),
     "int": lambda lib: api(lib).jacobian(lambda x: x, lib.tensor([1])),
-    "hessian of vector": lambda lib: api(lib).hessian(lambda x: x, values(lib, 2)),
-    "hvp of vector": lambda lib: api(lib).hvp(lambda x: x, values(lib, 2), values(lib, 2)),
-    "hessian of tuple": lambda lib: api(lib).hessian(lambda x: (x.sum(), x.sum()), values(lib, 2)),
-    "strict output": lambda lib: api(lib).vjp(lambda x: values(lib), values(lib, 2), strict=True),
+    "hessian of vector": lambda lib: api(lib).hessian(lambda x: x, drawn(lib, 2)),
+    "hvp of vector": lambda lib: api(lib).hvp(lambda x: x, drawn(lib, 2), drawn(lib, 2)),
+    "hessian of tuple": lambda lib: api(lib).hessian(lambda x: (x.sum(), x.sum()), drawn(lib, 2)),
+    "strict output": lambda lib: api(lib).vjp(lambda x: drawn(lib), drawn(lib, 2), strict=True),
     "strict input": lambda lib: api(lib).vjp(lambda x, y: x.sum(), two(lib, 2), strict=True),
     "strict jacobian": lambda lib: api(lib).jacobian(lambda x, y: x.sum(), two(lib, 2), strict=True),
     "strict jvp": lambda lib: api(lib).jvp(lambda x, y: x, two(lib, 2), two(lib, 2), strict=True),
-    "strict hessian": lambda lib: api(lib).hessian(lambda x: x.sum(), values(lib, 2), strict=True),
-    "strict vhp": lambda lib: api(lib).vhp(lambda x: x.sum(), values(lib, 2), values(lib, 2), strict=True),
-    "strict hvp": lambda lib: api(lib).hvp(lambda x: x.sum(), values(lib, 2), values(lib, 2), strict=True),
+    "strict hessian": lambda lib: api(lib).hessian(lambda x: x.sum(), drawn(lib, 2), strict=True),
+    "strict vhp": lambda lib: api(lib).vhp(lambda x: x.sum(), drawn(lib, 2), drawn(lib, 2), strict=True),
+    "strict hvp": lambda lib: api(lib).hvp(lambda x: x.sum(), drawn(lib, 2), drawn(lib, 2), strict=True),
     "strict graph": lambda lib: api(lib).vjp(
-        lambda x: x.sum(), values(lib, 2), create_graph=True, strict=True
+        lambda x: x.sum(), drawn(lib, 2), create_graph=True, strict=True
     ),
     "strict vectorize": lambda lib: api(lib).jacobian(
-        lambda x: x, values(lib, 2), strict=True, vectorize=True
+        lambda x: x, drawn(lib, 2), strict=True, vectorize=True
     ),
-    "strategy": lambda lib: api(lib).jacobian(lambda x: x, values(lib, 2), strategy="sideways"),
+    "strategy": lambda lib: api(lib).jacobian(lambda x: x, drawn(lib, 2), strategy="sideways"),
     "hessian strategy": lambda lib: api(lib).hessian(
-        lambda x: x.sum(), values(lib, 2), outer_jacobian_strategy="sideways"
+        lambda x: x.sum(), drawn(lib, 2), outer_jacobian_strategy="sideways"
     ),
     "forward output": lambda lib: api(lib).jacobian(
-        lambda x: None, values(lib, 2), vectorize=True, strategy="forward-mode"
+        lambda x: None, drawn(lib, 2), vectorize=True, strategy="forward-mode"
     ),
     "forward int": lambda lib: api(lib).jacobian(
         lambda x: x, lib.tensor([1]), vectorize=True, strategy="forward-mode"
     ),
     "forward strict": lambda lib: api(lib).jacobian(
-        lambda x: x, values(lib, 2), strict=True, vectorize=True, strategy="forward-mode"
+        lambda x: x, drawn(lib, 2), strict=True, vectorize=True, strategy="forward-mode"
     ),
 }
 
@@ -144,7 +136,7 @@ def test_misuse_raises_what_pytorch_raises(name):
 
 @both
 def test_products_are_those_of_the_formulas(lib):
-    x, v = values(lib, 3), values(lib, 3, seed=1)
+    x, v = drawn(lib, 3), drawn(lib, 3, seed=1)
     assert lib.allclose(api(lib).hessian(cubes, x), lib.eye(3, dtype=lib.float64) * (6 * x))
     for product in (api(lib).hvp, api(lib).vhp):
         assert lib.allclose(product(cubes, x, v)[1], 6 * x * v)
@@ -157,14 +149,14 @@ def test_forward_mode_gives_what_reverse_mode_gives():
     functional = api(firesteel)
     for function, inputs in (
         (lambda x, y: (x * y, y.sum()), two(firesteel, 2)),
-        (lambda x: x.exp(), values(firesteel, 2)),
-        (lambda x: x.exp(), (values(firesteel, 2),)),
+        (lambda x: x.exp(), drawn(firesteel, 2)),
+        (lambda x: x.exp(), (drawn(firesteel, 2),)),
     ):
         forward = functional.jacobian(function, inputs, vectorize=True, strategy="forward-mode")
         assert_same(forward, functional.jacobian(function, inputs))
     for function, inputs in (
         (lambda x, y: (x * y**2).sum(), two(firesteel, 2)),
-        (cubes, values(firesteel, 2)),
+        (cubes, drawn(firesteel, 2)),
     ):
         forward = functional.hessian(function, inputs, vectorize=True, outer_jacobian_strategy="forward-mode")
         assert_same(forward, functional.hessian(function, inputs))
@@ -173,7 +165,7 @@ def test_forward_mode_gives_what_reverse_mode_gives():
 def test_forward_mode_records_and_needs_no_vectorize():
     """Where PyTorch has NotImplementedErrors."""
     functional = api(firesteel)
-    x = values(firesteel, 2).requires_grad_()
+    x = drawn(firesteel, 2).requires_grad_()
     assert not functional.jacobian(lambda x: x**3, x, strategy="forward-mode").requires_grad
     assert not functional.hessian(cubes, x, outer_jacobian_strategy="forward-mode").requires_grad
     jacobian = functional.jacobian(lambda x: x**3, x, create_graph=True, strategy="forward-mode")
@@ -186,19 +178,19 @@ def test_forward_mode_records_and_needs_no_vectorize():
 
 @both
 def test_results_that_can_be_differentiated(lib):
-    x = values(lib, 2).requires_grad_()
+    x = drawn(lib, 2).requires_grad_()
     jacobian = api(lib).jacobian(lambda x: x**3, x, create_graph=True)
     assert lib.allclose(lib.autograd.grad(jacobian.sum(), x)[0], 6 * x)
     hessian = api(lib).hessian(lambda x: (x**3).sum(), x, create_graph=True)
     assert lib.allclose(lib.autograd.grad(hessian.sum(), x)[0], lib.full_like(x, 6.0))
-    v = values(lib, 2, seed=1).requires_grad_()
+    v = drawn(lib, 2, seed=1).requires_grad_()
     _, product = api(lib).jvp(lambda x: x**3, x, v, create_graph=True)
     assert lib.allclose(lib.autograd.grad(product.sum(), v)[0], 3 * x**2)
 
 
 @both
 def test_no_grad_around_and_no_gradient_is_added(lib):
-    x, w = values(lib, 2).requires_grad_(), values(lib, 2, seed=1).requires_grad_()
+    x, w = drawn(lib, 2).requires_grad_(), drawn(lib, 2, seed=1).requires_grad_()
     with lib.no_grad():
         jacobian = api(lib).jacobian(lambda x: x**2 * w, x)
         _, product = api(lib).hvp(lambda x: (x**3 * w).sum(), x, lib.ones_like(x))
@@ -212,7 +204,7 @@ def test_no_grad_around_and_no_gradient_is_added(lib):
 # Batches of gradients.
 @both
 def test_batched_gradients_are_the_rows_of_the_jacobian(lib):
-    x, unused = values(lib, 3).requires_grad_(), values(lib, 2).requires_grad_()
+    x, unused = drawn(lib, 3).requires_grad_(), drawn(lib, 2).requires_grad_()
     y = x**3
     rows, none = lib.autograd.grad(
         y, (x, unused), lib.eye(3, dtype=lib.float64), is_grads_batched=True, allow_unused=True
@@ -224,8 +216,8 @@ def test_batched_gradients_are_the_rows_of_the_jacobian(lib):
 
 @both
 def test_batched_gradients_of_several_outputs(lib):
-    x = values(lib, 2).requires_grad_()
-    batches = values(lib, 4, 2, seed=1), values(lib, 4, seed=2)
+    x = drawn(lib, 2).requires_grad_()
+    batches = drawn(lib, 4, 2, seed=1), drawn(lib, 4, seed=2)
     (batched,) = lib.autograd.grad(
         (x**2, x.prod()), x, batches, is_grads_batched=True, retain_graph=True, create_graph=True
     )
@@ -239,9 +231,9 @@ def test_batched_gradients_of_several_outputs(lib):
 
 @both
 def test_batches_that_do_not_fit(lib):
-    x = values(lib, 3).requires_grad_()
+    x = drawn(lib, 3).requires_grad_()
     with pytest.raises(RuntimeError, match="If `is_grads_batched=True`, we interpret the first dimension"):
-        lib.autograd.grad(x * 2, x, values(lib, 4, 2), is_grads_batched=True)
+        lib.autograd.grad(x * 2, x, drawn(lib, 4, 2), is_grads_batched=True)
     with pytest.raises(ValueError):
-        lib.autograd.grad((x * 2, x * 3), x, (values(lib, 4, 3), values(lib, 5, 3)), is_grads_batched=True)
+        lib.autograd.grad((x * 2, x * 3), x, (drawn(lib, 4, 3), drawn(lib, 5, 3)), is_grads_batched=True)
     lib.autograd.grad((x * 2).sum(), x)  # nothing is left behind

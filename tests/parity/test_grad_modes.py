@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
-import firesteel
-from tensors import torch
+from libraries import both
 
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 MODES = ["no_grad", "inference_mode"]
 
 

@@ -6,10 +6,8 @@ import weakref
 import pytest
 
 import firesteel
+from libraries import both
 from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 
 
 def leaf(lib):

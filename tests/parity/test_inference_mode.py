@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 
 import firesteel
-from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+from libraries import both, leaf
 
 
 class Refused(NamedTuple):
@@ -64,11 +61,6 @@ def made_leaf(lib: Any) -> Any:
 def made_layer(lib: Any) -> Any:
     """A layer whose parameters are inference tensors."""
     return inside(lib, lambda: lib.nn.Linear(3, 2))
-
-
-def leaf(lib: Any) -> Any:
-    """A tensor that requires grad."""
-    return lib.tensor([1.0, 2.0, 3.0], requires_grad=True)
 
 
 def kinds(*tensors: Any) -> list[bool]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import firesteel
+from libraries import doubles
 
 torch = pytest.importorskip("torch")
 
@@ -13,13 +14,9 @@ INF, NAN = math.inf, math.nan
 LIBS = (firesteel, torch)
 
 
-def values(tensor):
-    return np.array(tensor.detach().double().tolist())
-
-
 def same(function, **tolerance):
     """Both libraries give the same shape and the same values, nan and the sign of 0 included."""
-    ours, theirs = values(function(firesteel)), values(function(torch))
+    ours, theirs = doubles(function(firesteel)), doubles(function(torch))
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, **{"rtol": 1e-6, "atol": 0, **tolerance})
     np.testing.assert_array_equal(np.signbit(ours[theirs == 0]), np.signbit(theirs[theirs == 0]))
@@ -242,7 +239,7 @@ def test_activations_keep_nan_in_gradients(name):
     theirs = torch.tensor(x.tolist(), requires_grad=True)
     getattr(torch.nn.functional, name)(theirs).backward(torch.ones(8))
     assert math.isnan(x.grad[0].item())
-    np.testing.assert_allclose(values(x.grad)[1:], values(theirs.grad)[1:], rtol=1e-6)
+    np.testing.assert_allclose(doubles(x.grad)[1:], doubles(theirs.grad)[1:], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import firesteel
+from libraries import both, parity
 from op_cases import CASES
 from op_cases.table import Case, S, draw
 from tensors import assert_same, build, dtype_name, is_tensor, torch
@@ -77,7 +78,7 @@ def test_the_result_is_written_and_returned(name: str) -> None:
     assert calls
 
 
-@pytest.mark.skipif(torch is None, reason="needs PyTorch")
+@parity
 @pytest.mark.filterwarnings("ignore")
 def test_pytorch_writes_the_same_and_no_more_functions_take_out() -> None:
     taking = set()
@@ -103,10 +104,20 @@ def test_pytorch_writes_the_same_and_no_more_functions_take_out() -> None:
     assert taking == set(FUNCTIONS)
 
 
-@pytest.mark.parametrize("lib", [firesteel, torch], ids=["firesteel", "torch"])
+@both
+@pytest.mark.parametrize(
+    "name, results",
+    [("std_mean", 2), ("var_mean", 2), *((f"{kind}_like", 1) for kind in ("zeros", "ones", "empty", "rand"))],
+)
+def test_some_take_no_out(lib: Any, name: str, results: int) -> None:
+    """Neither those whose results are a pair, nor those that look like a tensor."""
+    out = tuple(lib.empty(3) for _ in range(results))
+    with pytest.raises(TypeError, match="out"):
+        getattr(lib, name)(lib.ones(3), out=out if results > 1 else out[0])
+
+
+@both
 def test_shapes_dtypes_and_versions(lib: Any) -> None:
-    if lib is None:
-        pytest.skip("needs PyTorch")
     x = lib.tensor([1.0, 4.0, 9.0])
     out = lib.empty(0)
     assert lib.sqrt(x, out=out) is out and out.tolist() == [1, 2, 3] and out.shape == (3,)
@@ -134,10 +145,8 @@ def test_shapes_dtypes_and_versions(lib: Any) -> None:
     assert named.values is values and named.indices is indices and values.tolist() == [2, 4]
 
 
-@pytest.mark.parametrize("lib", [firesteel, torch], ids=["firesteel", "torch"])
+@both
 def test_history_is_refused_and_no_grad_is_the_way_out(lib: Any) -> None:
-    if lib is None:
-        pytest.skip("needs PyTorch")
     x, plain = lib.tensor([1.0, 4.0], requires_grad=True), lib.tensor([1.0, 4.0])
     refusals = [
         lambda: lib.sqrt(x, out=lib.zeros(2)),
@@ -239,10 +248,8 @@ def test_random_numbers(name: str) -> None:
     assert_same(results[0], results[-1], tol=10, where=name)
 
 
-@pytest.mark.parametrize("lib", [firesteel, torch], ids=["firesteel", "torch"])
+@both
 def test_new_values_have_the_dtype_of_out(lib: Any) -> None:
-    if lib is None:
-        pytest.skip("needs PyTorch")
     out = lib.zeros(3)
     for make in (lib.rand, lib.randn, lib.zeros, lib.ones, lib.empty, lib.arange, lib.randperm):
         with pytest.raises(RuntimeError, match="does not match dtype of out parameter"):

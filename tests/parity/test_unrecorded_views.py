@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 import firesteel
-from tensors import torch
+from libraries import both
 
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 modes = pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
 
 REFUSED = (

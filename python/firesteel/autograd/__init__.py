@@ -97,7 +97,7 @@ def grad(
     if materialize_grads and allow_unused is False:
         raise ValueError(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
-            "allow_unused=False."
+            "allow_unused=False. grad: leave allow_unused out"
         )
     outputs, inputs = _tensors("grad", "outputs", outputs), _tensors("grad", "inputs", inputs)
     if not inputs:
@@ -133,19 +133,24 @@ def _batched(
     """The gradients for each entry of the batches of `grad_outputs`, stacked."""
     batches = (None,) * len(outputs) if batches is None else batches
     if len(batches) != len(outputs):
-        raise RuntimeError(f"grad: got {len(outputs)} tensors and {len(batches)} gradients")
+        raise RuntimeError(
+            f"grad: got {len(outputs)} tensors and {len(batches)} gradients; there must be one gradient per "
+            "output"
+        )
     for i, (output, batch) in enumerate(zip(outputs, batches, strict=True)):
         if batch is not None and batch.shape[1:] != output.shape:
             raise RuntimeError(
                 "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the "
                 "batch dimension. The sizes of the remaining dimensions are expected to match the shape of "
                 f"corresponding output, but a mismatch was detected: grad_output[{i}] has a shape of "
-                f"{batch.shape} and output[{i}] has a shape of {output.shape}."
+                f"{batch.shape} and output[{i}] has a shape of {output.shape}. grad: give a batch of shape "
+                f"{('batch', *output.shape)}"
             )
     sizes = {batch.shape[0] for batch in batches if batch is not None and batch.ndim}
     if len(sizes) != 1:
         raise ValueError(
-            f"grad: is_grads_batched=True takes batches of one size in grad_outputs, not of {sorted(sizes)}"
+            f"grad: is_grads_batched=True takes batches of one size in grad_outputs, not of {sorted(sizes)}; "
+            "give as many gradients for each output"
         )
     size = sizes.pop()
     rows = []

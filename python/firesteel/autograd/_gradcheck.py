@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import firesteel
+from firesteel.autograd._gradcheck_cause import Tolerance
 from firesteel.autograd._gradcheck_run import (
     Check,
     GradcheckError,
-    Tolerance,
     as_tuple,
     differentiable,
     expect_wanted,
@@ -46,7 +46,8 @@ def gradcheck(
     """Checks the gradients of `func` against central differences.
 
     For every output, and every input that requires grad, the Jacobian that backward computes must be within
-    `atol + rtol * |numeric|` of `(func(x + eps) - func(x - eps)) / (2 * eps)`.
+    `atol + rtol * |numeric|` of `(func(x + eps) - func(x - eps)) / (2 * eps)`. Zeros for all outputs must
+    lead to zeros for all inputs. A tensor that is given in two places moves in both.
 
     Args:
         func: takes the inputs, returns a tensor or a tuple of tensors; must give the same result every time.

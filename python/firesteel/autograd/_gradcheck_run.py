@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import firesteel
-from firesteel.autograd._gradcheck_cause import Wrong, likely_cause
+from firesteel.autograd._gradcheck_cause import Tolerance, Wrong, likely_cause
 
 if TYPE_CHECKING:
     from firesteel import Generator, Tensor
@@ -18,21 +17,6 @@ _SEED_OF_DIRECTIONS = 1
 
 class GradcheckError(RuntimeError):
     """Raised when a gradient differs from its finite difference, or cannot be checked at all."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The step of the differences, and how far two numbers may be apart."""
-
-    eps: float
-    atol: float
-    rtol: float
-
-    def exceeded(self, analytic: float, numeric: float) -> bool:
-        """Whether they are farther apart; NaN agrees with NaN alone."""
-        if math.isnan(analytic) or math.isnan(numeric):
-            return not (math.isnan(analytic) and math.isnan(numeric))
-        return abs(analytic - numeric) > self.atol + self.rtol * abs(numeric)
 
 
 class Check:
@@ -71,6 +55,7 @@ class Check:
                 self.projections()
             else:
                 self.jacobians(nondet_tol)
+            self.multiplied()
             if check_grad_dtypes:
                 self.grad_dtypes()
             if check_undefined_grad:
@@ -153,12 +138,19 @@ class Check:
     ) -> list[list[float]]:
         """The values of the selected outputs with `step` added to one input, nothing else changed.
 
-        By default the outputs that require grad are selected.
+        By default the outputs that require grad are selected. An input that is given twice moves in both
+        places: backward gives the derivative by both, too.
         """
-        arguments = [x.detach() if _is_tensor(x) else x for x in self.inputs]
-        arguments[index] = arguments[index] + step
-        for other in self.wanted:
-            arguments[other] = arguments[other].clone().requires_grad_()
+        arguments: list[Any] = list(self.inputs)
+        for other, x in enumerate(self.inputs):
+            if not _is_tensor(x):
+                continue
+            first = next(i for i, y in enumerate(self.inputs) if y is x)
+            if first < other:
+                arguments[other] = arguments[first]
+                continue
+            value = x.detach() + step if x is self.inputs[index] else x.detach()
+            arguments[other] = value.clone().requires_grad_() if x.requires_grad else value
         return [_flat(out) for out in (select or differentiable)(as_tuple(self.func(*arguments)))]
 
     def difference(self, index: int, step: Tensor) -> list[list[float]]:
@@ -202,8 +194,11 @@ class Check:
             tuple(x.shape),
             tuple(output.shape),
             str(x.dtype),
-            self.repeat,
-            lambda entry, i: self.sides(o, index, entry, i),
+            self.tolerance,
+            changed=self.changed,
+            repeat=self.repeat,
+            from_zeros=lambda: self.from_zeros([output])[self.wanted.index(index)],
+            sides=lambda entry, i, eps: self.sides(o, index, entry, i, eps),
         )
         raise GradcheckError(self.report(o, index, wrong))
 
@@ -232,10 +227,36 @@ class Check:
         pairs = (pair for x, y in zip(first, second, strict=True) for pair in zip(x, y, strict=True))
         return max((abs(a - b) for a, b in pairs if not math.isnan(a - b)), default=0.0)
 
-    def sides(self, o: int, index: int, entry: int, i: int) -> tuple[float, float]:
-        """The one-sided differences of one entry."""
-        step = _one_hot(self.inputs[index], i, self.tolerance.eps)
-        here, eps = self.unmoved(index)[o][entry], self.tolerance.eps
+    def changed(self) -> list[str]:
+        """The inputs that a call of the function overwrites."""
+        arguments = [x.detach().clone() if _is_tensor(x) else x for x in self.inputs]
+        before = [_flat(x) if _is_tensor(x) else None for x in arguments]
+        for index in self.wanted:
+            arguments[index].requires_grad_()
+        self.func(*arguments)
+        after = [_flat(x) if _is_tensor(x) else None for x in arguments]
+        pairs = zip(self.input_names, before, after, strict=True)
+        return [name for name, old, new in pairs if repr(old) != repr(new)]  # by repr, nan is nan
+
+    def from_zeros(self, outputs: Sequence[Tensor]) -> list[float]:
+        """The largest entries of the gradients, by input, that zeros for the outputs lead to."""
+        grads = self.grads(outputs, [firesteel.zeros_like(out) for out in outputs])
+        return [max((abs(g) for g in _flat(grad) if not math.isnan(g)), default=0.0) for grad in grads]
+
+    def multiplied(self) -> None:
+        """Raises unless zeros for the outputs give zeros for the inputs: unit vectors alone do not tell."""
+        for index, largest in zip(self.wanted, self.from_zeros(self.outputs), strict=True):
+            if largest > 0:
+                raise GradcheckError(
+                    f"{self.op}: gradient of {self.input_names[index]} is not multiplied by the gradient "
+                    f"that comes in: with zeros for all outputs it has an entry of {largest:.6g}; multiply "
+                    "with grad_output in the backward formula"
+                )
+
+    def sides(self, o: int, index: int, entry: int, i: int, eps: float) -> tuple[float, float]:
+        """The one-sided differences of one entry, with a step of `eps`."""
+        step = _one_hot(self.inputs[index], i, eps)
+        here = self.unmoved(index)[o][entry]
         before, after = self.moved(index, -step)[o][entry], self.moved(index, step)[o][entry]
         return (here - before) / eps, (after - here) / eps
 
@@ -251,6 +272,7 @@ class Check:
                 analytic = sum(g * u for g, u in zip(_flat(grad), _flat(direction), strict=True))
                 if self.tolerance.exceeded(analytic, numeric):
                     self.jacobians(math.inf)  # says which entries, and why
+                    self.multiplied()
                     raise GradcheckError(
                         f"{self.op}: gradient of {self.output_names[o]} (shape {tuple(output.shape)}) with "
                         f"respect to {self.input_names[index]} is wrong along a random direction: analytic "

@@ -39,7 +39,22 @@ def _set(op: str, mode: bool, check_nan: bool, check_forward: bool) -> None:
 
 
 def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
-    """Switches anomaly mode on or off, as `torch.autograd.set_detect_anomaly` does."""
+    """Switches anomaly mode on or off, as `torch.autograd.set_detect_anomaly` does.
+
+    Args:
+        mode: whether the mode is on.
+        check_nan: whether a backward pass in the mode raises where a gradient rule gives NaN.
+
+    Raises:
+        TypeError: for anything but bools.
+
+    Example:
+        >>> from firesteel.autograd.anomaly_mode import is_anomaly_enabled, set_anomaly_enabled
+        >>> set_anomaly_enabled(True)
+        >>> is_anomaly_enabled()
+        True
+        >>> set_anomaly_enabled(False)
+    """
     _set("set_anomaly_enabled", mode, check_nan, False)
 
 
@@ -109,12 +124,26 @@ class detect_anomaly:
 
 
 def is_anomaly_enabled() -> bool:
-    """Whether anomaly mode is on."""
+    """Whether anomaly mode is on.
+
+    Example:
+        >>> import firesteel as torch
+        >>> with torch.autograd.set_detect_anomaly(True):
+        ...     torch.autograd.anomaly_mode.is_anomaly_enabled()
+        True
+    """
     return _core._anomalies()[0]
 
 
 def is_anomaly_check_nan_enabled() -> bool:
-    """Whether backward passes in anomaly mode look for NaN."""
+    """Whether backward passes in anomaly mode look for NaN.
+
+    Example:
+        >>> import firesteel as torch
+        >>> with torch.autograd.set_detect_anomaly(True, check_nan=False):
+        ...     torch.autograd.anomaly_mode.is_anomaly_check_nan_enabled()
+        False
+    """
     return _core._anomalies()[1]
 
 

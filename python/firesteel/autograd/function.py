@@ -30,6 +30,24 @@ class FunctionCtx(_core._FunctionContext):
 
     Any attribute may be set. Tensors that are inputs or outputs belong into `save_for_backward`: an output as
     an attribute would keep its own graph alive.
+
+    Example:
+        >>> import firesteel as torch
+        >>> class Scale(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x, factor):
+        ...         ctx.factor = factor
+        ...         return x * factor
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad):
+        ...         print(ctx.needs_input_grad)
+        ...         return grad * ctx.factor, None
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> Scale.apply(x, 3.0).sum().backward()
+        (True, False)
+        >>> x.grad
+        tensor([3., 3.])
     """
 
     to_save: tuple[Tensor | None, ...] = ()
@@ -50,6 +68,23 @@ class FunctionCtx(_core._FunctionContext):
 
         Raises:
             TypeError: if something else is given.
+
+        Example:
+            >>> import firesteel as torch
+            >>> class Exp(torch.autograd.Function):
+            ...     @staticmethod
+            ...     def forward(ctx, x):
+            ...         y = x.exp()
+            ...         ctx.save_for_backward(y)
+            ...         return y
+            ...
+            ...     @staticmethod
+            ...     def backward(ctx, grad):
+            ...         (y,) = ctx.saved_tensors
+            ...         return grad * y
+            >>> x = torch.zeros(2, requires_grad=True)
+            >>> torch.autograd.grad(Exp.apply(x).sum(), x)
+            (tensor([1., 1.]),)
         """
         refused = _first_other(tensors, _core.Tensor, type(None))
         if refused:
@@ -77,6 +112,24 @@ class FunctionCtx(_core._FunctionContext):
 
         Raises:
             RuntimeError: if something else than a tensor is given.
+
+        Example:
+            >>> import firesteel as torch
+            >>> class Double(torch.autograd.Function):
+            ...     @staticmethod
+            ...     def forward(ctx, x):
+            ...         x.mul_(2)
+            ...         ctx.mark_dirty(x)
+            ...         return x
+            ...
+            ...     @staticmethod
+            ...     def backward(ctx, grad):
+            ...         return grad * 2
+            >>> x = torch.ones(2, requires_grad=True).clone()
+            >>> Double.apply(x) is x
+            True
+            >>> x
+            tensor([2., 2.], grad_fn=<DoubleBackward>)
         """
         refused = _first_other(args, _core.Tensor)
         if refused:
@@ -91,6 +144,23 @@ class FunctionCtx(_core._FunctionContext):
 
         Raises:
             RuntimeError: if something else than a tensor is given.
+
+        Example:
+            >>> import firesteel as torch
+            >>> class Clip(torch.autograd.Function):
+            ...     @staticmethod
+            ...     def forward(ctx, x):
+            ...         inside = (x < 1).float()
+            ...         ctx.mark_non_differentiable(inside)
+            ...         ctx.save_for_backward(inside)
+            ...         return x.clamp(max=1), inside
+            ...
+            ...     @staticmethod
+            ...     def backward(ctx, grad, _):
+            ...         return grad * ctx.saved_tensors[0]
+            >>> y, inside = Clip.apply(torch.tensor([0.5, 2.0], requires_grad=True))
+            >>> y.requires_grad, inside.requires_grad
+            (True, False)
         """
         refused = _first_other(args, _core.Tensor)
         if refused:
@@ -105,9 +175,27 @@ class FunctionCtx(_core._FunctionContext):
 
         Raises:
             TypeError: for anything but a bool.
+
+        Example:
+            >>> import firesteel as torch
+            >>> class Both(torch.autograd.Function):
+            ...     @staticmethod
+            ...     def forward(ctx, x):
+            ...         ctx.set_materialize_grads(False)
+            ...         return x + 1, x + 2
+            ...
+            ...     @staticmethod
+            ...     def backward(ctx, first, second):
+            ...         print(first, second)
+            ...         return first
+            >>> one, two = Both.apply(torch.zeros(2, requires_grad=True))
+            >>> one.sum().backward()
+            tensor([1., 1.]) None
         """
         if not isinstance(value, bool):
-            raise TypeError(f"set_materialize_grads: expected a bool, not {type(value).__name__}")
+            raise TypeError(
+                f"set_materialize_grads: expected a bool, not {type(value).__name__}; use True or False"
+            )
         self.materialize_grads = value
 
     def _rule(self, *grads: Tensor | None) -> Any:
@@ -182,7 +270,10 @@ class Function:
         Returns:
             A tensor, or a tuple that may also hold other objects.
         """
-        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+        raise NotImplementedError(
+            "You must implement the forward function for custom autograd.Function. Define the static method "
+            "forward(ctx, ...), or forward(...) and setup_context(ctx, inputs, output)"
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -192,14 +283,18 @@ class Function:
             inputs: the arguments of `apply`.
             output: what `forward` returned.
         """
-        raise NotImplementedError("setup_context is not implemented.")
+        raise NotImplementedError(
+            "setup_context is not implemented. Define the static method setup_context(ctx, inputs, output), "
+            "or let forward take ctx"
+        )
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """Gradients of the arguments from those of the outputs; to be defined by the subclass."""
         raise NotImplementedError(
             "You must implement either the backward or vjp method for your custom autograd.Function to use "
-            "it with backward mode AD."
+            "it with backward mode AD. Define the static method backward(ctx, *grad_outputs), or call the "
+            "function under `with no_grad():`"
         )
 
     # PyTorch's other name of it.
@@ -252,6 +347,23 @@ class Function:
 
         Returns:
             What `forward` returned.
+
+        Raises:
+            NotImplementedError: without a `forward`.
+            RuntimeError: if what the context marks does not fit what was given and returned.
+
+        Example:
+            >>> import firesteel as torch
+            >>> class Sign(torch.autograd.Function):
+            ...     @staticmethod
+            ...     def forward(ctx, x):
+            ...         return x.sign()
+            ...
+            ...     @staticmethod
+            ...     def backward(ctx, grad):
+            ...         return grad  # straight through
+            >>> Sign.apply(torch.tensor([-2.0, 3.0], requires_grad=True))
+            tensor([-1.,  1.], grad_fn=<SignBackward>)
         """
         has_setup = cls.setup_context is not Function.setup_context
         if kwargs or (has_setup and len(args) < cls._parameters):
@@ -293,6 +405,28 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         fn: the static method `backward` of a `Function`.
+
+    Raises:
+        RuntimeError: when its gradients are differentiated.
+
+    Example:
+        >>> import firesteel as torch
+        >>> class Square(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x * x
+        ...
+        ...     @staticmethod
+        ...     @torch.autograd.function.once_differentiable
+        ...     def backward(ctx, grad):
+        ...         (x,) = ctx.saved_tensors
+        ...         return 2 * x * grad
+        >>> x = torch.tensor(3.0, requires_grad=True)
+        >>> (g,) = torch.autograd.grad(Square.apply(x).exp(), x, create_graph=True)
+        >>> g.backward()
+        Traceback (most recent call last):
+        RuntimeError: trying to differentiate twice a function that was marked with @once_differentiable; ...
     """
 
     @functools.wraps(fn)

@@ -200,7 +200,7 @@ def _check_strategy(strategy: str, strict: bool, vectorize: bool) -> None:
         raise AssertionError(
             'Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has '
             'more outputs than inputs, "forward-mode" tends to be more performant. Otherwise, prefer to use '
-            '"reverse-mode".'
+            f'"reverse-mode". jacobian: strategy is {strategy!r}; use one of the two'
         )
     if strategy == "forward-mode":
         if strict:
@@ -224,7 +224,7 @@ def _jacobian_of(output: Tensor, number: int, inputs: Tensors, create_graph: boo
             if strict and g is None:
                 raise RuntimeError(
                     f"Output {number} of the user-provided function is independent of input {i}. This is not "
-                    "allowed in strict mode."
+                    "allowed in strict mode; leave strict out to get zeros"
                 )
         rows.append(checked_result(grads, inputs, strict, create_graph, "jacobian", INDEPENDENT_JACOBIAN))
     if not rows:
@@ -266,7 +266,10 @@ def hessian(
     """
     is_inputs_tuple, inputs = as_tuple(inputs, "inputs", "hessian")
     if outer_jacobian_strategy not in ("forward-mode", "reverse-mode"):
-        raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
+        raise AssertionError(
+            'Expected strategy to be either "forward-mode" or "reverse-mode". hessian: '
+            f"outer_jacobian_strategy is {outer_jacobian_strategy!r}; use one of the two"
+        )
 
     def scalar(*args: Tensor) -> Tensor:
         return scalar_output(func(*args), strict, "hessian")[0].reshape(())

@@ -210,7 +210,10 @@ class set_grad_enabled(_Mode):
 
     def __init__(self, mode: bool) -> None:
         if not isinstance(mode, bool):
-            raise TypeError(f"set_grad_enabled(): argument 'mode' must be bool, not {type(mode).__name__}")
+            raise TypeError(
+                f"set_grad_enabled(): argument 'mode' must be bool, not {type(mode).__name__}; use True or "
+                "False"
+            )
         self.enabled = mode
         self._previous = _core._swap_grad_enabled(self.enabled)
 

@@ -80,6 +80,14 @@ class save_on_cpu(saved_tensors_hooks):
     Args:
         pin_memory: accepted, and without effect.
         device_type: accepted, and without effect.
+
+    Example:
+        >>> import firesteel as torch
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> with torch.autograd.graph.save_on_cpu(pin_memory=True):
+        ...     y = (x * x).sum()
+        >>> torch.autograd.grad(y, x)
+        (tensor([2., 4.]),)
     """
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:

@@ -11,12 +11,14 @@ ArgNums = int | tuple[int, ...]
 ALL: Any = object()
 """In the place of argnums: every argument."""
 
+_COUNTING = "argnums count the positional arguments to differentiate, from 0: argnums=0, argnums=(0, 1)"
+
 
 def _position(argnum: int, count: int) -> int:
     if not isinstance(argnum, int):
-        raise RuntimeError(f"argnum must be int, got: {type(argnum)}")
+        raise RuntimeError(f"argnum must be int, got: {type(argnum)}; {_COUNTING}")
     if not -count <= argnum < count:
-        raise RuntimeError(f"Got argnum={argnum}, but only {count} positional inputs")
+        raise RuntimeError(f"Got argnum={argnum}, but only {count} positional inputs; {_COUNTING}")
     return argnum % count
 
 
@@ -29,12 +31,12 @@ def positions(argnums: ArgNums, count: int) -> list[int]:
     if isinstance(argnums, int):
         return [_position(argnums, count)]
     if not isinstance(argnums, tuple):
-        raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")
+        raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}; {_COUNTING}")
     places = [_position(argnum, count) for argnum in argnums]
     if not places:
-        raise RuntimeError("argnums must be non-empty")
+        raise RuntimeError(f"argnums must be non-empty, got (); {_COUNTING}")
     if len(set(places)) != len(places):
-        raise RuntimeError(f"argnums elements must be unique, got {tuple(places)}")
+        raise RuntimeError(f"argnums elements must be unique, got {tuple(places)}; name each argument once")
     return places
 
 
@@ -62,7 +64,10 @@ def split_aux(result: Any, has_aux: bool, api: str) -> tuple[Any, Any]:
     if not has_aux:
         return result, None
     if not (isinstance(result, tuple) and len(result) == 2):
-        raise RuntimeError(f"{api}: output of function f should be a tuple: (output, aux) if has_aux is True")
+        raise RuntimeError(
+            f"{api}: output of function f should be a tuple: (output, aux) if has_aux is True, not "
+            f"{type(result).__name__}; return both, or leave has_aux out"
+        )
     return result
 
 
@@ -70,10 +75,12 @@ def expect_tensor_outputs(outputs: list[Any], api: str) -> None:
     """Raises a RuntimeError unless the flat outputs of a function are tensors, at least one."""
     if not outputs or (len(outputs) == 1 and outputs[0] is None):
         raise RuntimeError(
-            f"{api}: Expected f to be a function that has non-empty output (got output = {outputs})"
+            f"{api}: Expected f to be a function that has non-empty output (got output = {outputs}); return "
+            "a tensor, or a tree of them"
         )
     for output in outputs:
         if not isinstance(output, Tensor):
             raise RuntimeError(
-                f"{api}: expected f(*primals) to return only tensors, got unsupported type {type(output)}"
+                f"{api}: expected f(*primals) to return only tensors, got unsupported type {type(output)}; "
+                "return what is no tensor beside them, with has_aux=True"
             )

@@ -33,7 +33,8 @@ class _Pushforward:
         for x in tree_leaves(primals):
             if isinstance(x, Tensor) and not x.is_floating_point():
                 raise ValueError(
-                    f"Expected primal to be floating point or complex, but got: {x.dtype}; convert it"
+                    f"Expected primal to be floating point or complex, but got: {x.dtype} (shape "
+                    f"{tuple(x.shape)}); convert it with .float()"
                 )
         self.level = Level()
         with self.level as level:
@@ -70,7 +71,7 @@ class _Pushforward:
         if strict and any(product is None for product in found):
             raise RuntimeError(
                 "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This "
-                "is not allowed with strict=True."
+                "is not allowed with strict=True; leave strict out to get zeros"
             )
         return [self.level.release(product, recorded) for product in or_zeros(found, self.outputs)]
 
@@ -79,11 +80,15 @@ def _check_tangents(primals: list[Any], tangents: list[Any], api: str) -> None:
     for i, (primal, tangent) in enumerate(zip(primals, tangents, strict=True)):
         for name, value in (("primals", primal), ("tangents", tangent)):
             if not isinstance(value, Tensor):
-                raise RuntimeError(f"{api}: Expected {name} to only contain Tensors, got {type(value)}")
+                raise RuntimeError(
+                    f"{api}: Expected {name} to only contain Tensors, got {type(value)}; make it one with "
+                    "torch.tensor(..)"
+                )
         if primal.shape != tangent.shape or primal.dtype != tangent.dtype:
             raise RuntimeError(
                 f"{api}: tangent {i} of shape {tuple(tangent.shape)} and dtype {tangent.dtype} doesn't match "
-                f"its primal of shape {tuple(primal.shape)} and dtype {primal.dtype}"
+                f"its primal of shape {tuple(primal.shape)} and dtype {primal.dtype}; give one of the "
+                "primal's shape and dtype"
             )
 
 
@@ -116,7 +121,8 @@ def jvp(
     """
     if not isinstance(primals, tuple):
         raise RuntimeError(
-            f"{_JVP}: Expected primals to be a tuple. E.g. it should be valid to call f(*primals)."
+            f"{_JVP}: Expected primals to be a tuple. E.g. it should be valid to call f(*primals). Got "
+            f"{type(primals).__name__}; pass (primal,) and (tangent,)"
         )
     flat_primals, spec = tree_flatten(primals)
     flat_tangents, tangents_spec = tree_flatten(tangents)
@@ -124,10 +130,10 @@ def jvp(
         raise RuntimeError(
             f"{_JVP}: Expected primals and tangents to have the same python structure. For example, if "
             f"primals is a tuple of 3 tensors, tangents also must be. Got primals with structure {spec} and "
-            f"tangents with structure {tangents_spec}"
+            f"tangents with structure {tangents_spec}; give a tangent for each primal"
         )
     if not flat_primals:
-        raise RuntimeError(f"{_JVP}: Expected primals to contain at least one Tensor.")
+        raise RuntimeError(f"{_JVP}: Expected primals to contain at least one Tensor; pass (primal,)")
     _check_tangents(flat_primals, flat_tangents, _JVP)
     push = _Pushforward(func, primals, ALL, has_aux)
     product = tree_unflatten(push(flat_tangents, strict), push.output_spec)
@@ -161,7 +167,8 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
         flat, spec = tree_flatten(tangents)
         if spec != push.input_spec:
             raise RuntimeError(
-                f"Expected the tangents {spec} to have the same argspec as the primals {push.input_spec}"
+                f"Expected the tangents {spec} to have the same argspec as the primals {push.input_spec}; "
+                "give jvp_fn a tangent for each argument of linearize"
             )
         _check_tangents(push.inputs, flat, "linearize")
         return tree_unflatten(push(flat), push.output_spec)

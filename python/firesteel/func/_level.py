@@ -94,7 +94,10 @@ class Level:
 
         def fresh(x: Any) -> Tensor:
             if not isinstance(x, Tensor):
-                raise ValueError(f"Thing passed to transform API must be Tensor, got {type(x)}")
+                raise ValueError(
+                    f"Thing passed to transform API must be Tensor, got {type(x)}; make it one with "
+                    "torch.tensor(..), or leave it out of argnums"
+                )
             if x.requires_grad and self._recording_outside:
                 return x.view_as(x)
             return self.leaf(x)

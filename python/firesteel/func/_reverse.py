@@ -45,11 +45,15 @@ def grad_and_value(
             result = func(*replaced(args, argnums, variables), **kwargs)
             output, aux = split_aux(result, has_aux, api)
             if not isinstance(output, Tensor):
-                raise RuntimeError(f"{api}: Expected f(*args) to return a Tensor, got {type(output)}")
+                raise RuntimeError(
+                    f"{api}: Expected f(*args) to return a Tensor, got {type(output)}; compute it from the "
+                    "arguments by tensor operations"
+                )
             if output.ndim:
                 raise RuntimeError(
                     f"{api}: Expected f(*args) to return a scalar Tensor, got tensor with {output.ndim} "
-                    "dims. Maybe you wanted to use the vjp or jacrev APIs instead?"
+                    "dims. Maybe you wanted to use the vjp or jacrev APIs instead? Its shape is "
+                    f"{tuple(output.shape)}; reduce it with .sum() or .mean()"
                 )
             flat, spec = tree_flatten(variables)
             recorded = level.escapes((output, aux))
@@ -113,7 +117,7 @@ class _Pullback:
                 if not out.is_floating_point():
                     raise RuntimeError(
                         "vjp(f, ...): All outputs of f must be floating-point or complex Tensors, got "
-                        f"Tensor with dtype {out.dtype}"
+                        f"Tensor with dtype {out.dtype}; return integers beside them, with has_aux=True"
                     )
             self.inputs, self.input_spec = tree_flatten(variables)
             self.reaches_others = level.reaches_others(self.outputs)
@@ -124,7 +128,8 @@ class _Pullback:
         if spec != self.output_spec:
             raise RuntimeError(
                 "Expected pytree structure of cotangents to be the same as pytree structure of outputs to "
-                f"the function. cotangents: {spec}, primal output: {self.output_spec}"
+                f"the function. cotangents: {spec}, primal output: {self.output_spec}; give a tensor for "
+                "each output, in the same tuples, lists and dicts"
             )
         for cotangent in flat:
             if not isinstance(cotangent, Tensor):
@@ -236,7 +241,7 @@ def jacrev(
                 [0., 4.]])
     """
     if not (chunk_size is None or chunk_size > 0):
-        raise ValueError("jacrev: `chunk_size` should be greater than 0.")
+        raise ValueError(f"jacrev: `chunk_size` should be greater than 0; it is {chunk_size}, leave it out")
 
     def wrapper(*args: Any) -> Any:
         pullback = _Pullback(func, args, argnums, has_aux)

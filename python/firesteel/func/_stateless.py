@@ -20,15 +20,20 @@ def _merged(given: Any) -> dict[str, Tensor]:
     if not isinstance(given, Sequence):
         raise ValueError(
             "Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got "
-            f"{type(given)}"
+            f"{type(given)}; map names to tensors, as dict(module.named_parameters()) does"
         )
     if not all(isinstance(part, dict) for part in given):
-        raise ValueError("Expected all elements of parameter_and_buffer_dicts to be dictionaries")
+        kinds = [type(part).__name__ for part in given]
+        raise ValueError(
+            f"Expected all elements of parameter_and_buffer_dicts to be dictionaries, not {kinds}; map names "
+            "to tensors, as dict(module.named_parameters()) does"
+        )
     names = [name for part in given for name in part]
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if repeated:
         raise ValueError(
-            f"{repeated} appeared in multiple dictionaries; behavior of functional call is ambiguous"
+            f"{repeated} appeared in multiple dictionaries; behavior of functional call is ambiguous; "
+            "give each name once"
         )
     return {name: value for part in given for name, value in part.items()}
 
@@ -82,11 +87,22 @@ def _swap(module: Module, path: str, value: Any) -> Any:
     *modules, name = path.split(".")
     owner: Any = module
     for part in modules:
+        if not hasattr(owner, part):
+            raise AttributeError(
+                f"functional_call: {path!r} leads through {part!r}, but '{type(owner).__name__}' object has "
+                f"no attribute {part!r}; use the names of named_parameters() and named_buffers()"
+            )
         owner = getattr(owner, part)
         if not isinstance(owner, Module):
-            raise TypeError(f"functional_call: {path!r} leads through {part!r}, which is not a module")
+            raise TypeError(
+                f"functional_call: {path!r} leads through {part!r}, which is not a module; use the names of "
+                "named_parameters() and named_buffers()"
+            )
     if not name:
-        raise KeyError(f"functional_call: tensor name can't be empty string, in {path!r}")
+        raise KeyError(
+            f"functional_call: tensor name can't be empty string, in {path!r}; use the names of "
+            "named_parameters() and named_buffers()"
+        )
     state = owner.__dict__
     for field in ("_parameters", "_buffers"):
         if name in state[field]:
@@ -95,7 +111,10 @@ def _swap(module: Module, path: str, value: Any) -> Any:
             return old
     old = state.get(name, _MISSING)
     if old is not _MISSING and not isinstance(old, Tensor):
-        raise TypeError(f"functional_call: {path!r} is no tensor but {type(old).__name__}")
+        raise TypeError(
+            f"functional_call: {path!r} is no tensor but {type(old).__name__}; use the names of "
+            "named_parameters() and named_buffers()"
+        )
     if value is _MISSING:
         del state[name]
     else:
@@ -108,7 +127,10 @@ def _swapped(module: Module, values: dict[str, Tensor]) -> Iterator[dict[str, Te
     """Puts the values in for the block. After it the dictionary holds what the block left in their places."""
     for name, value in values.items():
         if value is not None and not isinstance(value, Tensor):
-            raise TypeError(f"functional_call: {name!r} must be a Tensor or None, not {type(value).__name__}")
+            raise TypeError(
+                f"functional_call: {name!r} must be a Tensor or None, not {type(value).__name__}; make it "
+                "one with torch.tensor(..)"
+            )
     originals: dict[str, Any] = {}
     after: dict[str, Tensor] = {}
     try:
@@ -173,7 +195,10 @@ def functional_call(
 def _stacked(name: str, tensors: list[Tensor]) -> Tensor:
     needs = {tensor.requires_grad for tensor in tensors}
     if len(needs) > 1:
-        raise RuntimeError(f"Expected {name} from each model to have the same .requires_grad")
+        raise RuntimeError(
+            f"Expected {name} from each model to have the same .requires_grad; call requires_grad_() on "
+            "those of all models"
+        )
     return stack([tensor.detach() for tensor in tensors]).requires_grad_(needs.pop())
 
 
@@ -199,11 +224,18 @@ def stack_module_state(models: Any) -> tuple[dict[str, Tensor], dict[str, Tensor
         torch.Size([4, 5, 2])
     """
     if len(models) == 0:
-        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0; pass a list of them")
     if len({bool(model.training) for model in models}) > 1:
-        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+        raise RuntimeError(
+            "stack_module_state: Expected all models to have the same training/eval mode; call .train() or "
+            ".eval() on all"
+        )
     if len({type(model) for model in models}) > 1:
-        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+        names = sorted({type(model).__name__ for model in models})
+        raise RuntimeError(
+            f"stack_module_state: Expected all models to be of the same class, not {names}; stack those of "
+            "each class by themselves"
+        )
     params = [dict(model.named_parameters()) for model in models]
     buffers = [dict(model.named_buffers()) for model in models]
     return (

@@ -31,7 +31,8 @@ class Draws:
     def __init__(self, randomness: str) -> None:
         if randomness not in ("error", "different", "same"):
             raise RuntimeError(
-                f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}"
+                "Only allowed values for randomness are 'error', 'different', or 'same'. Got "
+                f"{randomness!r}; pass one of them"
             )
         self._randomness = randomness
         self._before = None if randomness == "different" else get_rng_state()
@@ -63,7 +64,8 @@ def _batched_inputs(
     if not isinstance(in_dims, int | tuple):
         raise ValueError(
             f"{call}: expected `in_dims` to be int or a (potentially nested) tuple matching the structure "
-            f"of inputs, got: {type(in_dims)}."
+            f"of inputs, got: {type(in_dims)}; None stands for an argument that all examples share: "
+            "in_dims=(0, None)"
         )
     if not args:
         raise ValueError(
@@ -75,7 +77,8 @@ def _batched_inputs(
     if dims is None:
         raise ValueError(
             f"{call}: in_dims is not compatible with the structure of `inputs`. in_dims has structure "
-            f"{tree_flatten(in_dims)[1]} but inputs has structure {spec}."
+            f"{tree_flatten(in_dims)[1]} but inputs has structure {spec}; give an int or None for each "
+            "argument"
         )
     for i, (arg, dim) in enumerate(zip(flat, dims, strict=True)):
         if dim is None:
@@ -83,7 +86,7 @@ def _batched_inputs(
         if not isinstance(dim, int):
             raise ValueError(
                 f"{call}: Got in_dim={dim} for an input but in_dim must be either an integer dimension or "
-                "None."
+                "None; use None for an argument that all examples share"
             )
         if not isinstance(arg, Tensor):
             raise ValueError(
@@ -93,16 +96,20 @@ def _batched_inputs(
         if not -arg.ndim <= dim < arg.ndim:
             raise ValueError(
                 f"{call}: Got in_dim={dim} for some input, but that input is a Tensor of dimensionality "
-                f"{arg.ndim} so expected in_dim to satisfy -{arg.ndim} <= in_dim < {arg.ndim}."
+                f"{arg.ndim} so expected in_dim to satisfy -{arg.ndim} <= in_dim < {arg.ndim}; its shape is "
+                f"{tuple(arg.shape)}; use a dim of it, or None if all examples share it"
             )
         dims[i] = dim % arg.ndim
     sizes = [arg.size(dim) for arg, dim in zip(flat, dims, strict=True) if dim is not None]
     if not sizes:
-        raise ValueError("vmap: Expected at least one Tensor to vmap over")
+        raise ValueError(
+            f"vmap: Expected at least one Tensor to vmap over, but in_dims={in_dims} has None for all; give "
+            "the dim of the examples, or call the function without vmap"
+        )
     if any(size != sizes[0] for size in sizes):
         raise ValueError(
             "vmap: Expected all tensors to have the same size in the mapped dimension, got sizes "
-            f"{sizes} for the mapped dimension"
+            f"{sizes} for the mapped dimension; pass None in in_dims for what all examples share"
         )
     return sizes[0], dims, flat, spec
 
@@ -125,7 +132,7 @@ def _out_dims(func: Callable[..., Any], out_dims: OutDims, outputs: Any, spec: T
         raise ValueError(
             f"vmap({_name(func)}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the "
             f"structure of `outputs`. out_dims has structure {tree_flatten(out_dims)[1]} but outputs has "
-            f"structure {spec}."
+            f"structure {spec}; give an int or None for each output"
         )
     return dims
 
@@ -164,7 +171,8 @@ def _joined(func: Callable[..., Any], column: list[Any], dim: int | None, size: 
     if dim is None:
         if not all(_same(first, other) for other in column):
             raise ValueError(
-                f"vmap({name}, ...): `{name}` can not return a BatchedTensor when out_dim is None"
+                f"vmap({name}, ...): `{name}` can not return a BatchedTensor when out_dim is None: the "
+                "examples give different results; give the dim where they go"
             )
         return first
     if not isinstance(first, Tensor):
@@ -182,7 +190,7 @@ def _check_out_dims(func: Callable[..., Any], out_dims: OutDims) -> None:
             raise ValueError(
                 f"vmap({_name(func)}, ..., out_dims={out_dims}): `out_dims` must be an int, None or a "
                 "python collection of ints representing where in the outputs the vmapped dimension "
-                "should appear."
+                "should appear; use None for what does not depend on the example"
             )
 
 
@@ -245,7 +253,9 @@ def vmap(
     """
     Draws(randomness)
     if not (chunk_size is None or chunk_size > 0):
-        raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
+        raise ValueError(
+            f"vmap: chunk_size should be None or greater than 0. (got {chunk_size}); leave it out"
+        )
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         _check_out_dims(func, out_dims)

@@ -33,6 +33,15 @@ class Drawing:
     """A graph as it was when it was drawn: it keeps no tensor and no graph alive.
 
     `str(drawing)` is the source text in the format that was asked for; a notebook shows the SVG.
+
+    Example:
+        >>> import firesteel as torch
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> drawing = torch.graph.draw((x * 2).sum())
+        >>> drawing.dot().splitlines()[0]
+        'digraph firesteel {'
+        >>> drawing.svg().startswith("<svg")
+        True
     """
 
     def __init__(self, model: GraphModel, format: Format) -> None:
@@ -69,11 +78,28 @@ class Drawing:
         return self._picture
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file, in the format that its suffix names: .svg, .dot, .gv, .mmd, .mermaid or .txt."""
+        """Writes a file, in the format that its suffix names: .svg, .dot, .gv, .mmd, .mermaid or .txt.
+
+        Raises:
+            ValueError: for another suffix.
+
+        Example:
+            >>> import firesteel as torch
+            >>> from pathlib import Path
+            >>> from tempfile import TemporaryDirectory
+            >>> drawing = torch.graph.draw(torch.ones(2, requires_grad=True).sum())
+            >>> with TemporaryDirectory() as folder:
+            ...     path = Path(folder, "sum.mmd")
+            ...     drawing.save(path)
+            ...     path.read_text() == drawing.mermaid()
+            True
+        """
         suffix = Path(path).suffix.lower()
         if suffix not in SUFFIXES:
             known = ", ".join(SUFFIXES)
-            raise ValueError(f"Drawing.save: {Path(path).name!r} ends in none of the suffixes {known}")
+            raise ValueError(
+                f"Drawing.save: {Path(path).name!r} ends in none of the suffixes {known}; choose one"
+            )
         Path(path).write_text(getattr(self, SUFFIXES[suffix])(), encoding="utf-8")
 
 

@@ -193,7 +193,9 @@ class Module(StateDict):
     def _registered(self, field: str, kind: str) -> Register:
         entries: Register | None = self.__dict__.get(field)
         if entries is None:
-            raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
+            raise AttributeError(
+                f"cannot assign {kind} before Module.__init__() call; begin __init__ with super().__init__()"
+            )
         return entries
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
@@ -203,7 +205,7 @@ class Module(StateDict):
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
                 f"cannot assign '{_type_name(param)}' object to parameter '{name}' "
-                "(firesteel.nn.Parameter or None required)"
+                "(firesteel.nn.Parameter or None required); use register_buffer for what is not trained"
             )
         if param is not None and param.grad_fn is not None:
             raise ValueError(
@@ -220,7 +222,7 @@ class Module(StateDict):
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
                 f"cannot assign '{_type_name(tensor)}' object to buffer '{name}' "
-                "(firesteel.Tensor or None required)"
+                "(firesteel.Tensor or None required); make it one with torch.tensor(..)"
             )
         buffers[name] = tensor
         (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(
@@ -231,7 +233,7 @@ class Module(StateDict):
         """Adds a child module under `name`."""
         modules = self._registered("_modules", "module")
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{_type_name(module)} is not a Module subclass")
+            raise TypeError(f"{_type_name(module)} is not a Module subclass; give an instance of one")
         self._check_name("module", name, modules)
         modules[name] = module
 
@@ -275,21 +277,21 @@ class Module(StateDict):
             if value is not None:
                 raise TypeError(
                     f"cannot assign '{_type_name(value)}' as parameter '{name}' "
-                    "(firesteel.nn.Parameter or None expected)"
+                    "(firesteel.nn.Parameter or None expected); wrap it in one, or write into the present one"
                 )
             own["_parameters"][name] = None
         elif name in own.get("_modules", ()):
             if value is not None:
                 raise TypeError(
                     f"cannot assign '{_type_name(value)}' as child module '{name}' "
-                    "(firesteel.nn.Module or None expected)"
+                    "(firesteel.nn.Module or None expected); delete it first to use the name otherwise"
                 )
             own["_modules"][name] = None
         elif name in own.get("_buffers", ()):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
                     f"cannot assign '{_type_name(value)}' as buffer '{name}' "
-                    "(firesteel.Tensor, firesteel.nn.Buffer or None expected)"
+                    "(firesteel.Tensor, firesteel.nn.Buffer or None expected); make it a tensor"
                 )
             own["_buffers"][name] = value
         else:

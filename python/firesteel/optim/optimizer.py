@@ -57,10 +57,13 @@ class Optimizer:
             cls.step = _with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        if isinstance(params, Tensor):
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            found, way_out = type(params).__name__, "pass model.parameters()"
+            if isinstance(params, Tensor):
+                found, way_out = params.type(), "put it in a list"
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-                f"but got {params.type()}; put it in a list"
+                f"but got {found}; {way_out}"
             )
         self.defaults = defaults
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -69,7 +72,7 @@ class Optimizer:
         groups: list[Any] = list(params)
         if not groups:
             raise ValueError(
-                "optimizer got an empty parameter list; a generator such as model.parameters() gives its "
+                "optimizer got an empty parameter list; call model.parameters() again: a generator gives its "
                 "tensors only once"
             )
         if not isinstance(groups[0], dict):
@@ -220,11 +223,14 @@ class Optimizer:
             state_dict = state_dict if changed is None else changed
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
-            raise ValueError("loaded state dict has a different number of parameter groups")
+            raise ValueError(
+                f"loaded state dict has a different number of parameter groups, {len(saved)} instead of "
+                f"{len(self.param_groups)}; make the optimizer with the same groups"
+            )
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(saved, self.param_groups, strict=True)):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of "
-                "optimizer's group"
+                "optimizer's group; make the optimizer with the parameters of the same model"
             )
         own: dict[Any, Tensor] = {}
         groups = []
@@ -295,7 +301,8 @@ def _fitted(parameter: Tensor, name: str, value: Any) -> Any:
 
 def _check_number(ok: bool | Tensor, name: str, value: Any) -> None:
     if not ok:
-        raise ValueError(f"Invalid {name}: {value}")
+        limits = "at least 0 and below 1" if name.startswith("beta") else "0 or more"
+        raise ValueError(f"Invalid {name}: {value}; it must be {limits}")
 
 
 def _check_options(lr: Any, foreach: bool | None, fused: bool | None) -> None:

@@ -79,7 +79,16 @@ def set_checkpoint_debug_enabled(enabled: bool | None) -> AbstractContextManager
 
 
 def noop_context_fn() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Two contexts that do nothing: for the first run, and for the second."""
+    """Two contexts that do nothing: for the first run, and for the second.
+
+    Example:
+        >>> import firesteel as torch
+        >>> from firesteel.utils.checkpoint import checkpoint, noop_context_fn
+        >>> x = torch.zeros(2, requires_grad=True)
+        >>> y = checkpoint(torch.exp, x, use_reentrant=False, context_fn=noop_context_fn)
+        >>> torch.autograd.grad(y.sum(), x)
+        (tensor([1., 1.]),)
+    """
     return contextlib.nullcontext(), contextlib.nullcontext()
 
 
@@ -134,8 +143,8 @@ def checkpoint(
     preserve = kwargs.pop("preserve_rng_state", True)
     if determinism_check not in ("default", "none"):
         raise ValueError(
-            f"determinism_check should be one of ['default', 'none'], got {determinism_check!r}; "
-            "'default' compares shapes and dtypes"
+            f"determinism_check should be one of ['default', 'none'], got {determinism_check!r}; use one "
+            "of them: 'default' compares shapes and dtypes"
         )
     if use_reentrant:
         if kwargs:

@@ -286,8 +286,8 @@ impl Array {
         ensure!(
             self.numel() == 1,
             Shape,
-            "item: a tensor with {} elements (shape {:?}) cannot be converted to Scalar; only one with \
-             a single element can",
+            "item: a tensor with {} elements (shape {:?}) cannot be converted to Scalar; use .tolist(), \
+             or reduce it with .sum() or .mean()",
             self.numel(),
             self.shape()
         );

@@ -239,14 +239,18 @@ impl Tensor {
         ensure!(
             !requires_grad || self.dtype().is_float(),
             Autograd,
-            "requires_grad_: only Tensors of floating point dtype can require gradients, not {}",
-            self.dtype()
+            "requires_grad_: only Tensors of floating point dtype can require gradients, not {} (shape {:?}); \
+             convert with .float(), or ask for no gradient",
+            self.dtype(),
+            self.shape()
         );
         ensure!(
             requires_grad || self.is_leaf(),
             Autograd,
-            "requires_grad_: you can only change requires_grad flags of leaf variables; use .detach() for a \
-             tensor that does not require grad"
+            "requires_grad_: you can only change requires_grad flags of leaf variables, not of the result of {} \
+             (shape {:?}); use .detach() for a tensor that does not require grad",
+            self.grad_fn().map_or_else(String::new, |edge| edge.node.name()),
+            self.shape()
         );
         ensure!(
             !requires_grad || !self.is_inference() || mode::is_inference(),
@@ -331,13 +335,23 @@ impl Tensor {
                 grad.shape() == self.shape() && grad.dtype() == self.dtype(),
                 Autograd,
                 "grad: assigned grad has shape {:?} and dtype {}, the tensor has shape {:?} and dtype {}; they \
-                 must be equal",
+                 must be equal: {}",
                 grad.shape(),
                 grad.dtype(),
                 self.shape(),
-                self.dtype()
+                self.dtype(),
+                if grad.shape() == self.shape() {
+                    format!("convert it with .to(torch.{})", self.dtype())
+                } else {
+                    "sum or expand it to the tensor's shape".into()
+                }
             );
-            ensure!(!grad.is_same(self), Autograd, "grad: can't assign Variable as its own grad");
+            ensure!(
+                !grad.is_same(self),
+                Autograd,
+                "grad: can't assign Variable as its own grad (shape {:?}); assign a .detach().clone() of it",
+                self.shape()
+            );
         }
         if grad.is_some() || lock(&self.0.meta).rare.as_ref().is_some_and(|rare| rare.slot.is_some()) {
             drop(self.grad_slot().replace(grad));
@@ -357,7 +371,9 @@ impl Tensor {
         let Some(edge) = self.edge()? else {
             crate::bail!(
                 Autograd,
-                "register_hook: cannot register a hook on a tensor that doesn't require gradient"
+                "register_hook: cannot register a hook on a tensor that doesn't require gradient (shape {:?}); call \
+                 requires_grad_() on it first, or compute it from tensors that require grad",
+                self.shape()
             );
         };
         Ok(edge.register_hook(hook))
@@ -369,8 +385,13 @@ impl Tensor {
             self.requires_grad() && self.is_leaf(),
             Autograd,
             "register_post_accumulate_grad_hook: post accumulate grad hooks can only be registered on leaf \
-             tensors that require grad, this one {}; use register_hook for results",
-            if self.is_leaf() { "does not require it" } else { "was computed" }
+             tensors that require grad, this one (shape {:?}) {}",
+            self.shape(),
+            if self.is_leaf() {
+                "does not require it; call requires_grad_() on it first"
+            } else {
+                "was computed; use register_hook for results"
+            }
         );
         let Some(edge) = self.edge()? else { unreachable!("a leaf that requires grad has an edge") };
         Ok(edge.register_accumulated(hook))
@@ -399,7 +420,9 @@ impl Tensor {
         ensure!(
             self.requires_grad(),
             Autograd,
-            "retain_grad: can't retain_grad on Tensor that has requires_grad=False"
+            "retain_grad: can't retain_grad on Tensor that has requires_grad=False (shape {:?}); call \
+             requires_grad_() on it first, or compute it from tensors that require grad",
+            self.shape()
         );
         if self.is_leaf() || self.retains_grad() {
             return Ok(());

@@ -2,6 +2,7 @@
 
 use crate::dtype::{self, PyDType};
 use crate::enter::{enter_long, from_py};
+use crate::flag;
 use crate::function::{Context, ContextRef};
 use crate::graph::{saved_in, SavedInfo};
 use crate::tensor::{drop_in_turn, Out, PyTensor};
@@ -45,8 +46,9 @@ impl GradHook for PyHook {
                 Ok(replaced) => Ok(Some(replaced.get().tensor())),
                 Err(_) if result.is_none() => Ok(None),
                 Err(_) => Err(PyTypeError::new_err(format!(
-                    "register_hook: expected the hook to return a Tensor or None, but got {}; return a \
+                    "{}: expected the hook of register_hook to return a Tensor or None, but got {}; return a \
                      gradient of shape {:?}, or None to change nothing",
+                    self.described(),
                     result.get_type().name()?,
                     grad.shape()
                 ))),
@@ -79,7 +81,7 @@ fn grads_tuple<'py>(py: Python<'py>, grads: &[Option<Tensor>]) -> PyResult<Bound
 }
 
 /// What a hook of a node returned: nothing, a gradient or a sequence of them.
-fn replaced_grads(result: &Bound<'_, PyAny>) -> PyResult<Option<NodeGrads>> {
+fn replaced_grads(hook: &PyHook, result: &Bound<'_, PyAny>) -> PyResult<Option<NodeGrads>> {
     if result.is_none() {
         return Ok(None);
     }
@@ -87,8 +89,9 @@ fn replaced_grads(result: &Bound<'_, PyAny>) -> PyResult<Option<NodeGrads>> {
         Ok(tensor) => Ok(Some(tensor.get().tensor())),
         Err(_) if item.is_none() => Ok(None),
         Err(_) => Err(PyTypeError::new_err(format!(
-            "hook: expected a Tensor or None for each gradient, but got {}; return a tuple of them, or None \
-             to change nothing",
+            "{}: expected a Tensor or None for each gradient, but got {}; return a tuple of them, or None to \
+             change nothing",
+            hook.described(),
             item.get_type().name()?
         ))),
     };
@@ -101,8 +104,10 @@ impl NodeHook for PyHook {
     }
 
     fn before(&self, outputs: &[Option<Tensor>]) -> firesteel::Result<Option<NodeGrads>> {
-        Python::attach(|py| replaced_grads(self.0.bind(py).call1((grads_tuple(py, outputs)?,))?.as_ref()))
-            .map_err(from_py)
+        Python::attach(|py| {
+            replaced_grads(self, self.0.bind(py).call1((grads_tuple(py, outputs)?,))?.as_ref())
+        })
+        .map_err(from_py)
     }
 
     fn after(
@@ -112,7 +117,7 @@ impl NodeHook for PyHook {
     ) -> firesteel::Result<Option<NodeGrads>> {
         Python::attach(|py| {
             let given = (grads_tuple(py, inputs)?, grads_tuple(py, outputs)?);
-            replaced_grads(self.0.bind(py).call1(given)?.as_ref())
+            replaced_grads(self, self.0.bind(py).call1(given)?.as_ref())
         })
         .map_err(from_py)
     }
@@ -158,7 +163,8 @@ impl Packed for PyPacked {
             match result.cast::<PyTensor>() {
                 Ok(tensor) => Ok(tensor.get().tensor()),
                 Err(_) => Err(PyTypeError::new_err(format!(
-                    "Output of saved tensor unpack_hook expected to be a Tensor but got result of type {}",
+                    "Output of saved tensor unpack_hook expected to be a Tensor but got result of type {}; return \
+                     the tensor that pack_hook was given",
                     result.get_type().name()?
                 ))),
             }
@@ -466,12 +472,16 @@ fn _swap_modes(grad: bool, inference: bool) -> (bool, bool) {
     previous
 }
 
-fn optional_tensors(value: Option<&Bound<'_, PyAny>>, count: usize) -> PyResult<Vec<Option<Tensor>>> {
+fn optional_tensors(
+    op: &str,
+    value: Option<&Bound<'_, PyAny>>,
+    count: usize,
+) -> PyResult<Vec<Option<Tensor>>> {
     let Some(value) = value else { return Ok(vec![None; count]) };
     let items = crate::tensor::sequence_of(value);
     if items.len() != count {
         return Err(PyRuntimeError::new_err(format!(
-            "grad: got {count} tensors and {} gradients; there must be one gradient per output",
+            "{op}: got {count} tensors and {} gradients; there must be one gradient per output",
             items.len()
         )));
     }
@@ -489,12 +499,12 @@ fn _grad<'py>(
     outputs: &Bound<'py, PyAny>,
     inputs: &Bound<'py, PyAny>,
     grad_outputs: Option<&Bound<'py, PyAny>>,
-    retain_graph: bool,
-    create_graph: bool,
+    #[pyo3(from_py_with = flag::retain_graph)] retain_graph: bool,
+    #[pyo3(from_py_with = flag::create_graph)] create_graph: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let outputs = crate::tensor::tensors_of(outputs)?;
-    let inputs = crate::tensor::tensors_of(inputs)?;
-    let grad_outputs = optional_tensors(grad_outputs, outputs.len())?;
+    let outputs = crate::tensor::tensors_of("grad", outputs)?;
+    let inputs = crate::tensor::tensors_of("grad", inputs)?;
+    let grad_outputs = optional_tensors("grad", grad_outputs, outputs.len())?;
     let options = Options { retain_graph, create_graph };
     let grads = enter_long(py, || firesteel::autograd::grad(&outputs, &grad_outputs, &inputs, options))?;
     PyTuple::new(py, grads.into_iter().map(|grad| grad.map(Out)))
@@ -526,14 +536,14 @@ fn _backward(
     py: Python<'_>,
     tensors: &Bound<'_, PyAny>,
     grad_tensors: Option<&Bound<'_, PyAny>>,
-    retain_graph: bool,
-    create_graph: bool,
+    #[pyo3(from_py_with = flag::retain_graph)] retain_graph: bool,
+    #[pyo3(from_py_with = flag::create_graph)] create_graph: bool,
     inputs: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     warn_of_cycles(py, create_graph && inputs.is_none())?;
-    let roots = crate::tensor::tensors_of(tensors)?;
-    let grads = optional_tensors(grad_tensors, roots.len())?;
-    let inputs = inputs.map(crate::tensor::tensors_of).transpose()?;
+    let roots = crate::tensor::tensors_of("backward", tensors)?;
+    let grads = optional_tensors("backward", grad_tensors, roots.len())?;
+    let inputs = inputs.map(|inputs| crate::tensor::tensors_of("backward", inputs)).transpose()?;
     let options = Options { retain_graph, create_graph };
     enter_long(py, || firesteel::autograd::backward(&roots, &grads, inputs.as_deref(), options))
 }

@@ -228,14 +228,6 @@ pub fn float_of(value: &Bound<'_, PyAny>) -> PyResult<f64> {
     value.extract()
 }
 
-/// A flag that may also be None, which is False.
-pub fn flag_of(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if value.is_none() {
-        return Ok(false);
-    }
-    value.extract()
-}
-
 /// Raises unless the device is the CPU.
 pub fn check_device(py: Python<'_>, device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();

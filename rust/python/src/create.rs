@@ -1,11 +1,10 @@
 //! New tensors from data, shapes and numbers.
 
-use crate::convert::{
-    check_device, dim_of, flag_of, ints_of, ints_of_args, shape_of, size_of, DTypeArg, Number,
-};
+use crate::convert::{check_device, dim_of, ints_of, ints_of_args, shape_of, size_of, DTypeArg, Number};
 use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::flag;
 use crate::tensor::{delivered, dtype_for, Out, PyTensor};
 use firesteel::{DType, Scalar, Tensor};
 use pyo3::intern;
@@ -72,8 +71,8 @@ fn tensor(
     data: &Bound<'_, PyAny>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-    pin_memory: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::pin_memory)] pin_memory: bool,
 ) -> PyResult<Out> {
     let _ = pin_memory;
     check_device(py, device)?;
@@ -122,9 +121,9 @@ macro_rules! of_shape {
                 size: Option<&Bound<'py, PyAny>>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'py, PyAny>>,
-                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+                #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
                 layout: Option<&Bound<'py, PyAny>>,
-                pin_memory: bool,
+                #[pyo3(from_py_with = flag::pin_memory)] pin_memory: bool,
                 memory_format: Option<&Bound<'py, PyAny>>,
                 out: Option<&Bound<'py, PyAny>>,
             ) -> PyResult<Bound<'py, PyAny>> {
@@ -177,7 +176,7 @@ macro_rules! like {
                 input: &Bound<'_, PyTensor>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
-                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+                #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
                 layout: Option<&Bound<'_, PyAny>>,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
@@ -213,7 +212,7 @@ fn full_like(
     fill_value: Number,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     memory_format: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Out> {
     check_device(py, device)?;
@@ -233,7 +232,7 @@ fn arange<'py>(
     step: Option<Number>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
@@ -272,7 +271,7 @@ fn linspace<'py>(
     #[pyo3(from_py_with = dim_of)] steps: isize,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
@@ -300,7 +299,7 @@ fn eye<'py>(
     m: Option<isize>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
@@ -324,7 +323,7 @@ impl PyTensor {
         data: &Bound<'_, PyAny>,
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+        #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     ) -> PyResult<Out> {
         check_device(py, device)?;
         finish(py, tensor_of(data, Some(dtype.map_or(self.tensor().dtype(), |d| d.0)))?, requires_grad)
@@ -339,7 +338,7 @@ impl PyTensor {
         fill_value: Number,
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+        #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     ) -> PyResult<Out> {
         check_device(py, device)?;
         let shape = shape_of("new_full", &ints_of(size)?)?;
@@ -363,7 +362,7 @@ macro_rules! new_of_shape {
                     size: Option<&Bound<'_, PyAny>>,
                     dtype: Option<DTypeArg>,
                     device: Option<&Bound<'_, PyAny>>,
-                    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+                    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
                 ) -> PyResult<Out> {
                     check_device(py, device)?;
                     let extents = size_of(stringify!($name), args, size)?;
@@ -398,7 +397,7 @@ fn full<'py>(
     fill_value: Number,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;

@@ -264,7 +264,7 @@ impl FunctionNode {
                 if !sums_to(grad.shape(), shape) {
                     return Err(PyRuntimeError::new_err(format!(
                         "Function {} returned an invalid gradient at index {i} - got {:?} but expected shape \
-                         compatible with {:?}",
+                         compatible with {:?}; return one of the argument's shape",
                         self.name,
                         grad.shape(),
                         shape.as_slice()
@@ -343,7 +343,7 @@ fn is_among(tensor: &Tensor, others: &[Tensor]) -> bool {
 
 /// The tensors that the context's attribute `name` holds.
 fn marked(context: &Bound<'_, Context>, name: &str) -> PyResult<Vec<Tensor>> {
-    crate::tensor::tensors_of(&context.getattr(name)?)
+    crate::tensor::tensors_of(name, &context.getattr(name)?)
 }
 
 /// Records what a custom function has computed, and returns its outputs as the caller gets them.

@@ -8,6 +8,7 @@ mod data;
 mod dtype;
 mod enter;
 mod error;
+mod flag;
 mod function;
 mod graph;
 mod io;

@@ -190,7 +190,7 @@ fn frombuffer(
     dtype: crate::convert::DTypeArg,
     count: isize,
     offset: usize,
-    requires_grad: bool,
+    #[pyo3(from_py_with = crate::flag::wants_grad)] requires_grad: bool,
 ) -> PyResult<Out> {
     let py = buffer.py();
     let bytes = pyo3::buffer::PyBuffer::<u8>::get(buffer)?;

@@ -1,6 +1,7 @@
 //! Optimizer steps: one call for all parameters of a group.
 
 use crate::enter::enter;
+use crate::flag;
 use crate::tensor::Out;
 use crate::tensor::{tensors_of, PyTensor};
 use firesteel::kernels::optim::{AdamOptions, SgdOptions};
@@ -26,10 +27,10 @@ fn _sgd_step<'py>(
     momentum: f64,
     dampening: f64,
     weight_decay: f64,
-    nesterov: bool,
-    maximize: bool,
+    #[pyo3(from_py_with = flag::nesterov)] nesterov: bool,
+    #[pyo3(from_py_with = flag::maximize)] maximize: bool,
 ) -> PyResult<Bound<'py, PyList>> {
-    let (params, grads) = (tensors_of(params)?, tensors_of(grads)?);
+    let (params, grads) = (tensors_of("step", params)?, tensors_of("step", grads)?);
     let given = optional(momentum_buffers)?;
     let options = SgdOptions { lr, momentum, dampening, weight_decay, nesterov, maximize };
     let numel = params.iter().map(Tensor::numel).sum();
@@ -55,13 +56,16 @@ fn _adam_step(
     beta2: f64,
     eps: f64,
     weight_decay: f64,
-    amsgrad: bool,
-    maximize: bool,
-    decoupled: bool,
+    #[pyo3(from_py_with = flag::amsgrad)] amsgrad: bool,
+    #[pyo3(from_py_with = flag::maximize)] maximize: bool,
+    #[pyo3(from_py_with = flag::decoupled)] decoupled: bool,
 ) -> PyResult<()> {
-    let (params, grads) = (tensors_of(params)?, tensors_of(grads)?);
-    let mut max = if amsgrad { tensors_of(max_exp_avg_sqs)? } else { Vec::new() }.into_iter();
-    let averages = tensors_of(exp_avgs)?.into_iter().zip(tensors_of(exp_avg_sqs)?).zip(tensors_of(steps)?);
+    let (params, grads) = (tensors_of("step", params)?, tensors_of("step", grads)?);
+    let mut max = if amsgrad { tensors_of("step", max_exp_avg_sqs)? } else { Vec::new() }.into_iter();
+    let averages = tensors_of("step", exp_avgs)?
+        .into_iter()
+        .zip(tensors_of("step", exp_avg_sqs)?)
+        .zip(tensors_of("step", steps)?);
     let states: Vec<AdamState> = averages
         .map(|((exp_avg, exp_avg_sq), step)| AdamState {
             exp_avg,

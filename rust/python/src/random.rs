@@ -1,11 +1,10 @@
 //! Generators, seeds, and random tensors.
 
-use crate::convert::{
-    check_device, dim_of, flag_of, float_of, ints_of, shape_of, size_of, DTypeArg, Operand,
-};
+use crate::convert::{check_device, dim_of, float_of, ints_of, shape_of, size_of, DTypeArg, Operand};
 use crate::create::model_of;
 use crate::enter::enter;
 use crate::error::{integer_range, IntoPy};
+use crate::flag;
 use crate::tensor::{delivered, dtype_for, expect_no_history, Out, PyTensor};
 use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator};
 use firesteel::{Array, DType, Tensor};
@@ -211,8 +210,8 @@ macro_rules! random_of_shape {
                 generator: GeneratorArg<'_, 'py>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'py, PyAny>>,
-                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
-                pin_memory: bool,
+                #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
+                #[pyo3(from_py_with = flag::pin_memory)] pin_memory: bool,
                 out: Option<&Bound<'py, PyAny>>,
             ) -> PyResult<Bound<'py, PyAny>> {
                 let _ = pin_memory;
@@ -247,7 +246,7 @@ fn randint<'py>(
     generator: GeneratorArg<'_, 'py>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
@@ -282,7 +281,7 @@ fn randperm<'py>(
     generator: GeneratorArg<'_, 'py>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;
@@ -307,7 +306,7 @@ macro_rules! random_like {
                 generator: GeneratorArg<'_, '_>,
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
-                #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+                #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
                 memory_format: Option<&Bound<'_, PyAny>>,
             ) -> PyResult<Out> {
                 check_device(py, device)?;
@@ -397,7 +396,7 @@ fn normal<'py>(
     generator: GeneratorArg<'_, 'py>,
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'py, PyAny>>,
-    #[pyo3(from_py_with = flag_of)] requires_grad: bool,
+    #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check_device(py, device)?;

@@ -23,9 +23,10 @@ impl Tensor {
         ensure!(
             !requires_grad || data.dtype().is_float(),
             Autograd,
-            "data: set to a tensor that requires gradients must be floating point, not {}; use \
+            "data: set to a tensor that requires gradients must be floating point, not {} (shape {:?}); use \
              requires_grad_(False) first",
-            data.dtype()
+            data.dtype(),
+            data.shape()
         );
         let edge = if self.is_leaf() { None } else { self.edge()? };
         let accumulator = if requires_grad && edge.is_none() { self.edge()? } else { None };

@@ -132,7 +132,8 @@ impl Tensor {
         ensure!(
             self.view_base().is_none() && !self.is_custom_view(),
             Autograd,
-            "detach_: Can't detach views in-place; use detach() instead"
+            "detach_: Can't detach views in-place (this is one of shape {:?}); use detach() instead",
+            self.shape()
         );
         let old = self.replace_edge(&mut lock(&self.0.meta), None);
         self.0.requires_grad.store(false, Ordering::Relaxed);

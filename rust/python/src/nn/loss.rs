@@ -4,6 +4,7 @@ use super::{maybe, warn, Maybe};
 use crate::convert::float_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::flag;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::loss::{ClassLoss, Reduction};
@@ -72,9 +73,9 @@ fn cross_entropy(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
     weight: Maybe<'_, '_>,
-    size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
     ignore_index: i64,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
     #[pyo3(from_py_with = float_of)] label_smoothing: f64,
 ) -> PyResult<Out> {
@@ -94,9 +95,9 @@ fn nll_loss(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
     weight: Maybe<'_, '_>,
-    size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
     ignore_index: i64,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
 ) -> PyResult<Out> {
     let reduction = reduction_of(py, "nll_loss", size_average, reduce, reduction)?;
@@ -139,8 +140,8 @@ fn of_pair(
 fn mse_loss(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
-    size_average: Option<bool>,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
     weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {
@@ -154,8 +155,8 @@ fn mse_loss(
 fn l1_loss(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
-    size_average: Option<bool>,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
     weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {
@@ -169,8 +170,8 @@ fn l1_loss(
 fn smooth_l1_loss(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
-    size_average: Option<bool>,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
     #[pyo3(from_py_with = float_of)] beta: f64,
 ) -> PyResult<Out> {
@@ -205,8 +206,8 @@ fn binary_cross_entropy(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
     weight: Maybe<'_, '_>,
-    size_average: Option<bool>,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
 ) -> PyResult<Out> {
     let reduction = reduction_of(py, "binary_cross_entropy", size_average, reduce, reduction)?;
@@ -225,8 +226,8 @@ fn binary_cross_entropy_with_logits(
     input: &Bound<'_, PyTensor>,
     target: &Bound<'_, PyTensor>,
     weight: Maybe<'_, '_>,
-    size_average: Option<bool>,
-    reduce: Option<bool>,
+    #[pyo3(from_py_with = flag::size_average)] size_average: Option<bool>,
+    #[pyo3(from_py_with = flag::reduce)] reduce: Option<bool>,
     #[pyo3(from_py_with = reduction_name)] reduction: &str,
     pos_weight: Maybe<'_, '_>,
 ) -> PyResult<Out> {

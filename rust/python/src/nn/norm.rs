@@ -3,6 +3,7 @@
 use super::{maybe, Maybe};
 use crate::convert::{dim_of, float_of, ints_of, shape_of};
 use crate::enter::enter;
+use crate::flag;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::norm::BatchNormOptions;
@@ -75,7 +76,7 @@ fn batch_norm(
     running_var: Maybe<'_, '_>,
     weight: Maybe<'_, '_>,
     bias: Maybe<'_, '_>,
-    training: bool,
+    #[pyo3(from_py_with = flag::training)] training: bool,
     #[pyo3(from_py_with = float_of)] momentum: f64,
     #[pyo3(from_py_with = float_of)] eps: f64,
 ) -> PyResult<Out> {

@@ -3,6 +3,7 @@
 use super::{pair_of, single_of};
 use crate::convert::int_of;
 use crate::enter::enter;
+use crate::flag;
 use crate::tensor::Out;
 use crate::tensor::PyTensor;
 use firesteel::ops::pool::PoolOptions;
@@ -59,8 +60,8 @@ fn max_pool2d<'py>(
     stride: Option<&Bound<'py, PyAny>>,
     padding: Option<&Bound<'py, PyAny>>,
     dilation: Option<&Bound<'py, PyAny>>,
-    ceil_mode: bool,
-    return_indices: bool,
+    #[pyo3(from_py_with = flag::ceil_mode)] ceil_mode: bool,
+    #[pyo3(from_py_with = flag::return_indices)] return_indices: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = options_of("max_pool2d", pair_of, kernel_size, stride, padding, dilation, ceil_mode)?;
     max_pool(input, &options, return_indices, Tensor::max_pool2d_with_indices)
@@ -77,8 +78,8 @@ fn max_pool1d<'py>(
     stride: Option<&Bound<'py, PyAny>>,
     padding: Option<&Bound<'py, PyAny>>,
     dilation: Option<&Bound<'py, PyAny>>,
-    ceil_mode: bool,
-    return_indices: bool,
+    #[pyo3(from_py_with = flag::ceil_mode)] ceil_mode: bool,
+    #[pyo3(from_py_with = flag::return_indices)] return_indices: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = options_of("max_pool1d", single_of, kernel_size, stride, padding, dilation, ceil_mode)?;
     max_pool(input, &options, return_indices, Tensor::max_pool1d_with_indices)
@@ -94,8 +95,8 @@ fn avg_pool2d(
     kernel_size: &Bound<'_, PyAny>,
     stride: Option<&Bound<'_, PyAny>>,
     padding: Option<&Bound<'_, PyAny>>,
-    ceil_mode: bool,
-    count_include_pad: bool,
+    #[pyo3(from_py_with = flag::ceil_mode)] ceil_mode: bool,
+    #[pyo3(from_py_with = flag::count_include_pad)] count_include_pad: bool,
     divisor_override: Option<isize>,
 ) -> PyResult<Out> {
     let options = options_of("avg_pool2d", pair_of, kernel_size, stride, padding, None, ceil_mode)?;
@@ -112,8 +113,8 @@ fn avg_pool1d(
     kernel_size: &Bound<'_, PyAny>,
     stride: Option<&Bound<'_, PyAny>>,
     padding: Option<&Bound<'_, PyAny>>,
-    ceil_mode: bool,
-    count_include_pad: bool,
+    #[pyo3(from_py_with = flag::ceil_mode)] ceil_mode: bool,
+    #[pyo3(from_py_with = flag::count_include_pad)] count_include_pad: bool,
 ) -> PyResult<Out> {
     let options = options_of("avg_pool1d", single_of, kernel_size, stride, padding, None, ceil_mode)?;
     let x = &input.get().tensor();

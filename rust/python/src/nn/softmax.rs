@@ -4,6 +4,7 @@ use super::warn;
 use crate::convert::{dim_of, float_of, optional_dim_of, DTypeArg};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::flag;
 use crate::tensor::{delivered, Out, PyTensor};
 use firesteel::Tensor;
 use pyo3::exceptions::{PyAssertionError, PyNotImplementedError};
@@ -101,8 +102,8 @@ impl PyTensor {
 fn dropout<'py>(
     input: Bound<'py, PyTensor>,
     #[pyo3(from_py_with = float_of)] p: f64,
-    training: bool,
-    inplace: bool,
+    #[pyo3(from_py_with = flag::training)] training: bool,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
 ) -> PyResult<Bound<'py, PyTensor>> {
     let py = input.py();
     let x = &input.get().tensor();
@@ -129,8 +130,8 @@ fn embedding(
     padding_idx: Option<isize>,
     max_norm: Option<f64>,
     #[pyo3(from_py_with = float_of)] norm_type: f64,
-    scale_grad_by_freq: bool,
-    sparse: bool,
+    #[pyo3(from_py_with = flag::scale_grad_by_freq)] scale_grad_by_freq: bool,
+    #[pyo3(from_py_with = flag::sparse)] sparse: bool,
 ) -> PyResult<Out> {
     if max_norm.is_some() || scale_grad_by_freq || sparse {
         return Err(PyNotImplementedError::new_err(format!(

@@ -4,6 +4,7 @@ use super::PyTensor;
 use crate::autograd::{hook_of, warn_of_cycles, PyHookHandle, PyNode};
 use crate::enter::enter_long;
 use crate::error::IntoPy;
+use crate::flag;
 use crate::tensor::Out;
 use firesteel::autograd::Options;
 use firesteel::Tensor;
@@ -11,22 +12,26 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyList, PyTuple};
 
-/// A tensor or a sequence of tensors.
-pub fn tensors_of(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
+/// A tensor or a sequence of tensors; `op` is who takes them.
+pub fn tensors_of(op: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
     if let Ok(tensor) = value.cast::<PyTensor>() {
         return Ok(vec![tensor.get().tensor()]);
     }
     let kind = |value: &Bound<'_, PyAny>| value.get_type().name().map(|name| name.to_string());
     let Ok(items) = value.try_iter() else {
         let found = kind(value)?;
-        return Err(PyTypeError::new_err(format!("expected a Tensor or a list of Tensors, not {found}")));
+        return Err(PyTypeError::new_err(format!(
+            "{op}: expected a Tensor or a list of Tensors, not {found}; make it a tensor"
+        )));
     };
     let mut tensors = Vec::new();
     for (i, item) in items.enumerate() {
         let item = item?;
         let Ok(tensor) = item.cast::<PyTensor>() else {
-            let text =
-                format!("expected a list of Tensors, but item {i} is {}; make it a tensor", kind(&item)?);
+            let text = format!(
+                "{op}: expected a list of Tensors, but item {i} is {}; make it a tensor",
+                kind(&item)?
+            );
             return Err(PyTypeError::new_err(text));
         };
         tensors.push(tensor.get().tensor());
@@ -56,7 +61,7 @@ fn inputs_of_backward(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
             )));
         }
     }
-    tensors_of(value)
+    tensors_of("backward", value)
 }
 
 /// What reading `.grad` of a result says, where nothing was kept.
@@ -85,7 +90,10 @@ impl PyTensor {
 
     /// requires_grad_(requires_grad=True) -> Tensor: asks for a gradient, or no longer does.
     #[pyo3(signature = (requires_grad=true))]
-    fn requires_grad_(slf: Bound<'_, Self>, requires_grad: bool) -> PyResult<Bound<'_, Self>> {
+    fn requires_grad_(
+        slf: Bound<'_, Self>,
+        #[pyo3(from_py_with = flag::requires_grad)] requires_grad: bool,
+    ) -> PyResult<Bound<'_, Self>> {
         Self::ask_for_grad(&slf, requires_grad)?;
         Ok(slf)
     }
@@ -135,7 +143,7 @@ impl PyTensor {
                 Ok(grad) => Some(grad),
                 Err(_) => {
                     return Err(PyTypeError::new_err(format!(
-                        "assigned grad expected to be a Tensor or None, but got grad of type {}; make it a \
+                        "grad: assigned grad expected to be a Tensor or None, but got grad of type {}; make it a \
                          tensor of shape {:?}",
                         value.get_type().name()?,
                         self.tensor().shape()
@@ -152,6 +160,11 @@ impl PyTensor {
     }
 
     #[deleter]
+    fn delete_data(&self) -> PyResult<()> {
+        Err(PyRuntimeError::new_err("data: Deleting tensor data is not allowed. Delete the tensor instead"))
+    }
+
+    #[deleter]
     fn delete_grad(&self, py: Python<'_>) -> PyResult<()> {
         self.set_grad(py, None)
     }
@@ -165,7 +178,14 @@ impl PyTensor {
     }
 
     #[setter]
-    fn set_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyTensor>) -> PyResult<()> {
+    fn set_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(data) = data.cast::<PyTensor>() else {
+            return Err(PyTypeError::new_err(format!(
+                "data: Variable data has to be a tensor, but got {}; make it one, or write into the memory that \
+                 there is: x.data.fill_(..), x.data.copy_(..)",
+                data.get_type().name()?
+            )));
+        };
         let next = slf.get().tensor().replace_data(data.get().tensor().array()).py(slf.py())?;
         Self::become_tensor(slf, next)
     }
@@ -190,8 +210,8 @@ impl PyTensor {
         &self,
         py: Python<'_>,
         gradient: Option<&Bound<'_, PyAny>>,
-        retain_graph: Option<bool>,
-        create_graph: bool,
+        #[pyo3(from_py_with = flag::retain_graph)] retain_graph: Option<bool>,
+        #[pyo3(from_py_with = flag::create_graph)] create_graph: bool,
         inputs: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let options = Options { retain_graph: retain_graph.unwrap_or(create_graph), create_graph };

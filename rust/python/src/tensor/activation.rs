@@ -3,6 +3,7 @@
 use super::PyTensor;
 use crate::convert::float_of;
 use crate::enter::enter;
+use crate::flag;
 use crate::tensor::Out;
 use firesteel::ops::activation::Approximate;
 use firesteel::Tensor;
@@ -98,7 +99,7 @@ fn mish(input: Bound<'_, PyTensor>, inplace: bool) -> PyResult<Bound<'_, PyTenso
 fn leaky_relu(
     input: Bound<'_, PyTensor>,
     #[pyo3(from_py_with = float_of)] negative_slope: f64,
-    inplace: bool,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
 ) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.leaky_relu(negative_slope), |x| x.leaky_relu_(negative_slope))
 }
@@ -109,7 +110,7 @@ fn leaky_relu(
 fn elu(
     input: Bound<'_, PyTensor>,
     #[pyo3(from_py_with = float_of)] alpha: f64,
-    inplace: bool,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
 ) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.elu(alpha, 1.0, 1.0), |x| x.elu_(alpha, 1.0, 1.0))
 }
@@ -117,7 +118,10 @@ fn elu(
 /// selu(input, inplace=False) -> Tensor: the `elu` that keeps mean 0 and variance 1.
 #[pyfunction]
 #[pyo3(signature = (input, inplace=false))]
-fn selu(input: Bound<'_, PyTensor>, inplace: bool) -> PyResult<Bound<'_, PyTensor>> {
+fn selu(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
     let (alpha, scale) = (SELU_ALPHA, SELU_SCALE);
     either(input, inplace, |x| x.elu(alpha, scale, 1.0), |x| x.elu_(alpha, scale, 1.0))
 }
@@ -128,7 +132,7 @@ fn selu(input: Bound<'_, PyTensor>, inplace: bool) -> PyResult<Bound<'_, PyTenso
 fn celu(
     input: Bound<'_, PyTensor>,
     #[pyo3(from_py_with = float_of)] alpha: f64,
-    inplace: bool,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
 ) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.elu(alpha, 1.0, 1.0 / alpha), |x| x.elu_(alpha, 1.0, 1.0 / alpha))
 }
@@ -140,7 +144,7 @@ fn hardtanh(
     input: Bound<'_, PyTensor>,
     #[pyo3(from_py_with = float_of)] min_val: f64,
     #[pyo3(from_py_with = float_of)] max_val: f64,
-    inplace: bool,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
 ) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.hardtanh(min_val, max_val), |x| x.hardtanh_(min_val, max_val))
 }
@@ -148,7 +152,10 @@ fn hardtanh(
 /// relu6(input, inplace=False) -> Tensor: elements limited to 0..6.
 #[pyfunction]
 #[pyo3(signature = (input, inplace=false))]
-fn relu6(input: Bound<'_, PyTensor>, inplace: bool) -> PyResult<Bound<'_, PyTensor>> {
+fn relu6(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
     either(input, inplace, |x| x.hardtanh(0.0, 6.0), |x| x.hardtanh_(0.0, 6.0))
 }
 

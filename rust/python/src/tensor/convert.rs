@@ -4,6 +4,7 @@ use super::PyTensor;
 use crate::convert::{check_device, DTypeArg, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::flag;
 use crate::graph::memory_key;
 use crate::tensor::Out;
 use firesteel::dtype::{Bool, Element};
@@ -80,8 +81,8 @@ impl PyTensor {
         args: &Bound<'py, PyTuple>,
         dtype: Option<DTypeArg>,
         device: Option<&Bound<'py, PyAny>>,
-        non_blocking: bool,
-        copy: bool,
+        #[pyo3(from_py_with = flag::non_blocking)] non_blocking: bool,
+        #[pyo3(from_py_with = flag::copy)] copy: bool,
         memory_format: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let _ = (non_blocking, memory_format);
@@ -148,7 +149,11 @@ impl PyTensor {
 
     /// copy_(src) -> Tensor: overwrites this tensor with `src`, a tensor or a number, broadcast and converted.
     #[pyo3(signature = (src, non_blocking=false))]
-    fn copy_<'py>(slf: Bound<'py, Self>, src: Operand, non_blocking: bool) -> PyResult<Bound<'py, Self>> {
+    fn copy_<'py>(
+        slf: Bound<'py, Self>,
+        src: Operand,
+        #[pyo3(from_py_with = flag::non_blocking)] non_blocking: bool,
+    ) -> PyResult<Bound<'py, Self>> {
         let _ = non_blocking;
         let x = &slf.get().tensor();
         enter(slf.py(), x.numel(), || x.copy_(&src.beside(x)?))?;
@@ -262,7 +267,11 @@ impl PyTensor {
 
     /// numpy(*, force=False) -> numpy.ndarray: this tensor's memory as a NumPy array.
     #[pyo3(signature = (*, force=false))]
-    fn numpy<'py>(&self, py: Python<'py>, force: bool) -> PyResult<Bound<'py, PyAny>> {
+    fn numpy<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = flag::force)] force: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if self.tensor().requires_grad() && !force {
             return Err(PyRuntimeError::new_err(
                 "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.",
@@ -276,7 +285,7 @@ impl PyTensor {
         &self,
         py: Python<'py>,
         dtype: Option<&Bound<'py, PyAny>>,
-        copy: Option<bool>,
+        #[pyo3(from_py_with = flag::copy)] copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let array = self.numpy(py, false)?;
         let array = match dtype {

@@ -5,6 +5,7 @@ use crate::convert::{int_of, scalar_of, Operand};
 use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::flag;
 use crate::tensor::Out;
 use firesteel::layout::{broadcast_shapes, normalize_dim};
 use firesteel::{DType, Error, Kind, Tensor};
@@ -303,7 +304,7 @@ impl PyTensor {
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.tensor().rank() == 0 {
-            return Err(PyTypeError::new_err("iteration over a 0-d tensor"));
+            return Err(PyTypeError::new_err("iteration over a 0-d tensor; use .item() for its number"));
         }
         Ok(super::join::tuple(py, self.tensor().unbind(0).py(py)?)?.try_iter()?.into_any())
     }
@@ -441,7 +442,7 @@ impl PyTensor {
         slf: Bound<'py, Self>,
         indices: &Bound<'py, PyAny>,
         values: &Bound<'py, PyTensor>,
-        accumulate: bool,
+        #[pyo3(from_py_with = flag::accumulate)] accumulate: bool,
     ) -> PyResult<Bound<'py, Self>> {
         let items = super::sequence_of(indices);
         let indices = items.iter().map(index_tensor).collect::<PyResult<Vec<_>>>()?;
@@ -468,7 +469,11 @@ impl PyTensor {
 
     /// nonzero(input, *, as_tuple=False) -> Tensor: indices of the elements that are not 0, one row each.
     #[pyo3(signature = (*, as_tuple=false))]
-    fn nonzero<'py>(&self, py: Python<'py>, as_tuple: bool) -> PyResult<Bound<'py, PyAny>> {
+    fn nonzero<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = flag::as_tuple)] as_tuple: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let x = &self.tensor();
         if as_tuple {
             let columns = enter(py, x.numel(), || x.nonzero_by_dim())?;

@@ -17,17 +17,18 @@ pub fn tuple<'py>(py: Python<'py>, tensors: Vec<Tensor>) -> PyResult<Bound<'py, 
 
 fn joined(
     py: Python<'_>,
+    op: &str,
     tensors: &Bound<'_, PyAny>,
     dim: isize,
     join: fn(&[&Tensor], isize) -> firesteel::Result<Tensor>,
 ) -> PyResult<Out> {
     if tensors.cast::<PyTuple>().is_err() && tensors.cast::<PyList>().is_err() {
         return Err(PyTypeError::new_err(format!(
-            "argument 'tensors' must be a tuple or list of Tensors, not {}; put it in a list",
+            "{op}: argument 'tensors' must be a tuple or list of Tensors, not {}; put it in a list",
             tensors.get_type().name()?
         )));
     }
-    let tensors = tensors_of(tensors)?;
+    let tensors = tensors_of(op, tensors)?;
     let numel = tensors.iter().map(Tensor::numel).sum();
     enter(py, numel, || join(&tensors.iter().collect::<Vec<_>>(), dim)).map(Out)
 }
@@ -42,7 +43,7 @@ fn cat<'py>(
     axis: Option<isize>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    delivered(py, "cat", joined(py, tensors, dim.or(axis).unwrap_or(0), Tensor::cat)?, out)
+    delivered(py, "cat", joined(py, "cat", tensors, dim.or(axis).unwrap_or(0), Tensor::cat)?, out)
 }
 
 /// concat(tensors, dim=0) -> Tensor: alias of `cat`.
@@ -54,7 +55,7 @@ fn concat<'py>(
     dim: isize,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    delivered(py, "concat", joined(py, tensors, dim, Tensor::cat)?, out)
+    delivered(py, "concat", joined(py, "concat", tensors, dim, Tensor::cat)?, out)
 }
 
 /// stack(tensors, dim=0) -> Tensor: tensors of one shape laid side by side along a new dim.
@@ -66,7 +67,7 @@ fn stack<'py>(
     dim: isize,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    delivered(py, "stack", joined(py, tensors, dim, Tensor::stack)?, out)
+    delivered(py, "stack", joined(py, "stack", tensors, dim, Tensor::stack)?, out)
 }
 
 #[pymethods]

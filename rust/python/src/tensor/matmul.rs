@@ -194,7 +194,11 @@ fn einsum(py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Out> {
         Ok(equation) => {
             let rest = args.get_slice(1, args.len());
             let is_list = rest.len() == 1 && rest.get_item(0)?.cast::<PyTensor>().is_err();
-            let operands = if is_list { tensors_of(&rest.get_item(0)?)? } else { tensors_of(&rest)? };
+            let operands = if is_list {
+                tensors_of("einsum", &rest.get_item(0)?)?
+            } else {
+                tensors_of("einsum", &rest)?
+            };
             (equation.to_str()?.to_owned(), operands)
         }
         Err(_) => equation_of(args)?,

@@ -182,7 +182,7 @@ impl PyTensor {
     fn _make_subclass<'py>(
         cls: &Bound<'py, PyType>,
         data: &Bound<'py, PyTensor>,
-        requires_grad: bool,
+        #[pyo3(from_py_with = crate::flag::requires_grad)] requires_grad: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let tensor = data.get().tensor().detach();
         tensor.set_requires_grad(requires_grad).py(cls.py())?;
@@ -383,7 +383,7 @@ impl PyTensor {
     fn __len__(&self) -> PyResult<usize> {
         match self.tensor().shape().first() {
             Some(&extent) => Ok(extent),
-            None => Err(pyo3::exceptions::PyTypeError::new_err("len() of a 0-d tensor")),
+            None => Err(pyo3::exceptions::PyTypeError::new_err("len() of a 0-d tensor; use .numel()")),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::PyTensor;
 use crate::convert::{dim_of, DTypeArg, DimArg, Ints, Number, Operand};
 use crate::enter::enter;
+use crate::flag;
 use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -60,10 +61,10 @@ macro_rules! sums {
                     &self,
                     py: Python<'_>,
                     dim: DimArg,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     dtype: Option<DTypeArg>,
                     axis: DimArg,
-                    keepdims: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
@@ -92,9 +93,9 @@ macro_rules! folds {
                     &self,
                     py: Python<'_>,
                     dim: DimArg,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     axis: DimArg,
-                    keepdims: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let (dims, keepdim) = over(dim, axis, keepdim, keepdims);
@@ -123,9 +124,9 @@ macro_rules! truths {
                     &self,
                     py: Python<'_>,
                     dim: DimArg,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     axis: DimArg,
-                    keepdims: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let is_none = dim.0.is_none() && axis.0.is_none();
@@ -160,9 +161,9 @@ macro_rules! positions {
                     &self,
                     py: Python<'_>,
                     dim: DimArg,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     axis: DimArg,
-                    keepdims: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let dim = one_dim(stringify!($name), dim, axis)?;
@@ -195,10 +196,10 @@ macro_rules! extrema {
                     &self,
                     py: Python<'py>,
                     dim: Option<Bound<'py, PyAny>>,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     other: Option<Bound<'py, PyTensor>>,
                     axis: Option<Bound<'py, PyAny>>,
-                    keepdims: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
                 ) -> PyResult<Bound<'py, PyAny>> {
                     let x = &self.tensor();
                     let Some(dim) = dim.or(axis).or(other.map(Bound::into_any)) else {
@@ -275,11 +276,11 @@ macro_rules! spreads {
                     &self,
                     py: Python<'_>,
                     dim: Option<Bound<'_, PyAny>>,
-                    unbiased: Option<bool>,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::unbiased)] unbiased: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     correction: Option<Number>,
                     axis: Option<Bound<'_, PyAny>>,
-                    keepdims: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
                 ) -> PyResult<Out> {
                     let x = &self.tensor();
                     let spread =
@@ -293,8 +294,8 @@ macro_rules! spreads {
                     &self,
                     py: Python<'_>,
                     dim: Option<Bound<'_, PyAny>>,
-                    unbiased: Option<bool>,
-                    keepdim: bool,
+                    #[pyo3(from_py_with = flag::unbiased)] unbiased: Option<bool>,
+                    #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
                     correction: Option<Number>,
                 ) -> PyResult<(Out, Out)> {
                     let x = &self.tensor();
@@ -389,10 +390,10 @@ impl PyTensor {
         &self,
         py: Python<'_>,
         dim: DimArg,
-        keepdim: bool,
+        #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
         dtype: Option<DTypeArg>,
         axis: DimArg,
-        keepdims: Option<bool>,
+        #[pyo3(from_py_with = flag::keepdims)] keepdims: Option<bool>,
     ) -> PyResult<Out> {
         let x = &self.tensor();
         let dim = one_dim("prod", dim, axis)?;
@@ -415,7 +416,7 @@ impl PyTensor {
         py: Python<'_>,
         p: Option<Bound<'_, PyAny>>,
         dim: DimArg,
-        keepdim: bool,
+        #[pyo3(from_py_with = flag::keepdim)] keepdim: bool,
         dtype: Option<DTypeArg>,
     ) -> PyResult<Out> {
         let x = &self.tensor();
@@ -429,8 +430,8 @@ impl PyTensor {
         &self,
         py: Python<'py>,
         #[pyo3(from_py_with = dim_of)] dim: isize,
-        descending: bool,
-        stable: Option<bool>,
+        #[pyo3(from_py_with = flag::descending)] descending: bool,
+        #[pyo3(from_py_with = flag::stable)] stable: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _ = stable; // every sort here is stable
         let x = &self.tensor();
@@ -444,8 +445,8 @@ impl PyTensor {
         &self,
         py: Python<'_>,
         #[pyo3(from_py_with = dim_of)] dim: isize,
-        descending: bool,
-        stable: Option<bool>,
+        #[pyo3(from_py_with = flag::descending)] descending: bool,
+        #[pyo3(from_py_with = flag::stable)] stable: Option<bool>,
     ) -> PyResult<Out> {
         let _ = stable;
         let x = &self.tensor();
@@ -459,8 +460,8 @@ impl PyTensor {
         py: Python<'py>,
         #[pyo3(from_py_with = dim_of)] k: isize,
         #[pyo3(from_py_with = dim_of)] dim: isize,
-        largest: bool,
-        sorted: bool,
+        #[pyo3(from_py_with = flag::largest)] largest: bool,
+        #[pyo3(from_py_with = flag::sorted)] sorted: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let _ = sorted; // always sorted
         let x = &self.tensor();

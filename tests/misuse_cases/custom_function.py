@@ -1,12 +1,12 @@
-"""`autograd.Function`, hooks of nodes and after accumulation, anomaly mode and checkpoints."""
+"""`autograd.Function`: what it must define, save, mark and return."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-from misuse_cases.row import CHANGED, FREED, Misuse, fail, leaf
+from libraries import leaf
+from misuse_cases.row import CHANGED, FREED, Misuse, fail
 
 
 def keep(ctx: Any, x: Any) -> Any:
@@ -48,65 +48,48 @@ def recorded(lib: Any, f: Any) -> Any:
     return f.apply(leaf(lib)).sum()
 
 
-def unsteady(calls: list[int]) -> Callable[[Any], Any]:
-    """A function to checkpoint that saves less when it is computed again."""
-
-    def compute(x: Any) -> Any:
-        calls.append(0)
-        for _ in range(3 - len(calls)):
-            x = x.exp()
-        return x
-
-    return compute
-
-
-def under_anomaly(lib: Any, backward: Callable[[], None]) -> None:
-    """Runs backward in anomaly mode, without the warning that PyTorch gives for it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with lib.autograd.detect_anomaly():
-            backward()
-
-
-def under_hooks(lib: Any, pack: Any, unpack: Any, work: Callable[[], None]) -> None:
-    """Runs `work` with these hooks for saved tensors."""
-    with lib.autograd.graph.saved_tensors_hooks(pack, unpack):
-        work()
-
-
-FUNCTIONS = [
+CUSTOM_FUNCTION = [
     Misuse(
         "a Function without backward",
         NotImplementedError,
-        r"You must implement either the backward or vjp",
+        (
+            r"You must implement either the backward or vjp method .*\. Define the static method "
+            r"backward\(ctx, \*grad_outputs\)"
+        ),
         "function",
         lambda lib: [y := recorded(lib, function(lib, backward=None)), y.backward],
     ),
     Misuse(
         "a Function without forward",
         NotImplementedError,
-        r"You must implement the forward function",
+        r"You must implement the forward function .*\. Define the static method forward\(ctx, \.\.\.\)",
         "function",
         lambda lib: [x := leaf(lib), lambda: function(lib, forward=None).apply(x)],
     ),
     Misuse(
         "a Function called as an object",
         RuntimeError,
-        r"Mine.*Mine\.apply\(",
+        r"Mine: an autograd\.Function is not made into an object, but called by Mine\.apply\(\.\.\.\)",
         "function",
         lambda lib: [x := leaf(lib), lambda: function(lib)()(x)],
     ),
     Misuse(
         "more gradients than inputs",
         RuntimeError,
-        r"MineBackward returned an incorrect number of gradients \(expected 1, got 2\)",
+        (
+            r"MineBackward returned an incorrect number of gradients \(expected 1, got 2\); return one for "
+            r"each argument of forward"
+        ),
         "function",
         lambda lib: [y := recorded(lib, function(lib, backward=lambda ctx, g: (g, g))), y.backward],
     ),
     Misuse(
         "fewer gradients than inputs",
         RuntimeError,
-        r"MineBackward returned an incorrect number of gradients \(expected 2, got 1\)",
+        (
+            r"MineBackward returned an incorrect number of gradients \(expected 2, got 1\); return one for "
+            r"each argument of forward"
+        ),
         "function",
         lambda lib: [
             x := leaf(lib),
@@ -119,7 +102,7 @@ FUNCTIONS = [
         RuntimeError,
         (
             r"MineBackward returned an invalid gradient at index 0 - got \[2\] "
-            r"but expected shape compatible with \[3\]"
+            r"but expected shape compatible with \[3\]; return one of the argument's shape"
         ),
         "function",
         lambda lib: [y := recorded(lib, function(lib, backward=lambda ctx, g: g[:2])), y.backward],
@@ -127,7 +110,7 @@ FUNCTIONS = [
     Misuse(
         "a gradient that is a number",
         RuntimeError,
-        r"Mine.* float",
+        r"function MineBackward: expected Variable or None \(got float\) at index 0; return a tensor",
         "function",
         lambda lib: [y := recorded(lib, function(lib, backward=lambda ctx, g: 1.0)), y.backward],
     ),
@@ -154,14 +137,14 @@ FUNCTIONS = [
     Misuse(
         "a tensor saved by a Function, changed",
         RuntimeError,
-        CHANGED.format("Mine.*", ".*", "1"),
+        CHANGED.format("MineBackward", "an intermediate result", "1"),
         "function",
         lambda lib: [x := leaf(lib), z := x * 1, y := function(lib).apply(z).sum(), z.add_(1), y.backward],
     ),
     Misuse(
         "mark_dirty of a leaf",
         RuntimeError,
-        r"a leaf Variable that requires grad",
+        r"MineBackward_?: a leaf Variable that requires grad is .*; wrap it in `with no_grad\(\):`",
         "function",
         lambda lib: [
             x := leaf(lib),
@@ -171,7 +154,10 @@ FUNCTIONS = [
     Misuse(
         "mark_dirty of what is not returned",
         RuntimeError,
-        r"marked as dirty .* not returned as output",
+        (
+            r"MineBackward: Some elements marked as dirty .* not returned as output \(shape \[3\]\)\. The "
+            r"inputs that are modified inplace must all be outputs of the Function"
+        ),
         "function",
         lambda lib: [
             x := leaf(lib),
@@ -194,21 +180,21 @@ FUNCTIONS = [
         "a forward that raises",
         KeyError,
         "the user's own error",
-        "function",
+        "function python",
         lambda lib: [x := leaf(lib), lambda: function(lib, fail).apply(x)],
     ),
     Misuse(
         "a backward that raises",
         KeyError,
         "the user's own error",
-        "function",
+        "function python",
         lambda lib: [y := recorded(lib, function(lib, backward=fail)), y.backward],
     ),
     Misuse(
         "a forward with ctx beside setup_context",
         TypeError,
         r"missing 1 required positional argument: 'x'",
-        "function",
+        "function python",
         lambda lib: [
             x := leaf(lib),
             lambda: function(lib, setup_context=lambda ctx, inputs, output: None).apply(x),
@@ -221,7 +207,7 @@ FUNCTIONS = [
             r"differentiate twice a function that was marked with "
             r"@once_differentiable; remove the mark"
         ),
-        "function new:autograd.function.once_differentiable",
+        "function",
         lambda lib: [
             x := leaf(lib),
             g := lib.autograd.grad(
@@ -236,112 +222,76 @@ FUNCTIONS = [
         ],
     ),
     Misuse(
-        "detach_ of a view",
+        "mark_non_differentiable of a number",
         RuntimeError,
-        r"detach_: Can't detach views in-place; use detach\(\) instead",
-        "new:Tensor.detach_",
-        lambda lib: [x := leaf(lib), y := x * 2, v := y[0], v.detach_],
-    ),
-    Misuse(
-        "a hook after accumulation on a result",
-        RuntimeError,
-        r"hooks can only be registered on leaf tensors .*, this one was computed; use register_hook",
-        "new:Tensor.register_post_accumulate_grad_hook",
-        lambda lib: [x := leaf(lib), y := x * 2, lambda: y.register_post_accumulate_grad_hook(abs)],
-    ),
-    Misuse(
-        "a hook after accumulation on a constant",
-        RuntimeError,
-        r"hooks can only be registered on leaf tensors .*, this one does not require it; use register_hook",
-        "new:Tensor.register_post_accumulate_grad_hook",
-        lambda lib: [x := lib.ones(3), lambda: x.register_post_accumulate_grad_hook(abs)],
-    ),
-    Misuse(
-        "a hook of a node that returns too many",
-        RuntimeError,
-        r"it has returned an incorrect number of values: got 2, but expected 1; return a gradient or None",
-        "hook node",
+        (
+            r"mark_non_differentiable only accepts variable arguments, but argument 0 is of type "
+            r"float; name outputs of the function"
+        ),
+        "function",
         lambda lib: [
             x := leaf(lib),
-            y := x.exp(),
-            y.grad_fn.register_hook(lambda gi, go: (gi[0], gi[0])),
-            z := y.sum(),
-            z.backward,
+            lambda: function(lib, marking(lambda ctx, x: ctx.mark_non_differentiable(1.0))).apply(x),
         ],
     ),
     Misuse(
-        "a hook of a node that returns another shape",
-        RuntimeError,
-        r"hook.*\[2\].*\[3\]",
-        "hook node",
-        lambda lib: [
-            x := leaf(lib),
-            y := x.exp(),
-            y.grad_fn.register_hook(lambda gi, go: (gi[0][:2],)),
-            z := y.sum(),
-            z.backward,
-        ],
-    ),
-    Misuse(
-        "a hook before a node that returns a number",
+        "set_materialize_grads of a string",
         TypeError,
-        r"hook.*float",
-        "hook node",
+        r"set_materialize_grads: expected a bool, not str; use True or False",
+        "function",
         lambda lib: [
             x := leaf(lib),
-            y := x.exp(),
-            y.grad_fn.register_prehook(lambda go: (1.0,)),
-            z := y.sum(),
-            z.backward,
+            lambda: function(lib, marking(lambda ctx, x: ctx.set_materialize_grads("no"))).apply(x),
         ],
     ),
     Misuse(
-        "a nan found by anomaly mode",
+        "save_for_forward of a number",
+        AssertionError,
+        (
+            r"save_for_forward expects all arguments to be tensors; you should save non-tensors "
+            r"as attributes on ctx: argument 0 is of type float"
+        ),
+        "function",
+        lambda lib: [
+            x := leaf(lib),
+            lambda: function(lib, marking(lambda ctx, x: ctx.save_for_forward(1.0))).apply(x),
+        ],
+    ),
+    Misuse(
+        "backward and vjp both",
         RuntimeError,
-        r"SqrtBackward0.* returned nan values in its 0th output",
-        "new:autograd.detect_anomaly",
-        lambda lib: [
-            x := lib.zeros(3, requires_grad=True),
-            y := (x.sqrt() * 0).sum(),
-            lambda: under_anomaly(lib, y.backward),
-        ],
+        (
+            r"Mine: Implementing both 'backward' and 'vjp' for a custom Function is not allowed\. "
+            r"You should only implement one of them: they are two names of the gradient rule"
+        ),
+        "function",
+        lambda lib: [y := recorded(lib, function(lib, vjp=rule)), y.backward],
     ),
     Misuse(
-        "set_detect_anomaly of a string",
-        TypeError,
-        r"bool.* str|str.*bool",
-        "new:autograd.set_detect_anomaly",
-        lambda lib: [lambda: lib.autograd.set_detect_anomaly("yes")],
-    ),
-    Misuse(
-        "checkpoint with an unknown keyword",
-        ValueError,
-        r"Unexpected keyword arguments: colour",
-        "new:utils.checkpoint",
-        lambda lib: [
-            x := leaf(lib),
-            lambda: lib.utils.checkpoint.checkpoint(lib.exp, x, use_reentrant=True, colour=1),
-        ],
-    ),
-    Misuse(
-        "a checkpoint that saves something else again",
+        "a gradient for what is no tensor",
         RuntimeError,
-        r"[Aa] different number of tensors was saved",
-        "new:utils.checkpoint",
+        (
+            r"function MineBackward returned a gradient different than None at position 2, but "
+            r"the corresponding forward input was not a Variable; return None there"
+        ),
+        "function",
         lambda lib: [
             x := leaf(lib),
-            y := lib.utils.checkpoint.checkpoint(unsteady([]), x, use_reentrant=False).sum(),
+            y := function(lib, lambda ctx, x, n: x * n, lambda ctx, g: (g, g)).apply(x, 2).sum(),
             y.backward,
         ],
     ),
     Misuse(
-        "saved_tensors_hooks that return nothing",
-        TypeError,
-        r"pack.*|unpack.*",
-        "new:autograd.graph.saved_tensors_hooks",
+        "mark_dirty of a tensor that is no input",
+        RuntimeError,
+        (
+            r"MineBackward: mark_dirty: a tensor of shape \[3\] is no input of the function; mark "
+            r"only inputs that are changed in place"
+        ),
+        "function ours",
         lambda lib: [
             x := leaf(lib),
-            lambda: under_hooks(lib, lambda t: t, lambda t: None, lambda: x.exp().sum().backward()),
+            lambda: function(lib, lambda ctx, x: [y := x * 2, ctx.mark_dirty(y)][0]).apply(x),
         ],
     ),
 ]

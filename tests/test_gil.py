@@ -1,0 +1,89 @@
+"""Backward lets other Python threads run: it holds the interpreter's lock for hooks alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import firesteel
+
+
+@contextmanager
+def ticking() -> Iterator[list[float]]:
+    """When another Python thread was at work, for as long as the block lasts."""
+    ticks: list[float] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        yield ticks
+    finally:
+        done.set()
+        thread.join()
+
+
+def products(count: int) -> firesteel.Tensor:
+    """A chain of large kernels."""
+    w = firesteel.eye(400).requires_grad_()
+    y = w
+    for _ in range(count):
+        y = y @ w
+    return y.sum()
+
+
+def steps(count: int) -> firesteel.Tensor:
+    """A chain of operations on one element, which run in a fraction of a microsecond each."""
+    y = firesteel.ones(1, requires_grad=True)
+    for _ in range(count):
+        y = y * 1.0
+    return y.sum()
+
+
+def hooked(count: int) -> firesteel.Tensor:
+    """A chain in which every hundredth gradient passes a hook."""
+    y = firesteel.ones(1, requires_grad=True)
+    for i in range(count):
+        y = y * 1.0
+        if i % 100 == 0:
+            y.register_hook(lambda grad: None)
+    return y.sum()
+
+
+@pytest.mark.parametrize(
+    "graph, count, seconds",
+    # A chain of millions of nodes would take the most of a second, and of a gigabyte.
+    [(products, 8, 0.5), (steps, 100_000, 0.1), (hooked, 50_000, 0.1)],
+    ids=["large kernels", "one element", "hooks"],
+)
+def test_another_thread_runs_in_the_middle_of_a_backward_pass(
+    graph: Callable[[int], firesteel.Tensor], count: int, seconds: float
+) -> None:
+    begin = end = 0.0
+    while end - begin < seconds:  # long enough that the middle is clear of both ends
+        loss = graph(count)
+        with ticking() as ticks:
+            begin = time.perf_counter()
+            loss.backward()
+            end = time.perf_counter()
+        count *= 2
+    quarter = (end - begin) / 4
+    assert sum(begin + quarter < tick < end - quarter for tick in ticks) > 0
+
+
+def test_the_lock_is_held_in_a_hook() -> None:
+    """A hook is Python code as any other: it runs in the thread that called backward, with the lock."""
+    seen: list[int] = []
+    x = firesteel.ones(2, requires_grad=True)
+    x.register_hook(lambda grad: seen.append(threading.get_ident()))
+    with ticking():
+        (x * 2).sum().backward()
+    assert seen == [threading.get_ident()]
