@@ -336,3 +336,21 @@ def test_vmap_shares_tensors_of_inference_mode():
         3.0,
         6.0,
     ]
+
+
+def test_histories_of_many_outputs_are_walked_once(monkeypatch):
+    """Whether each of many outputs has a history of others' is one question, not one for each."""
+    walks = []
+    graph = firesteel._core._Graph
+    monkeypatch.setattr(firesteel._core, "_Graph", lambda roots: walks.append(1) or graph(roots))
+    w = vector(2.0).requires_grad_()
+
+    def run(count):
+        walks.clear()
+        outputs, _ = firesteel.func.vjp(
+            lambda x: tuple((x * w if i % 2 else x * 2).sum() for i in range(count)), vector(1.0, 3.0)
+        )
+        assert [out.requires_grad for out in outputs] == [i % 2 == 1 for i in range(count)]
+        return len(walks)
+
+    assert run(50) == run(4) > 0

@@ -269,7 +269,7 @@ impl Tensor {
 
     /// Where its gradient is sent: to its node, or for a leaf to the node that fills `.grad`.
     #[inline]
-    pub(crate) fn edge(&self) -> Option<Edge> {
+    pub fn edge(&self) -> Option<Edge> {
         if !self.requires_grad() {
             return None;
         }
