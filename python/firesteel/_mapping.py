@@ -11,19 +11,17 @@ if TYPE_CHECKING:
 
     from firesteel import Tensor
 
-    Memory = tuple[int, int]
-
 
 class _OfThread(threading.local):
-    """The memory of the mapped arguments, for each `vmap` that runs in this thread."""
+    """The mapped arguments of each `vmap` that runs in this thread, as its function sees them."""
 
-    frames: tuple[tuple[Memory, ...], ...] = ()
+    frames: tuple[tuple[Tensor, ...], ...] = ()
 
 
 _of_thread = _OfThread()
 
 
-def _memory(tensor: Tensor) -> Memory:
+def _memory(tensor: Tensor) -> tuple[int, int]:
     """Where the elements of a tensor begin and end."""
     start = tensor.data_ptr()
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
@@ -34,7 +32,7 @@ def _memory(tensor: Tensor) -> Memory:
 def example(tensors: Iterable[Tensor]) -> Iterator[None]:
     """A block that runs a function for one example, which these tensors are."""
     outer = _of_thread.frames
-    _of_thread.frames = (*outer, tuple(_memory(x) for x in tensors))
+    _of_thread.frames = (*outer, tuple(tensors))
     try:
         yield
     finally:
@@ -46,4 +44,9 @@ def is_shared(tensor: Tensor) -> bool:
     if not _of_thread.frames:
         return False
     start, end = _memory(tensor)
-    return not all(any(low <= start and end <= high for low, high in frame) for frame in _of_thread.frames)
+
+    def holds(own: Tensor) -> bool:
+        low, high = _memory(own)
+        return low <= start and end <= high
+
+    return not all(any(map(holds, frame)) for frame in _of_thread.frames)
