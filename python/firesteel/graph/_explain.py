@@ -324,7 +324,7 @@ def _input(node: Node, index: int) -> str:
     producer, output = node.next_functions[index]
     if producer is not None:
         return str(producer._outputs[output][0])
-    saved = node._saved_input(index)
+    saved = node._kept_input(index)
     if saved is not None and saved.numel() <= FEW_ELEMENTS:
         return f"constant {value_text(saved)}"
     shape = shape_of(node, index)
