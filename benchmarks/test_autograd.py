@@ -49,6 +49,26 @@ def test_one_element(race, name):
     race(make, ratio=BOTH)
 
 
+@pytest.mark.parametrize("before", ["never on", "on before"])
+def test_anomaly_mode_off(race, before):
+    """The mode costs nothing while it is off, whether it has been on in this process or not."""
+
+    def make(lib):
+        x = lib.ones(1, requires_grad=True)
+
+        def call():
+            x.grad = None
+            (x * x).backward()
+
+        if before == "on before":
+            lib.autograd.set_detect_anomaly(True)
+            call()
+            lib.autograd.set_detect_anomaly(False)
+        return call
+
+    race(make, ratio=BOTH)
+
+
 @pytest.mark.parametrize("depth", [1_000, DEEP])
 def test_chain(race, depth):
     """The time a node must not depend on the depth."""

@@ -1,14 +1,16 @@
 """Anomaly mode: the lines, functions and modules that messages name, and what the mode looks for."""
 
 import gc
+import sys
 import threading
 import weakref
+from functools import partial
 
 import pytest
 
 import firesteel as torch
 from firesteel import nn
-from firesteel.autograd import detect_anomaly, set_detect_anomaly
+from firesteel.autograd import anomaly_mode, detect_anomaly, set_detect_anomaly
 from firesteel.utils.checkpoint import checkpoint
 
 
@@ -271,69 +273,6 @@ def test_a_nan_in_a_second_derivative_names_the_first():
     assert "y = x**1.5  # first" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "compute", "facts"),
-    [
-        (
-            "log",
-            lambda: torch.tensor([[1.0], [0.0]]).log(),
-            "holds -inf (1 of 2 elements are not finite, the first at [1, 0])",
-        ),
-        ("sqrt", lambda: torch.tensor([-1.0]).sqrt(), "holds nan (1 of 1"),
-        ("mul", lambda: torch.tensor([3e38]) * 10, "holds inf"),
-        ("sub", lambda: torch.tensor([torch.inf]) - torch.inf, "the inputs hold infinities, but no nan"),
-        ("add", lambda: torch.tensor([torch.nan, 1.0]) + 1, "its input of shape [2] held nan before"),
-        ("exp", lambda: torch.tensor([800.0], dtype=torch.float64).exp_(), "holds inf"),
-        ("mean", lambda: torch.zeros(0).mean(), "holds nan"),
-    ],
-)
-def test_forward_checks(name, compute, facts):
-    with detect_anomaly(check_forward=True):
-        text = message(compute)
-    assert text.startswith(f"{name}: the result of shape ")
-    assert facts in text
-    assert f'File "{__file__}"' in text
-    compute()
-
-
-def test_forward_checks_name_the_module():
-    net = Net()
-    nn.init.constant_(net.blocks[0][0].weight, 3e38)
-    with detect_anomaly(check_forward=True):
-        text = message(lambda: net(torch.ones(2, 3)))
-    assert text.startswith("linear: ")
-    assert "module Net.blocks.0.0: x = block(x)" in text
-
-
-def test_forward_checks_let_masks_pass():
-    with detect_anomaly(check_forward=True):
-        mask = torch.eye(3).bool()
-        scores = torch.zeros(3, 3).masked_fill(mask, -torch.inf)
-        assert scores.softmax(-1).isfinite().all()
-        scores = torch.where(mask, torch.full((), -torch.inf), torch.zeros(3, 3))
-        assert scores.softmax(-1).isfinite().all()
-        values = torch.zeros(3)
-        values[1] = -torch.inf
-        assert values.logsumexp(0).isfinite()
-        # Large, but finite, though the sum is not.
-        assert (torch.full((8,), 3e38) * 1.0).isfinite().all()
-
-
-def test_gradients_are_not_results():
-    x = leaf(0.0)
-    with detect_anomaly(check_nan=False, check_forward=True):
-        x.sqrt().sum().backward()
-    assert x.grad.isinf().all()
-
-
-def test_forward_checks_through_checkpoints():
-    x = leaf()
-    with detect_anomaly(check_forward=True):
-        y = checkpoint(lambda x: x.exp(), x, use_reentrant=False)
-        y.sum().backward()
-    assert torch.allclose(x.grad, x.detach().exp())
-
-
 def test_the_mode_is_that_of_all_threads():
     seen = []
 
@@ -383,3 +322,191 @@ def test_pictures_fold_by_the_modules_that_ran():
         y = net(torch.ones(2, 3)).sum()
     text = str(torch.graph.draw(y, module=net, format="text", fold=1))
     assert "blocks" in text and "stem" in text and "Net." not in text
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * 2 * x
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        x.detach().numpy()[:] *= 2  # seen by nobody else
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 2
+
+
+@pytest.mark.parametrize(
+    ("apply", "name"),
+    [
+        (Square.apply, "SquareBackward"),
+        (partial(checkpoint, torch.exp, use_reentrant=False), "CheckpointBackward"),
+        (partial(checkpoint, torch.exp, use_reentrant=True), "CheckpointFunctionBackward"),
+    ],
+)
+def test_an_inplace_conflict_of_custom_functions_names_both_lines(apply, name):
+    with detect_anomaly():
+        y = leaf() * 1
+        z = apply(y)  # saved here
+        y.add_(1)  # changed here
+        text = message(z.sum().backward)
+    assert "changed by add_ at " in text and "y.add_(1)  # changed here" in text
+    assert f"saved by {name}, recorded at " in text and "z = apply(y)  # saved here" in text
+
+
+def test_writes_of_functions_and_optimizers_are_called_by_their_names():
+    x = leaf()
+    assert message(lambda: Double.apply(x)).startswith("DoubleBackward: a leaf Variable")
+    with detect_anomaly():
+        y = x * 1
+        z = y.exp() * y
+        Double.apply(y)
+        assert "changed by DoubleBackward at " in message(z.sum().backward)
+        z = x * x
+        x.grad = torch.ones(2)
+        torch.optim.SGD([x], lr=0.1).step()
+        assert "changed by optimizer.step at " in message(z.sum().backward)
+        y = x.exp()
+        y.sub_(1)
+        assert "changed by sub_ at " in message(y.sum().backward)
+
+
+def test_only_what_was_freed_is_said_to_be():
+    with detect_anomaly():
+        y = leaf() + 1
+        loss = y.sum()
+        loss.backward()
+        y.register_hook(fail)
+        with pytest.raises(KeyError) as noted:
+            loss.backward()
+    assert "at AddBackward0" in noted.value.__notes__[0]
+    assert "freed by" not in noted.value.__notes__[0]
+
+
+@pytest.mark.parametrize("apply", [Square.apply, lambda x: x[[0, 1]], lambda x: x.exp()])
+def test_all_that_has_saved_names_the_pass_that_freed(apply):
+    with detect_anomaly():
+        loss = apply(leaf()).sum()
+        loss.backward()  # freed here
+        with pytest.raises(RuntimeError, match="backward through the graph a second time") as caught:
+            loss.backward()
+    text = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))
+    assert "freed by the backward pass from SumBackward0 of shape [] at " in text
+    assert "loss.backward()  # freed here" in text
+
+
+def test_what_happened_before_the_mode_is_said_to_be_unknown():
+    y = leaf().exp()
+    loss = leaf().exp().sum()
+    loss.backward()
+    with detect_anomaly():
+        y.add_(1)
+        text = message(y.sum().backward)
+        assert "recorded while anomaly mode was off: turn it on before the forward" in text
+        assert "freed by a backward pass that ran while anomaly mode was off" in message(loss.backward)
+
+
+def test_many_derivatives_of_derivatives():
+    w = leaf(1.0)
+    with detect_anomaly():
+        at = leaf(1.0)
+        y = at * w
+        for _ in range(20_000):  # each is recorded by the rule of the one before
+            following = leaf(1.0)
+            (y,) = torch.autograd.grad(y, at, following, create_graph=True)
+            at = following
+        y.register_hook(fail)
+        with pytest.raises(KeyError) as noted:
+            y.sum().backward()
+    assert noted.value.__notes__[0].count("in the backward of MulBackward0") == 4
+    assert "... and 19996 more" in noted.value.__notes__[0]
+    del y  # frees the chain
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+
+def a_step():
+    x = leaf()
+    x.grad = torch.ones(2)
+    return torch.optim.Adam([x]).step
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: leaf().exp,
+        lambda: (leaf() * 1).exp_,
+        lambda: leaf()[:1].view(1, 1).cos,
+        lambda: lambda: torch.cat((leaf(), leaf())),
+        lambda: lambda: Square.apply(leaf()),
+        lambda: leaf().sum().backward,
+        a_step,
+    ],
+)
+def test_an_interrupt_while_the_line_is_looked_for_is_raised(make, monkeypatch):
+    with detect_anomaly():
+        call = make()
+        with monkeypatch.context() as patch:
+            patch.setattr(anomaly_mode, "_module_path", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        leaf().exp().sum().backward()  # nothing is left of it
+
+
+def test_errors_while_the_line_is_looked_for_are_not_the_users(monkeypatch):
+    monkeypatch.setattr(anomaly_mode, "_module_path", fail)
+    with detect_anomaly():
+        y = leaf().exp()
+    assert y.grad_fn._trace is None
+
+
+def test_a_profiler_may_run_backward_itself():
+    x = leaf()
+    passes = []
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code is anomaly_mode._place.__code__:
+            passes.append(1)
+            with torch.enable_grad():
+                (x * 3).sum().backward()
+
+    with detect_anomaly():
+        loss = (x * 2).sum()
+        loss.backward(retain_graph=True)
+        sys.setprofile(profile)
+        try:
+            loss.backward()
+        finally:
+            sys.setprofile(None)
+    assert passes
+    assert x.grad.tolist() == [4 + 3 * len(passes)] * 2
+
+
+def test_threads_lose_no_gradient_in_the_mode():
+    x = leaf()
+
+    def work():
+        for _ in range(100):
+            (x * 1).sum().backward()
+
+    with detect_anomaly():
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert x.grad.tolist() == [300, 300]

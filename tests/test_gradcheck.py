@@ -46,8 +46,6 @@ def test_float32_is_named_as_the_cause():
 def test_nothing_to_check():
     with pytest.raises(ValueError, match="requires_grad"):
         gradcheck(lambda x: x, firesteel.ones(2))
-    with pytest.raises(ValueError, match="check_forward_ad"):
-        gradcheck(lambda x: x, point(1.0), check_forward_ad=True)
     with pytest.raises(ValueError, match="requires_grad"):
         gradgradcheck(lambda x: x, firesteel.ones(2))
 
@@ -325,13 +323,103 @@ def test_pytorchs_signature():
     ):
         mine, expected = (inspect.signature(f).parameters.values() for f in (ours, theirs))
         assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in expected]
-    for option in ("check_batched_forward_grad", "check_batched_grad", "masked"):
-        with pytest.raises(ValueError, match=f"gradcheck: {option}=True is not available; leave it False"):
-            gradcheck(lambda x: x, point(1.0), **{option: True})
-    with pytest.raises(ValueError, match="leaves nothing to check"):
-        gradcheck(lambda x: x, point(1.0), check_backward_ad=False)
-    with pytest.raises(ValueError, match="leaves nothing to check"):
-        gradgradcheck(lambda x: x, point(1.0), check_rev_over_rev=False)
+    for check in (gradcheck, gradgradcheck):
+        with pytest.raises(
+            ValueError, match=f"{check.__name__}: masked=True is not available; leave it False"
+        ):
+            check(lambda x: x, point(1.0), masked=True)
+
+
+OPTIONS = {
+    "nothing": (gradcheck, {"check_backward_ad": False}),
+    "nothing of second order": (gradgradcheck, {"check_rev_over_rev": False}),
+    "batches of nothing": (
+        gradcheck,
+        {"check_backward_ad": False, "check_forward_ad": True, "check_batched_grad": True},
+    ),
+    "batches of forward mode alone": (gradcheck, {"check_batched_forward_grad": True}),
+    "batches of second order": (
+        gradgradcheck,
+        {"check_rev_over_rev": False, "check_fwd_over_rev": True, "check_batched_grad": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_exclude_each_other(name):
+    torch = pytest.importorskip("torch")
+    check, options = OPTIONS[name]
+    options = {"check_undefined_grad": False, **options}
+    with pytest.raises(AssertionError) as theirs:
+        x = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        getattr(torch.autograd, check.__name__)(lambda x: x, x, **options)
+    with pytest.raises(ValueError) as ours:
+        check(lambda x: x, point(1.0), **options)
+    assert str(theirs.value).rstrip(".") in str(ours.value)
+
+
+@pytest.mark.parametrize("fast_mode", [False, True])
+def test_products_and_batches_of_right_gradients(fast_mode):
+    def function(x, y):
+        return x * y, x.exp().sum(), y.detach().exp() * x
+
+    inputs, options = (point(1.0, 2.0), point(0.5, -1.0)), {"fast_mode": fast_mode}
+    assert gradcheck(lambda x, y: (x * y, x.exp().sum()), inputs, check_forward_ad=True, **options)
+    assert gradcheck(
+        lambda x, y: (x * y, x * 1),
+        inputs,
+        check_forward_ad=True,
+        check_batched_forward_grad=True,
+        check_backward_ad=False,
+        **options,
+    )
+    assert gradcheck(lambda x, y: (x * y, x.sum()), inputs, check_batched_grad=True, **options)
+    assert gradgradcheck(
+        lambda x, y: x * y**2, inputs, check_fwd_over_rev=True, check_batched_grad=True, **options
+    )
+    assert gradgradcheck(
+        lambda x, y: x * y**2, inputs, check_fwd_over_rev=True, check_rev_over_rev=False, **options
+    )
+    assert not gradcheck(function, inputs, check_forward_ad=True, raise_exception=False, **options)
+
+
+class Tripled(firesteel.autograd.Function):
+    """Its rule is right, but cannot be transposed: it is computed apart from the gradient's history."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 3
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.detach() * 3
+
+
+@pytest.mark.parametrize("fast_mode", [False, True])
+def test_wrong_products_are_reported(fast_mode):
+    assert gradcheck(Tripled.apply, point(1.0, 2.0), fast_mode=fast_mode)
+    with pytest.raises(GradcheckError, match=r"product \(jvp\) of") as raised:
+        gradcheck(Tripled.apply, point(1.0, 2.0), check_forward_ad=True, fast_mode=fast_mode)
+    assert "output 0" in str(raised.value) and "input 0" in str(raised.value)
+
+
+def test_gradients_that_depend_on_what_ran_before():
+    runs = []
+
+    class Counts(firesteel.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            runs.append(1)
+            return grad * (2 if len(runs) % 5 == 0 else 1)
+
+    with pytest.raises(
+        GradcheckError, match="While testing batched gradients: entry . of a batch for output 0"
+    ):
+        gradcheck(Counts.apply, point(1.0), check_batched_grad=True, nondet_tol=10.0)
 
 
 def test_outputs_that_are_one_tensor():

@@ -6,10 +6,20 @@ import itertools
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from firesteel import _core
+
 _next_id = itertools.count()
 
 
-class RemovableHandle:
+class _HandleType(type):
+    """Makes the core's handles, of hooks on tensors and nodes, instances of `RemovableHandle`."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        is_core = cls.__name__ == "RemovableHandle" and isinstance(instance, _core.RemovableHandle)
+        return is_core or super().__instancecheck__(instance)
+
+
+class RemovableHandle(metaclass=_HandleType):
     """Removes one hook from the dictionary it was registered in.
 
     Also a context manager: the hook is removed on leaving the block.

@@ -7,6 +7,7 @@ import copyreg
 import functools
 
 from firesteel import _core
+from firesteel._as_one import as_one
 from firesteel._core import Generator, Tensor
 
 TYPE_CHECKING = False
@@ -205,12 +206,16 @@ def isclose(
     if input.dtype is _core.bool:
         return close
     if not input.is_floating_point():
-        return close | ((input - other).abs() <= atol + rtol * other.abs())
-    within = (input - other).abs() <= atol + rtol * other.abs()
-    close = close | (within & _core.isfinite(input) & _core.isfinite(other))
+        return close | _are_within(input, other, rtol, atol)
+    close = close | (_are_within(input, other, rtol, atol) & _core.isfinite(input) & _core.isfinite(other))
     if equal_nan:
         close = close | (_core.isnan(input) & _core.isnan(other))
     return close
+
+
+@as_one
+def _are_within(input: Tensor, other: Tensor, rtol: float, atol: float) -> Tensor:
+    return (input - other).abs() <= atol + rtol * other.abs()
 
 
 def allclose(

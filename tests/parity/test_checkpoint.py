@@ -35,6 +35,12 @@ def test_gradients_are_those_of_a_plain_call(lib, reentrant):
 
 
 @both
+def test_the_node_of_a_reentrant_one_is_called_as_in_pytorch(lib):
+    y = lib.utils.checkpoint.checkpoint(lib.exp, lib.ones(2, requires_grad=True), use_reentrant=True)
+    assert y.grad_fn.name() == "CheckpointFunctionBackward"
+
+
+@both
 def test_nothing_is_kept_and_the_function_runs_once_more(lib):
     runs = []
 

@@ -77,6 +77,18 @@ def test_tensors_by_keyword_only_are_refused(lib):
 
 
 @both
+def test_keywords_that_a_setup_context_would_not_see(lib):
+    functions = {
+        "forward": staticmethod(lambda x, *, factor=2.0: x * factor),
+        "setup_context": staticmethod(lambda ctx, inputs, output: None),
+    }
+    function = type("F", (lib.autograd.Function,), functions)
+    for call in (lambda: function.apply(leaf(lib, 1.0)), lambda: function.apply(leaf(lib, 1.0), factor=3.0)):
+        with pytest.raises(TypeError, match="keyword"):
+            call()
+
+
+@both
 def test_rules_of_forward_mode_and_of_batches_may_be_declared(lib):
     def jvp(ctx, x, factor):
         raise AssertionError("not called by a backward pass")

@@ -211,6 +211,47 @@ def test_vmap_of_a_module_and_of_a_partial():
     assert firesteel.vmap is firesteel.func.vmap
 
 
+@both
+def test_batch_norms_that_would_update_shared_statistics(lib):
+    norm = lib.nn.BatchNorm1d(3)
+    x = lib.ones(2, 4, 3)
+    model = lib.nn.Sequential(norm)
+    for call in (lambda: lib.func.vmap(model)(x), lambda: lib.func.vmap(lambda x: model(x).sum())(x[:1])):
+        with pytest.raises(RuntimeError, match="running_mean or running_var, which will be updated in place"):
+            call()
+    assert norm.running_mean.tolist() == [0, 0, 0] and norm.running_var.tolist() == [1, 1, 1]
+    norm.eval()
+    assert lib.func.vmap(model)(x).shape == (2, 4, 3)
+    lib.func.replace_all_batch_norm_modules_(model.train())
+    assert lib.func.vmap(model)(x).shape == (2, 4, 3)
+
+
+@both
+def test_batch_norms_with_statistics_of_each_example(lib):
+    """Three models with their own buffers see one batch each; the buffers are updated, as in a loop."""
+    models = [lib.nn.Sequential(lib.nn.BatchNorm1d(2)) for _ in range(3)]
+    x = lib.arange(24.0).reshape(3, 4, 2)
+    parameters, buffers = lib.func.stack_module_state(models)
+
+    def run(parameters, buffers, x):
+        return lib.func.functional_call(models[0], (parameters, buffers), (x,))
+
+    outputs = lib.func.vmap(run)(parameters, buffers, x)
+    expected = lib.stack([model(part) for model, part in zip(models, x, strict=True)])
+    assert lib.allclose(outputs, expected, atol=1e-6)
+    means = lib.stack([model[0].running_mean for model in models])
+    assert lib.allclose(buffers["0.running_mean"], means)
+    with pytest.raises(RuntimeError, match="which will be updated in place"):
+        lib.func.vmap(lambda x: lib.func.vmap(run)(parameters, buffers, x))(lib.stack([x, x]))
+
+
+def test_a_refused_batch_norm_is_no_reason_to_refuse_the_next():
+    norm = firesteel.nn.BatchNorm1d(2)
+    with pytest.raises(RuntimeError, match="BatchNorm1d: .*torch.func.replace_all_batch_norm_modules_"):
+        firesteel.func.vmap(norm)(firesteel.ones(2, 4, 2))
+    assert norm(firesteel.ones(4, 2)).shape == (4, 2) and norm.num_batches_tracked == 1
+
+
 def test_an_empty_batch_keeps_its_history():
     x = firesteel.zeros(2, 0, 3, requires_grad=True)
     w = firesteel.ones(3, requires_grad=True)
@@ -328,3 +369,21 @@ def test_vmap_shares_tensors_of_inference_mode():
         3.0,
         6.0,
     ]
+
+
+def test_histories_of_many_outputs_are_walked_once(monkeypatch):
+    """Whether each of many outputs has a history of others' is one question, not one for each."""
+    walks = []
+    graph = firesteel._core._Graph
+    monkeypatch.setattr(firesteel._core, "_Graph", lambda roots: walks.append(1) or graph(roots))
+    w = vector(2.0).requires_grad_()
+
+    def run(count):
+        walks.clear()
+        outputs, _ = firesteel.func.vjp(
+            lambda x: tuple((x * w if i % 2 else x * 2).sum() for i in range(count)), vector(1.0, 3.0)
+        )
+        assert [out.requires_grad for out in outputs] == [i % 2 == 1 for i in range(count)]
+        return len(walks)
+
+    assert run(50) == run(4) > 0

@@ -57,6 +57,13 @@ PROGRAMS = {
     "hessian linear": lambda lib: api(lib).hessian(lambda x: x.sum(), drawn(lib, 2)),
     "hessian of one element": lambda lib: api(lib).hessian(lambda x: (x**3).sum(0, keepdim=True), drawn(lib, 2)),
     "hessian graph": lambda lib: api(lib).hessian(lambda x: (x**3).sum(), drawn(lib, 2).requires_grad_(), create_graph=True),
+    # Quadratic functions: the second derivatives are constant, and have a history all the same.
+    "hessian of a square, graph": lambda lib: api(lib).hessian(lambda x: x.square().sum(), drawn(lib, 2), create_graph=True),
+    "hessian of a power, graph": lambda lib: api(lib).hessian(lambda x: (x**2).sum(), drawn(lib, 2).requires_grad_(), create_graph=True, strict=True),
+    "hessian of a product, graph": lambda lib: api(lib).hessian(lambda x: (x * x).sum(), drawn(lib, 2), create_graph=True),
+    "vhp of a power, graph": lambda lib: api(lib).vhp(lambda x: (x**2).sum(), drawn(lib, 2), drawn(lib, 2), create_graph=True, strict=True),
+    "hvp of a square, graph": lambda lib: api(lib).hvp(lambda x: x.square().sum(), drawn(lib, 2), drawn(lib, 2), create_graph=True, strict=True),
+    "hvp of a product, graph": lambda lib: api(lib).hvp(lambda x: (x * x).sum(), drawn(lib, 2), drawn(lib, 2), create_graph=True),
     "vhp": lambda lib: api(lib).vhp(lambda x: (x**3).sum() * x[0], drawn(lib, 3), drawn(lib, 3, seed=1)),
     "vhp of several": lambda lib: api(lib).vhp(lambda x, y: (x * y**2).sum(), two(lib, 2), two(lib, 2)),
     "vhp linear": lambda lib: api(lib).vhp(lambda x: x.sum(), drawn(lib, 2), drawn(lib, 2)),
@@ -237,3 +244,12 @@ def test_batches_that_do_not_fit(lib):
     with pytest.raises(ValueError):
         lib.autograd.grad((x * 2, x * 3), x, (drawn(lib, 4, 3), drawn(lib, 5, 3)), is_grads_batched=True)
     lib.autograd.grad((x * 2).sum(), x)  # nothing is left behind
+
+
+@both
+def test_the_gradient_of_a_constant_second_derivative(lib):
+    x = drawn(lib, 2).requires_grad_()
+    for square in (lambda x: x**2, lambda x: x.square()):
+        hessian = api(lib).hessian(lambda x: square(x).sum(), x, create_graph=True)
+        (grad,) = lib.autograd.grad(hessian.sum(), x)
+        assert grad.tolist() == [0, 0]

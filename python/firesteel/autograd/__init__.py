@@ -10,7 +10,7 @@ from firesteel.autograd.grad_mode import enable_grad, inference_mode, no_grad, s
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, TypeAlias, TypeVar, overload
 
     from firesteel import Tensor
     from firesteel.autograd import (
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         function as function,
         functional as functional,
         graph as graph,
+        variable as variable,
     )
+    from firesteel.autograd._edge import GradientEdge
     from firesteel.autograd._gradcheck import (
         GradcheckError as GradcheckError,
         gradcheck as gradcheck,
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
         set_detect_anomaly as set_detect_anomaly,
     )
     from firesteel.autograd.function import Function as Function
+    from firesteel.autograd.variable import Variable as Variable
 
 __all__ = [
     "Function",
+    "Variable",
     "backward",
     "detect_anomaly",
     "enable_grad",
@@ -45,9 +49,20 @@ __all__ = [
 ]
 
 
-def grad(
-    outputs: Tensor | Iterable[Tensor],
-    inputs: Tensor | Iterable[Tensor],
+if TYPE_CHECKING:
+    Ends: TypeAlias = Tensor | GradientEdge | Iterable[Tensor | GradientEdge]
+    Key = TypeVar("Key")
+else:
+
+    def overload(function):
+        """What `typing.overload` does, but for the error that it leaves."""
+        return function
+
+
+@overload
+def grad(  # type: ignore[overload-overlap]  # a dict is an iterable, too
+    outputs: Ends,
+    inputs: dict[Key, Tensor],
     grad_outputs: Tensor | Iterable[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -55,12 +70,39 @@ def grad(
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> dict[Key, Tensor | None]: ...
+
+
+@overload
+def grad(  # noqa: F811
+    outputs: Ends,
+    inputs: Ends,
+    grad_outputs: Tensor | Iterable[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]: ...
+
+
+def grad(  # noqa: F811
+    outputs: Ends,
+    inputs: Ends | dict[Key, Tensor],
+    grad_outputs: Tensor | Iterable[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...] | dict[Key, Tensor | None]:
     """Gradients of `outputs` with respect to `inputs`, without touching any `.grad`.
 
     Args:
-        outputs: tensors to differentiate.
-        inputs: tensors to differentiate with respect to.
+        outputs: tensors to differentiate, or edges that `graph.get_gradient_edge` gave.
+        inputs: tensors to differentiate with respect to, or edges; or a dict of tensors.
         grad_outputs: a gradient to start from for each output; may be None for outputs of one element.
         retain_graph: keep what the graph saved; default: `create_graph`.
         create_graph: record this backward pass, for higher derivatives.
@@ -68,15 +110,15 @@ def grad(
         allow_unused: give None for an input that the outputs do not depend on, instead of raising.
         is_grads_batched: `grad_outputs` are batches along their first dimension: one backward pass runs for
             each entry, and the gradients are stacked.
-        materialize_grads: give zeros for an input that the outputs do not depend on.
+        materialize_grads: give zeros for an input that the outputs do not depend on, and is no edge.
 
     Returns:
-        A gradient for each input.
+        A gradient for each input: a tuple, or for a dict of inputs a dict with the same keys.
 
     Raises:
         RuntimeError: if there are no inputs, an input was not used and that is not allowed, or the graph
             was freed.
-        TypeError: if something is not a tensor.
+        TypeError: if something is neither a tensor nor an edge.
         ValueError: if `materialize_grads` meets `allow_unused=False`.
 
     Example:
@@ -99,28 +141,47 @@ def grad(
             "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
             "allow_unused=False. grad: leave allow_unused out"
         )
-    outputs, inputs = _tensors("grad", "outputs", outputs), _tensors("grad", "inputs", inputs)
-    if not inputs:
+    keys = list(inputs) if isinstance(inputs, dict) else None
+    given = _ends("grad", "inputs", inputs.values() if isinstance(inputs, dict) else inputs)
+    if not given:
         raise RuntimeError(
             "grad: `inputs` argument to `grad()` cannot be empty; pass the tensors to differentiate with "
             "respect to"
         )
-    starts = None if grad_outputs is None else _tensors("grad", "grad_outputs", grad_outputs, starts=True)
+    sources, targets = _standing_for(_ends("grad", "outputs", outputs)), _standing_for(given)
+    starts = None if grad_outputs is None else _ends("grad", "grad_outputs", grad_outputs, starts=True)
     retain = create_graph if retain_graph is None else retain_graph
     if is_grads_batched:
-        grads = _batched(outputs, inputs, starts, retain, create_graph)
+        grads = _batched(sources, targets, starts, retain, create_graph)
     else:
-        grads = _core._grad(outputs, inputs, starts, retain, create_graph)
+        grads = _core._grad(sources, targets, starts, retain, create_graph)
     if materialize_grads:
-        return tuple(_core.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True))
-    if not allow_unused and any(g is None for g in grads):
+        grads = _materialized(given, grads, create_graph)
+    elif not allow_unused and any(g is None for g in grads):
         index = next(i for i, g in enumerate(grads) if g is None)
         raise RuntimeError(
             f"grad: One of the differentiated Tensors appears to not have been used in the graph "
-            f"(input {index}, shape {tuple(inputs[index].shape)}). Set allow_unused=True "
+            f"(input {index}, shape {tuple(targets[index].shape)}). Set allow_unused=True "
             "if this is the desired behavior."
         )
-    return grads
+    return grads if keys is None else dict(zip(keys, grads, strict=True))
+
+
+def _materialized(
+    inputs: tuple[Tensor | GradientEdge, ...], grads: tuple[Tensor | None, ...], create_graph: bool
+) -> tuple[Tensor, ...]:
+    """The gradients, zeros where there are none."""
+    found = []
+    for x, g in zip(inputs, grads, strict=True):
+        if g is None:
+            if not isinstance(x, _core.Tensor):
+                raise RuntimeError(
+                    "grad: materialize_grads cannot be used when the given input is a GradientEdge; pass the "
+                    "tensor, or allow_unused=True"
+                )
+            g = _core.zeros_like(x.detach()).requires_grad_(create_graph)
+        found.append(g)
+    return tuple(found)
 
 
 def _batched(
@@ -163,18 +224,20 @@ def _batched(
     return tuple(_core.stack(column) if column else None for column in columns)
 
 
-def _tensors(op: str, role: str, given: object, starts: bool = False) -> tuple[Any, ...]:
-    """One tensor, or any iterable of them such as `model.parameters()`, as a tuple.
+def _ends(op: str, role: str, given: object, starts: bool = False) -> tuple[Any, ...]:
+    """One tensor or edge, or any iterable of them such as `model.parameters()`, as a tuple.
 
     Args:
         op: the function that was called.
         role: the name of its argument.
         given: what it got there.
-        starts: whether gradients start from these: then each may be None, and has the shape of an output.
+        starts: whether gradients start from these: then each may be None, has the shape of an output, and is
+            no edge.
     """
     if isinstance(given, _core.Tensor):
         return (given,)
-    allowed = (_core.Tensor, type(None)) if starts else _core.Tensor
+    if not starts and _is_edge(given):
+        return (given,)
     wanted = "a Tensor or None for each output" if starts else "a Tensor or a list of Tensors"
     way_out = "make it a tensor of the output's shape" if starts else "make it a tensor"
     try:
@@ -182,28 +245,38 @@ def _tensors(op: str, role: str, given: object, starts: bool = False) -> tuple[A
     except TypeError:
         raise TypeError(f"{op}: {role} must be {wanted}, not {type(given).__name__}; {way_out}") from None
     for i, item in enumerate(items):
-        if not isinstance(item, allowed):
+        if not (isinstance(item, _core.Tensor) or (item is None if starts else _is_edge(item))):
             raise TypeError(
                 f"{op}: {role} must be {wanted}, but item {i} is {type(item).__name__}; {way_out}"
             )
     return items
 
 
+def _is_edge(item: object) -> bool:
+    """Whether it is a `GradientEdge`, whose class few programs load."""
+    return isinstance(item, tuple) and len(item) > 1 and isinstance(item[0], _core.Node)
+
+
+def _standing_for(ends: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """The tensors, and for each edge one that is at that place of the graph."""
+    return tuple(x if isinstance(x, _core.Tensor) else x[0]._stand_in(x[1]) for x in ends)
+
+
 def backward(
-    tensors: Tensor | Iterable[Tensor],
+    tensors: Ends,
     grad_tensors: Tensor | Iterable[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Tensor | Iterable[Tensor] | None = None,
+    inputs: Ends | dict[Any, Tensor] | None = None,
 ) -> None:
     """Adds the gradients of `tensors` to `.grad` of the leaves that they depend on.
 
     Args:
-        tensors: tensors to differentiate.
+        tensors: tensors to differentiate, or edges that `graph.get_gradient_edge` gave.
         grad_tensors: a gradient to start from for each; may be None for tensors of one element.
         retain_graph: keep what the graph saved; default: `create_graph`.
         create_graph: record this backward pass, for higher derivatives.
-        inputs: the only tensors whose `.grad` is wanted; default: all leaves.
+        inputs: the only tensors whose `.grad` is wanted, also in a dict, or edges; default: all leaves.
 
     Example:
         >>> import firesteel as torch
@@ -212,22 +285,26 @@ def backward(
         >>> x.grad
         tensor([3., 3.])
     """
+    targets = None
     if inputs is not None:
-        inputs = _tensors("backward", "inputs", inputs)
-        if not inputs:
+        targets = _standing_for(
+            _ends("backward", "inputs", inputs.values() if isinstance(inputs, dict) else inputs)
+        )
+        if not targets:
             raise RuntimeError(
                 "backward: `inputs` argument to `backward()` cannot be empty; leave it out to reach "
                 "every leaf"
             )
-    tensors = _tensors("backward", "tensors", tensors)
-    starts = None if grad_tensors is None else _tensors("backward", "grad_tensors", grad_tensors, starts=True)
+    sources = _standing_for(_ends("backward", "tensors", tensors))
+    starts = None if grad_tensors is None else _ends("backward", "grad_tensors", grad_tensors, starts=True)
     retain = create_graph if retain_graph is None else retain_graph
-    _core._backward(tensors, starts, retain, create_graph, inputs)
+    _core._backward(sources, starts, retain, create_graph, targets)
 
 
 # Loaded when first used, as in the package itself.
 _LAZY_NAMES = {
     "Function": "firesteel.autograd.function",
+    "Variable": "firesteel.autograd.variable",
     "GradcheckError": "firesteel.autograd._gradcheck",
     "detect_anomaly": "firesteel.autograd.anomaly_mode",
     "gradcheck": "firesteel.autograd._gradcheck",
@@ -239,7 +316,7 @@ _LAZY_NAMES = {
 if not TYPE_CHECKING:  # type checkers read the imports above, and so notice names that do not exist
 
     def __getattr__(name: str) -> object:
-        if name in ("anomaly_mode", "function", "functional", "graph"):
+        if name in ("anomaly_mode", "function", "functional", "graph", "variable"):
             return importlib.import_module(f"firesteel.autograd.{name}")
         if name in _LAZY_NAMES:
             value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)

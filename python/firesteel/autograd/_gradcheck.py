@@ -60,9 +60,11 @@ def gradcheck(
         check_undefined_grad: also check that a missing gradient of one output counts as zero.
         check_grad_dtypes: also check that gradients have the dtype of their inputs.
         fast_mode: check one random projection of each Jacobian instead of every entry.
-        check_backward_ad: must be True: it is what this function checks.
-        check_batched_grad, check_batched_forward_grad, check_forward_ad, masked: must be False: there are no
-            batched or forward-mode gradients, and no sparse tensors.
+        check_batched_grad: also check that a batch of gradients (`is_grads_batched`) gives what each gives.
+        check_forward_ad: also check the products with the Jacobian that `func.jvp` computes.
+        check_batched_forward_grad: batches of these products are computed one by one: nothing more to check.
+        check_backward_ad: whether the gradients themselves are checked.
+        masked: must be False: there are no sparse tensors.
 
     Returns:
         True, or False if a check fails and `raise_exception` is False.
@@ -70,7 +72,7 @@ def gradcheck(
     Raises:
         GradcheckError: a check failed; the message names output, input and entry, both numbers, and what
             they suggest as the cause.
-        ValueError: no input requires grad, or an option is not available.
+        ValueError: no input requires grad, an option is not available, or nothing is left to check.
 
     Example:
         >>> import firesteel
@@ -78,21 +80,27 @@ def gradcheck(
         >>> gradcheck(lambda x: (x * x).sum(), (x,))
         True
     """
-    _refuse(
-        "gradcheck",
-        check_batched_grad=check_batched_grad,
-        check_batched_forward_grad=check_batched_forward_grad,
-        check_forward_ad=check_forward_ad,
-        masked=bool(masked),
-    )
-    if not check_backward_ad:
-        raise ValueError("gradcheck: check_backward_ad=False leaves nothing to check; leave it True")
+    _refuse("gradcheck", masked=bool(masked))
+    if not (check_backward_ad or check_forward_ad):
+        raise ValueError(
+            "gradcheck: Expected at least one of check_forward_ad or check_backward_ad to be True; nothing "
+            "is left to check"
+        )
+    if check_batched_grad and not check_backward_ad:
+        raise ValueError("gradcheck: Setting check_batched_grad=True requires check_backward_ad to be True")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise ValueError(
+            "gradcheck: Setting check_batched_forward_grad=True requires check_forward_ad to be True"
+        )
     check = Check("gradcheck", func, as_tuple(inputs), Tolerance(eps, atol, rtol))
     return check.run(
         raise_exception=raise_exception,
         nondet_tol=nondet_tol,
         check_undefined_grad=check_undefined_grad,
         check_grad_dtypes=check_grad_dtypes,
+        check_batches=check_batched_grad,
+        check_products=check_forward_ad,
+        check_gradients=check_backward_ad,
         fast_mode=fast_mode,
     )
 
@@ -128,8 +136,8 @@ def gradgradcheck(
         func, inputs: as in `gradcheck`.
         grad_outputs: gradients of the outputs to start from, a tensor or a tuple; drawn at random if None.
         gen_non_contig_grad_outputs: draw them with strides that are not contiguous.
-        check_rev_over_rev: must be True: it is what this function checks.
-        check_fwd_over_rev: must be False: there are no forward-mode gradients.
+        check_rev_over_rev: whether the gradients of the gradients are checked.
+        check_fwd_over_rev: also check the products with their Jacobian that `func.jvp` computes.
         The other arguments are those of `gradcheck`.
 
     Returns:
@@ -144,14 +152,16 @@ def gradgradcheck(
         >>> gradgradcheck(lambda x: x.exp(), (x,))
         True
     """
-    _refuse(
-        "gradgradcheck",
-        check_batched_grad=check_batched_grad,
-        check_fwd_over_rev=check_fwd_over_rev,
-        masked=masked,
-    )
-    if not check_rev_over_rev:
-        raise ValueError("gradgradcheck: check_rev_over_rev=False leaves nothing to check; leave it True")
+    _refuse("gradgradcheck", masked=masked)
+    if not (check_rev_over_rev or check_fwd_over_rev):
+        raise ValueError(
+            "gradgradcheck: Expected at least one of check_fwd_over_rev or check_rev_over_rev to be True; "
+            "nothing is left to check"
+        )
+    if check_batched_grad and not check_rev_over_rev:
+        raise ValueError(
+            "gradgradcheck: Setting check_batched_grad=True requires check_rev_over_rev to be True"
+        )
     inputs = as_tuple(inputs)
     expect_wanted("gradgradcheck", inputs)
     if grad_outputs is None:
@@ -195,5 +205,8 @@ def gradgradcheck(
         nondet_tol=nondet_tol,
         check_undefined_grad=check_undefined_grad,
         check_grad_dtypes=check_grad_dtypes,
+        check_batches=check_batched_grad,
+        check_products=check_fwd_over_rev,
+        check_gradients=check_rev_over_rev,
         fast_mode=fast_mode,
     )

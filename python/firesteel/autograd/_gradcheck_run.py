@@ -43,14 +43,23 @@ class Check:
         nondet_tol: float,
         check_undefined_grad: bool,
         check_grad_dtypes: bool,
+        check_batches: bool,
+        check_products: bool,
+        check_gradients: bool,
         fast_mode: bool,
     ) -> bool:
         """All checks that are asked for."""
+        from firesteel.autograd import _gradcheck_modes
+
         try:
             self.leaf_memory()
             self.record()
             if not self.outputs:
                 return True  # and their differences are zero, too
+            if check_products:
+                _gradcheck_modes.check_products(self, fast_mode)
+            if not check_gradients:
+                return True
             if fast_mode:
                 self.projections()
             else:
@@ -58,6 +67,8 @@ class Check:
             self.multiplied()
             if check_grad_dtypes:
                 self.grad_dtypes()
+            if check_batches:
+                _gradcheck_modes.check_batches(self)
             if check_undefined_grad:
                 self.undefined_grads()
         except GradcheckError:
@@ -88,7 +99,7 @@ class Check:
         for index in self.wanted:
             x = self.inputs[index]
             for entry in range(x.numel()):
-                step = _one_hot(x, entry, self.tolerance.eps)
+                step = one_hot(x, entry, self.tolerance.eps)
                 if self.moved(index, step, selected) != self.moved(index, -step, selected):
                     return False
         return True
@@ -129,8 +140,8 @@ class Check:
         output = self.outputs[o]
         rows: list[list[list[float]]] = [[] for _ in self.wanted]
         for entry in range(output.numel()):
-            for row, grad in zip(rows, self.grads([output], [_one_hot(output, entry)]), strict=True):
-                row.append(_flat(grad))
+            for row, grad in zip(rows, self.grads([output], [one_hot(output, entry)]), strict=True):
+                row.append(flat(grad))
         return rows
 
     def moved(
@@ -151,7 +162,7 @@ class Check:
                 continue
             value = x.detach() + step if x is self.inputs[index] else x.detach()
             arguments[other] = value.clone().requires_grad_() if x.requires_grad else value
-        return [_flat(out) for out in (select or differentiable)(as_tuple(self.func(*arguments)))]
+        return [flat(out) for out in (select or differentiable)(as_tuple(self.func(*arguments)))]
 
     def difference(self, index: int, step: Tensor) -> list[list[float]]:
         """Central difference of every output along `step`."""
@@ -166,12 +177,19 @@ class Check:
         x = self.inputs[index]
         rows: list[list[list[float]]] = [[] for _ in self.outputs]
         for entry in range(x.numel()):
-            step = _one_hot(x, entry, self.tolerance.eps)
+            step = one_hot(x, entry, self.tolerance.eps)
             for row, values in zip(rows, self.difference(index, step), strict=True):
                 row.append(values)
         return rows
 
-    def compare(self, o: int, index: int, analytic: list[list[float]], numeric: list[list[float]]) -> None:
+    def compare(
+        self,
+        o: int,
+        index: int,
+        analytic: list[list[float]],
+        numeric: list[list[float]],
+        what: str = "gradient",
+    ) -> None:
         """Raises with a report unless both Jacobians of one (output, input) pair agree."""
         entries = [
             (entry, i)
@@ -200,12 +218,12 @@ class Check:
             from_zeros=lambda: self.from_zeros([output])[self.wanted.index(index)],
             sides=lambda entry, i, eps: self.sides(o, index, entry, i, eps),
         )
-        raise GradcheckError(self.report(o, index, wrong))
+        raise GradcheckError(self.report(what, o, index, wrong))
 
-    def report(self, o: int, index: int, wrong: Wrong) -> str:
+    def report(self, what: str, o: int, index: int, wrong: Wrong) -> str:
         """What differs, the worst entry first, and what the numbers suggest."""
         lines = [
-            f"{self.op}: gradient of {self.output_names[o]} (shape {wrong.output_shape}) with respect to "
+            f"{self.op}: {what} of {self.output_names[o]} (shape {wrong.output_shape}) with respect to "
             f"{self.input_names[index]} (shape {wrong.input_shape}) is wrong in {len(wrong.entries)} of "
             f"{wrong.total()} entries:"
         ]
@@ -230,18 +248,18 @@ class Check:
     def changed(self) -> list[str]:
         """The inputs that a call of the function overwrites."""
         arguments = [x.detach().clone() if _is_tensor(x) else x for x in self.inputs]
-        before = [_flat(x) if _is_tensor(x) else None for x in arguments]
+        before = [flat(x) if _is_tensor(x) else None for x in arguments]
         for index in self.wanted:
             arguments[index].requires_grad_()
         self.func(*arguments)
-        after = [_flat(x) if _is_tensor(x) else None for x in arguments]
+        after = [flat(x) if _is_tensor(x) else None for x in arguments]
         pairs = zip(self.input_names, before, after, strict=True)
         return [name for name, old, new in pairs if repr(old) != repr(new)]  # by repr, nan is nan
 
     def from_zeros(self, outputs: Sequence[Tensor]) -> list[float]:
         """The largest entries of the gradients, by input, that zeros for the outputs lead to."""
         grads = self.grads(outputs, [firesteel.zeros_like(out) for out in outputs])
-        return [max((abs(g) for g in _flat(grad) if not math.isnan(g)), default=0.0) for grad in grads]
+        return [max((abs(g) for g in flat(grad) if not math.isnan(g)), default=0.0) for grad in grads]
 
     def multiplied(self) -> None:
         """Raises unless zeros for the outputs give zeros for the inputs: unit vectors alone do not tell."""
@@ -255,7 +273,7 @@ class Check:
 
     def sides(self, o: int, index: int, entry: int, i: int, eps: float) -> tuple[float, float]:
         """The one-sided differences of one entry, with a step of `eps`."""
-        step = _one_hot(self.inputs[index], i, eps)
+        step = one_hot(self.inputs[index], i, eps)
         here = self.unmoved(index)[o][entry]
         before, after = self.moved(index, -step)[o][entry], self.moved(index, step)[o][entry]
         return (here - before) / eps, (after - here) / eps
@@ -267,9 +285,9 @@ class Check:
             differences = self.difference(index, direction * self.tolerance.eps)
             for o, output in enumerate(self.outputs):
                 weights = random_like(output, self.generator)
-                numeric = sum(w * d for w, d in zip(_flat(weights), differences[o], strict=True))
+                numeric = sum(w * d for w, d in zip(flat(weights), differences[o], strict=True))
                 grad = self.grads([output], [weights])[self.wanted.index(index)]
-                analytic = sum(g * u for g, u in zip(_flat(grad), _flat(direction), strict=True))
+                analytic = sum(g * u for g, u in zip(flat(grad), flat(direction), strict=True))
                 if self.tolerance.exceeded(analytic, numeric):
                     self.jacobians(math.inf)  # says which entries, and why
                     self.multiplied()
@@ -315,7 +333,7 @@ class Check:
             ]
             together = self.grads(self.outputs, zeros)
             for index, a, b in zip(self.wanted, alone, together, strict=True):
-                if any(x != y for x, y in zip(_flat(a), _flat(b), strict=True)):
+                if any(x != y for x, y in zip(flat(a), flat(b), strict=True)):
                     raise GradcheckError(
                         f"{self.op}: gradient of {self.input_names[index]} changes when outputs other than "
                         f"{self.output_names[o]} get zeros instead of no gradient; backward must treat a "
@@ -358,12 +376,13 @@ def _tensors(outputs: Sequence[Any]) -> list[Tensor]:
     return [out for out in outputs if _is_tensor(out)]
 
 
-def _flat(tensor: Tensor) -> list[float]:
+def flat(tensor: Tensor) -> list[float]:
+    """The values of a tensor in order."""
     values: list[float] = tensor.detach().clone().reshape(-1).tolist()
     return values
 
 
-def _one_hot(like: Tensor, entry: int, value: float = 1.0) -> Tensor:
+def one_hot(like: Tensor, entry: int, value: float = 1.0) -> Tensor:
     """Zeros in the shape of `like`, and `value` at one entry."""
     flat = [0.0] * like.numel()
     flat[entry] = value

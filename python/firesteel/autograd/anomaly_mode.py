@@ -65,8 +65,8 @@ class set_detect_anomaly:
         mode: whether the mode is on.
         check_nan: whether a backward pass in the mode raises where a gradient rule gives NaN.
         check_forward: whether operations in the mode raise where their result holds NaN, or infinities that
-            come from finite values. Infinities that are put in as they are (`masked_fill`, `where`) are
-            meant. An in-place operation has written its result by then.
+            come from finite values. What only moves or puts in numbers (views, copies, `x[i] = ...`,
+            `masked_fill`, `where`) is not looked at. An in-place operation has written its result by then.
 
     Example:
         >>> import firesteel as torch

@@ -247,12 +247,15 @@ class Function:
     _context_class: type[FunctionCtx]
     _parameters: int
     """How many arguments `forward` takes by position."""
+    _keyword_only: tuple[str, ...]
+    """The names of those that it takes by keyword only."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._context_class = type(f"{cls.__name__}Backward", (FunctionCtx,), {"_function": cls})
         code = getattr(cls.forward, "__code__", None)
-        cls._parameters = 0 if code is None else code.co_argcount
+        cls._parameters = count = 0 if code is None else code.co_argcount
+        cls._keyword_only = () if code is None else code.co_varnames[count : count + code.co_kwonlyargcount]
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         raise RuntimeError(
@@ -366,6 +369,11 @@ class Function:
             tensor([-1.,  1.], grad_fn=<SignBackward>)
         """
         has_setup = cls.setup_context is not Function.setup_context
+        if has_setup and cls._keyword_only:
+            raise TypeError(
+                f"{cls.__name__}: forward() takes {cls._keyword_only[0]!r} by keyword only, where "
+                "setup_context does not see it; make it a positional argument"
+            )
         if kwargs or (has_setup and len(args) < cls._parameters):
             args, kwargs = cls._by_position(args, kwargs, has_setup)
         ctx = cls._context_class()

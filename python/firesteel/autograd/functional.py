@@ -290,21 +290,27 @@ def hessian(
     return result if is_inputs_tuple else result[0][0]
 
 
-def _gradient(
-    func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool, strict: bool, api: str
-) -> tuple[bool, Tensors, Any, Any, Any]:
-    """The gradient, recorded, that products with a Hessian begin with.
-
-    Returns:
-        Whether the inputs were a tuple; they and the vector as tensors of their own; the value; its gradient.
-    """
-    is_inputs_tuple, inputs = as_tuple(inputs, "inputs", api)
-    inputs = fresh_inputs(inputs, create_graph, need_graph=True)
-    v = checked_vector(v, inputs, is_inputs_tuple, create_graph, api, ONE_INPUT)
-    outputs = scalar_output(func(*inputs), strict, api)
-    gradient = gradients(outputs, inputs, None, create_graph=True)
-    expect_dependent(gradient, strict, CONSTANT_JACOBIAN)
-    return is_inputs_tuple, inputs, v, outputs, gradient
+def _hessian_product(
+    func: Callable[..., Any],
+    inputs: Any,
+    v: Any,
+    create_graph: bool,
+    strict: bool,
+    api: str,
+    independent: str,
+    product: Callable[[Sequence[Tensor | None], Tensors, Tensors | None], Sequence[Tensor | None]],
+) -> tuple[Any, Any]:
+    """The value of `func`, and what `product` makes of its recorded gradient, the inputs and the vector."""
+    with enable_grad():
+        is_inputs_tuple, inputs = as_tuple(inputs, "inputs", api)
+        inputs = fresh_inputs(inputs, create_graph, need_graph=True)
+        v = checked_vector(v, inputs, is_inputs_tuple, create_graph, api, ONE_INPUT)
+        outputs = scalar_output(func(*inputs), strict, api)
+        gradient = gradients(outputs, inputs, None, create_graph=True)
+        expect_dependent(gradient, strict, CONSTANT_JACOBIAN)
+        products = product(gradient, inputs, v)
+        result = checked_result(products, inputs, strict, create_graph, "hessian", independent)
+    return handed_back(outputs, False, create_graph), handed_back(result, is_inputs_tuple, create_graph)
 
 
 def vhp(
@@ -331,19 +337,11 @@ def vhp(
         >>> torch.autograd.functional.vhp(lambda x: (x**3).sum(), x, v)
         (tensor(9.), tensor([  6., 120.]))
     """
-    with enable_grad():
-        is_inputs_tuple, inputs, v, outputs, gradient = _gradient(
-            func, inputs, v, create_graph, strict, "vhp"
-        )
-        product = checked_result(
-            gradients(gradient, inputs, v, create_graph=create_graph),
-            inputs,
-            strict,
-            create_graph,
-            "hessian",
-            INDEPENDENT_JACOBIAN,
-        )
-    return handed_back(outputs, False, create_graph), handed_back(product, is_inputs_tuple, create_graph)
+
+    def product(gradient: Any, inputs: Tensors, v: Tensors | None) -> Sequence[Tensor | None]:
+        return gradients(gradient, inputs, v, create_graph=create_graph)
+
+    return _hessian_product(func, inputs, v, create_graph, strict, "vhp", INDEPENDENT_JACOBIAN, product)
 
 
 def hvp(
@@ -372,18 +370,10 @@ def hvp(
         >>> torch.autograd.functional.hvp(lambda x: (x**3).sum(), x, v)
         (tensor(9.), tensor([  6., 120.]))
     """
-    with enable_grad():
-        is_inputs_tuple, inputs, v, outputs, gradient = _gradient(
-            func, inputs, v, create_graph, strict, "hvp"
-        )
+
+    def product(gradient: Any, inputs: Tensors, v: Tensors | None) -> Sequence[Tensor | None]:
         cotangents = tuple(zeros_like(x.detach()).requires_grad_() for x in inputs)
         backward = gradients(gradient, inputs, cotangents, create_graph=True)
-        product = checked_result(
-            gradients(backward, cotangents, v, create_graph=create_graph),
-            inputs,
-            strict,
-            create_graph,
-            "hessian",
-            INDEPENDENT_HESSIAN,
-        )
-    return handed_back(outputs, False, create_graph), handed_back(product, is_inputs_tuple, create_graph)
+        return gradients(backward, cotangents, v, create_graph=create_graph)
+
+    return _hessian_product(func, inputs, v, create_graph, strict, "hvp", INDEPENDENT_HESSIAN, product)

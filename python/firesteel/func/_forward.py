@@ -73,7 +73,8 @@ class _Pushforward:
                 "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This "
                 "is not allowed with strict=True; leave strict out to get zeros"
             )
-        return [self.level.release(product, recorded) for product in or_zeros(found, self.outputs)]
+        released: list[Tensor] = self.level.release(or_zeros(found, self.outputs), recorded)
+        return released
 
 
 def _check_tangents(primals: list[Any], tangents: list[Any], api: str) -> None:

@@ -8,48 +8,15 @@ backward pass recorded; else plain values are returned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from firesteel import _core
 from firesteel._core import Node, Tensor, zeros_like
-from firesteel.autograd.grad_mode import enable_grad
+from firesteel.autograd._edge import node_of
 from firesteel.utils._pytree import tree_leaves, tree_map
 
 _LEVEL = "firesteel.func"  # where the metadata of a leaf's node say whose variable it is
-
-
-def _node_of_leaf(leaf: Tensor) -> Node:
-    """The node that stands for a leaf in graphs; operations must be recorded."""
-    view = leaf.view_as(leaf).grad_fn
-    assert view is not None  # the leaf requires grad
-    node = view.next_functions[0][0]
-    assert node is not None
-    return node
-
-
-def _node(tensor: Tensor) -> Node:
-    """Where the history of a tensor that requires grad begins."""
-    node = tensor.grad_fn
-    if node is None:
-        with enable_grad():
-            node = _node_of_leaf(tensor)
-    return node
-
-
-def _leaves(tensors: Iterable[Any]) -> Iterator[Node]:
-    """The leaves that the tensors were computed from."""
-    waiting = [_node(x) for x in tensors if isinstance(x, Tensor) and x.requires_grad]
-    seen = set(waiting)
-    while waiting:
-        edges = waiting.pop()
-        following = edges.next_functions
-        if not following:
-            yield edges
-        for node, _ in following:
-            if node is not None and node not in seen:
-                seen.add(node)
-                waiting.append(node)
 
 
 def or_zeros(grads: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
@@ -81,7 +48,7 @@ class Level:
         """A variable of this level with that value."""
         # What was made in inference mode cannot be saved for a backward pass.
         fresh = (value.clone() if value.is_inference() else value).detach().requires_grad_()
-        _node_of_leaf(fresh).metadata[_LEVEL] = self
+        node_of(fresh).metadata[_LEVEL] = self
         return fresh
 
     def _is_others(self, leaf: Node) -> bool:
@@ -104,9 +71,18 @@ class Level:
 
         return tree_map(fresh, tree)
 
+    def _leading_to_others(self, tensors: Iterable[Any]) -> set[int]:
+        """Numbers of those nodes of the tensors' histories that lead to variables of others."""
+        roots = [node_of(x) for x in tensors if isinstance(x, Tensor) and x.requires_grad]
+        if not roots:
+            return set()
+        graph = _core._Graph(roots)
+        others = [leaf for leaf in graph.ends() if self._is_others(leaf)]
+        return graph.leading_to(others) if others else set()
+
     def reaches_others(self, tree: Any) -> bool:
         """Whether the tensors of a tree depend on variables of others, that may be asked for later."""
-        return any(self._is_others(leaf) for leaf in _leaves(tree_leaves(tree)))
+        return bool(self._leading_to_others(tree_leaves(tree)))
 
     def escapes(self, tree: Any) -> bool:
         """Whether tensors of a tree must keep their history when they leave the block."""
@@ -122,8 +98,10 @@ class Level:
         if recording is None:
             recording = self._recording_outside
 
+        kept = self._leading_to_others(tree_leaves(tree)) if recording else set()
+
         def value(x: Any) -> Any:
-            if isinstance(x, Tensor) and x.requires_grad and not (recording and self.reaches_others(x)):
+            if isinstance(x, Tensor) and x.requires_grad and not (kept and node_of(x)._sequence_nr() in kept):
                 return x.detach()
             return x
 

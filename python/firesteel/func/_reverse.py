@@ -204,8 +204,7 @@ def _rows(pullback: _Pullback, output: Tensor) -> list[Tensor]:
     jacobians = []
     for i, x in enumerate(pullback.inputs):
         shape = (*output.shape, *x.shape)
-        whole = stack([row[i] for row in rows]).view(shape) if rows else x.new_zeros(shape)
-        jacobians.append(pullback.level.release(whole))
+        jacobians.append(stack([row[i] for row in rows]).view(shape) if rows else x.new_zeros(shape))
     return jacobians
 
 
@@ -249,6 +248,7 @@ def jacrev(
             [tree_unflatten(_rows(pullback, out), pullback.input_spec) for out in pullback.outputs],
             pullback.output_spec,
         )
+        jacobian = pullback.level.release(jacobian)
         return (jacobian, pullback.aux) if has_aux else jacobian
 
     return functools.update_wrapper(wrapper, func, updated=())

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from firesteel import _core
+from firesteel import _core, _mapping
 from firesteel._core import Tensor, get_rng_state, set_rng_state, stack
 from firesteel._tensor import allclose, equal
 from firesteel.utils._pytree import TreeSpec, broadcast_prefix, tree_flatten, tree_leaves, tree_unflatten
@@ -226,8 +226,8 @@ def vmap(
     It maps by running `func` once per example, so that it works for every operation, and costs as much; write
     batched operations where speed matters. Examples are slices of the arguments: gradients flow through them,
     and `.item()` and conditions on values work. What `func` overwrites must be no leaf that requires grad,
-    nor an argument that all examples share. What it overwrites elsewhere (running statistics of a module, a
-    tensor that it found outside) is overwritten once per example.
+    nor an argument that all examples share. A tensor that it found outside is overwritten once per example;
+    batch norms refuse to update running statistics that the examples share.
 
     Args:
         func: takes one example; returns tensors in any tree.
@@ -243,7 +243,8 @@ def vmap(
 
     Raises:
         ValueError: for dimensions that do not fit the arguments or outputs, or batches of different sizes.
-        RuntimeError: for random draws with "error", or if `func` overwrites an argument that all share.
+        RuntimeError: for random draws with "error", or if `func` overwrites an argument that all share, or
+            trains a batch norm with running statistics that all share.
 
     Example:
         >>> import firesteel as torch
@@ -268,7 +269,9 @@ def vmap(
         for i in range(max(size, 1)):
             draws.next_example()
             example = [x if d is None else x[i] for x, d in zip(batched, dims, strict=True)]
-            outputs.append(func(*tree_unflatten(example, spec), **kwargs))
+            own: list[Any] = [x for x, d in zip(example, dims, strict=True) if d is not None]
+            with _mapping.example(own):
+                outputs.append(func(*tree_unflatten(example, spec), **kwargs))
             if i == 0:
                 draws.check()
             shared.check()

@@ -150,7 +150,7 @@ def explain(
     outputs = expect_graph("explain", z)
     labels = {id(tensor): name for name, tensor in names_of("explain", module, names).items()}
     nodes = reachable(output.grad_fn for output in outputs if output.grad_fn is not None)
-    if any(node.name() == "_ReentrantBackward" for node in nodes.values()):
+    if any(node.name() == "CheckpointFunctionBackward" for node in nodes.values()):
         raise _core.AutogradError(
             "explain: the graph holds a reentrant checkpoint, whose backward pass writes .grad of the "
             "parameters inside of it; call checkpoint(..., use_reentrant=False)"
@@ -324,7 +324,7 @@ def _input(node: Node, index: int) -> str:
     producer, output = node.next_functions[index]
     if producer is not None:
         return str(producer._outputs[output][0])
-    saved = node._saved_input(index)
+    saved = node._kept_input(index)
     if saved is not None and saved.numel() <= FEW_ELEMENTS:
         return f"constant {value_text(saved)}"
     shape = shape_of(node, index)

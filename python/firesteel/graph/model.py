@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Operations that are one node, by what the node says of itself.
 FUSED = {"Linear": "linear", "CrossEntropy": "cross_entropy"}
 # Custom functions of the package itself, as users know them.
-OTHER_NAMES = {"_ReentrantBackward": "checkpoint"}
+OTHER_NAMES = {"CheckpointFunctionBackward": "checkpoint"}
 
 Kind = Literal["operation", "parameter", "leaf", "result", "module", "omitted"]
 

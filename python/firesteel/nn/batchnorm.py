@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from firesteel._core import Tensor, batch_norm, int64, ones, tensor, zeros
+from firesteel._mapping import is_shared
 
 from . import init
 from .module import Module
@@ -75,6 +76,14 @@ class _BatchNorm(Module):
         momentum = self.momentum
         mean, var = self.running_mean, self.running_var
         update = self.training and self.track_running_stats
+        if update and mean is not None and is_shared(mean):
+            raise RuntimeError(
+                f"{type(self).__name__}: Batch norm got a batched tensor as input while the running_mean or "
+                "running_var, which will be updated in place, were not batched: each example of vmap would "
+                "update them. Call .eval(), take them away with "
+                "torch.func.replace_all_batch_norm_modules_(model), or pass each example buffers of its own: "
+                "torch.func.functional_call, with in_dims=0 for them"
+            )
         if update and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if momentum is None:  # a plain mean over all batches

@@ -61,6 +61,7 @@ from firesteel._core import (
 )
 from firesteel._tensor import expect_tensors as _expect_tensors
 from firesteel.autograd.grad_mode import no_grad
+from firesteel.nn import _formulas
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -215,7 +216,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
                 "give one weight, or one per channel"
             )
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
-    return where(input > 0, input, input * weight)
+    return _formulas.prelu(input, weight)
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -239,7 +240,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     _expect_tensors("softshrink", input=input)
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}.")
-    return where(input.abs() <= lambd, input * 0, input - lambd * input.sign())
+    return _formulas.softshrink(input, lambd)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -481,7 +482,7 @@ def normalize(
     input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
 ) -> Tensor:
     """Divides by the p-norm along `dim`, or by `eps` where that is larger."""
-    result = input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+    result = _formulas.normalize(input, p, dim, eps)
     return result if out is None else _write_out("normalize", result, out)
 
 
@@ -498,10 +499,7 @@ def _broadcast(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Returns the cosine of the angle between the vectors along `dim` of the common, broadcast shape."""
     _expect_tensors("cosine_similarity", x1=x1, x2=x2)
-    x1, x2 = _broadcast(x1, x2)
-    norm1 = x1.norm(2, dim, keepdim=True).clamp(min=eps)
-    norm2 = x2.norm(2, dim, keepdim=True).clamp(min=eps)
-    return ((x1 / norm1) * (x2 / norm2)).sum(dim)
+    return _formulas.cosine_similarity(*_broadcast(x1, x2), dim, eps)
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
@@ -553,11 +551,7 @@ def kl_div(
             stacklevel=2,
         )
     reduction = _legacy_reduction(size_average, reduce, reduction)
-    if log_target:
-        loss = target.exp() * (target - input)
-    else:
-        # 0 * log(0) counts as 0; a negative target is no probability and gives nan.
-        loss = where(target == 0, target.new_zeros(()), target * target.log()) - target * input
+    loss = _formulas.kl_div(input, target, log_target)
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.ndim else loss.sum()
     return _reduced(loss, reduction)

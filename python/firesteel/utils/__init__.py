@@ -6,14 +6,14 @@ from . import data as data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import checkpoint as checkpoint
+    from . import checkpoint as checkpoint, hooks as hooks
 
-__all__ = ["checkpoint", "data"]
+__all__ = ["checkpoint", "data", "hooks"]
 
 
 if not TYPE_CHECKING:  # type checkers read the import above
 
     def __getattr__(name: str) -> object:
-        if name == "checkpoint":
-            return importlib.import_module("firesteel.utils.checkpoint")
+        if name in ("checkpoint", "hooks"):
+            return importlib.import_module(f"firesteel.utils.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -89,7 +89,7 @@ class _LastSaved(BaseException):
     """The second run has saved all that the first one did. No `except Exception` of the user's stops it."""
 
 
-class _Keep(Function):
+class Checkpoint(Function):
     """Saves the arguments that are tensors as operations do: seen by outer hooks, checked for writes."""
 
     @staticmethod
@@ -136,7 +136,7 @@ class Frame:
         self.rng_state = firesteel.get_rng_state() if preserve_rng_state else None
         self.names = tuple(kwargs)
         tensors, self.values = taken_out((*args, *kwargs.values()))
-        self.kept = _Keep.apply(firesteel.zeros((), requires_grad=True), *tensors).grad_fn
+        self.kept = Checkpoint.apply(firesteel.zeros((), requires_grad=True), *tensors).grad_fn
         self.holders: list[weakref.ref[_Holder]] = []
         self.looks: list[Look] = []
 
@@ -218,7 +218,7 @@ def _place_of_the_user() -> str:
     return f", saved at {line.f_code.co_filename}:{line.f_lineno} in {line.f_code.co_name}"
 
 
-class _Reentrant(Function):
+class CheckpointFunction(Function):
     """Runs a function unrecorded, and again with a graph of its own when its gradient is asked for."""
 
     @staticmethod
@@ -257,4 +257,4 @@ class _Reentrant(Function):
 
 def call_reentrant(function: Callable[..., Any], preserve_rng_state: bool, args: tuple[Any, ...]) -> Any:
     """The function's result, whose gradient is found by a backward pass of its own."""
-    return _Reentrant.apply(function, preserve_rng_state, *args)
+    return CheckpointFunction.apply(function, preserve_rng_state, *args)

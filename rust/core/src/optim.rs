@@ -1,7 +1,7 @@
 //! Optimizer steps over lists of tensors: one call updates every parameter.
 
 use crate::array::Array;
-use crate::autograd::anomaly::count_write;
+use crate::autograd::anomaly::{check_interrupt, count_write};
 use crate::autograd::inplace::is_left_inference;
 use crate::kernels::optim::{adam_arrays, sgd_arrays, AdamOptions, SgdOptions};
 use crate::ops::promote::compute_dtype;
@@ -127,6 +127,7 @@ pub fn sgd_step(
         }
         param.finish()?;
     }
+    check_interrupt()?;
     Ok(kept)
 }
 
@@ -194,5 +195,5 @@ pub fn adam_step(
             working.finish()?;
         }
     }
-    Ok(())
+    check_interrupt()
 }

@@ -280,7 +280,7 @@ impl Tensor {
     /// Where its gradient is sent: to its node, or for a leaf to the node that fills `.grad`. An error if its
     /// history is out of date for good ([`Tensor::check_history`]).
     #[inline]
-    pub(crate) fn edge(&self) -> Result<Option<Edge>> {
+    pub fn edge(&self) -> Result<Option<Edge>> {
         self.check_history()?;
         Ok(self.edge_unchecked())
     }

@@ -1,22 +1,28 @@
 //! Anomaly mode from Rust. The mode is that of the process: one test, in a file of its own.
 
 use firesteel::autograd::anomaly::{set_tracer, Anomalies, Place};
-use firesteel::autograd::{backward, Options};
-use firesteel::{Result, Tensor};
-use std::sync::atomic::{AtomicU32, Ordering};
+use firesteel::autograd::node::{Backward, InputGrads, OutputGrads};
+use firesteel::autograd::{apply_many, backward, Needs, NodeRef, Options};
+use firesteel::{Array, Error, Result, Tensor};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 static LINE: AtomicU32 = AtomicU32::new(0);
 
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 /// Each place that is asked for is the next line.
-fn next_line() -> Option<Place> {
+fn next_line() -> Result<Option<Place>> {
+    if IS_INTERRUPTED.load(Ordering::Relaxed) {
+        return Err(Error::external("interrupted", "by Ctrl-C"));
+    }
     let line = LINE.fetch_add(1, Ordering::Relaxed) + 1;
-    Some(Place {
+    Ok(Some(Place {
         file: "net.rs".into(),
         line,
         function: "step".into(),
         module: Some("net.fc1".into()),
         source: None,
-    })
+    }))
 }
 
 fn leaf(values: &[f32]) -> Result<Tensor> {
@@ -31,6 +37,20 @@ fn failure<T>(result: Result<T>) -> String {
 
 fn run(root: Tensor) -> Result<()> {
     backward(&[root], &[None], None, Options::default())
+}
+
+/// An operation with two outputs.
+#[derive(Debug)]
+struct Twice;
+
+impl Backward for Twice {
+    fn name(&self) -> String {
+        "twice".into()
+    }
+
+    fn backward(&self, _: &NodeRef, _: Needs<'_>, grads: OutputGrads) -> Result<InputGrads> {
+        Ok(grads.into_iter().take(1).collect())
+    }
 }
 
 #[test]
@@ -67,6 +87,20 @@ fn errors_name_places_while_the_mode_is_on() -> Result<()> {
     Anomalies { enabled: true, check_nan: false, check_forward: true }.set();
     let text = failure(Tensor::from_slice(&[1.0f32, 0.0], &[2])?.log());
     assert!(text.starts_with("log: the result of shape [2] (float32) holds -inf"), "{text}");
+
+    let outputs = [1.0f32, f32::NAN].map(Array::scalar);
+    let outputs = outputs.into_iter().collect::<Result<Vec<_>>>()?;
+    let text = failure(apply_many(Twice, &[&x], outputs));
+    assert!(text.starts_with("twice: the result of shape [] (float32) holds nan (1 of 1"), "{text}");
+
+    let (y, loss) = (x.mul(&x)?, x.sum(&[], false)?);
+    IS_INTERRUPTED.store(true, Ordering::Relaxed);
+    assert_eq!(failure(x.cos()), "interrupted");
+    assert_eq!(failure(y.sin_()), "interrupted");
+    assert_eq!(y.grad_fn().unwrap().node.name(), "SinBackward0"); // it was written
+    assert_eq!(failure(run(loss)), "interrupted");
+    IS_INTERRUPTED.store(false, Ordering::Relaxed);
+    x.cos()?;
 
     Anomalies::default().set();
     let asked = LINE.load(Ordering::Relaxed);

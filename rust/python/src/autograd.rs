@@ -1,18 +1,15 @@
-//! Nodes of the graph, grad mode, and `autograd.grad`.
+//! Hooks, grad mode, and `autograd.grad`.
 
-use crate::dtype::{self, PyDType};
 use crate::enter::{enter_long, from_py};
 use crate::flag;
-use crate::function::{Context, ContextRef};
-use crate::graph::{saved_in, SavedInfo};
+use crate::function::ContextRef;
+use crate::pass::Pass;
 use crate::tensor::{drop_in_turn, Out, PyTensor};
-use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{
-    hooks, mode, node, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, NodeRef, Options,
-    Packed, SavedHooks,
+    mode, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, Options, Packed, SavedHooks,
 };
 use firesteel::{Array, Tensor};
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -202,7 +199,7 @@ fn _pop_saved_tensors_hooks() {
 }
 
 /// What `Node.metadata` is.
-struct Metadata(Py<PyDict>);
+pub struct Metadata(pub Py<PyDict>);
 
 /// What `__traverse__` calls with an object's own hooks; the first error ends it.
 pub fn visit_hooks(
@@ -234,185 +231,6 @@ pub fn hook_of(op: &str, hook: &Bound<'_, PyAny>) -> PyResult<Arc<PyHook>> {
         )));
     }
     Ok(Arc::new(PyHook(hook.clone().unbind())))
-}
-
-/// A recorded operation.
-#[pyclass(frozen, name = "Node", module = "firesteel.autograd.graph")]
-pub struct PyNode(pub NodeRef);
-
-impl PyNode {
-    /// The Python object of a node.
-    pub fn new(node: NodeRef) -> Self {
-        Self(node)
-    }
-
-    /// The `ctx` of a custom function, which is asked for the attribute `name`.
-    fn context<'a, 'py: 'a>(&'a self, py: Python<'py>, name: &str) -> PyResult<&'a Bound<'py, Context>> {
-        match self.0.op().payload().and_then(|held| held.downcast_ref()) {
-            Some(ContextRef(context)) => Ok(context.bind(py)),
-            None => Err(PyAttributeError::new_err(format!(
-                "'{}' object has no attribute '{name}'; only nodes of a custom Function take others, keep notes in \
-                 its .metadata",
-                self.0.name()
-            ))),
-        }
-    }
-
-    /// Refuses to set what all nodes have.
-    fn expect_writable(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        if py.get_type::<Self>().hasattr(name)? {
-            return Err(PyAttributeError::new_err(format!(
-                "attribute '{name}' of '{}' objects is not writable; choose another name",
-                self.0.name()
-            )));
-        }
-        Ok(())
-    }
-}
-
-#[pymethods]
-impl PyNode {
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit_hooks(&visit, |see| hooks::visit_own_hooks(&self.0, see))
-    }
-
-    fn __clear__(&self) {
-        drop(hooks::take_own_hooks(&self.0));
-    }
-
-    /// PyTorch's name of the operation: `MulBackward0`.
-    fn name(&self) -> String {
-        self.0.name()
-    }
-
-    /// The nodes that gradients of the inputs go to, each with the index of its output.
-    #[getter]
-    fn next_functions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let edges = self.0.edges().iter().map(|edge| match edge {
-            Some(edge) => (Some(PyNode::new(edge.node.clone())), edge.output),
-            None => (None, 0),
-        });
-        PyTuple::new(py, edges.collect::<Vec<_>>())
-    }
-
-    /// The leaf whose gradient this node collects; only `AccumulateGrad` has one.
-    #[getter]
-    fn variable(&self) -> PyResult<Out> {
-        match self.0.op().leaf(&self.0) {
-            Some(leaf) => Ok(Out(leaf)),
-            None => Err(PyAttributeError::new_err(format!(
-                "'{}' object has no attribute 'variable'; only AccumulateGrad has one",
-                self.0.name()
-            ))),
-        }
-    }
-
-    /// register_prehook(fn) -> handle
-    ///
-    /// Calls `fn(grad_outputs)` with a tuple of the gradients of the node's outputs before its rule runs; a
-    /// tuple that it returns takes their place.
-    fn register_prehook(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
-        Ok(PyHookHandle::new(self.0.register_prehook(hook_of("register_prehook", r#fn)?)))
-    }
-
-    /// register_hook(fn) -> handle
-    ///
-    /// Calls `fn(grad_inputs, grad_outputs)` with two tuples after the node's rule has run; a tuple that it
-    /// returns takes the place of `grad_inputs`.
-    fn register_hook(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
-        Ok(PyHookHandle::new(self.0.register_hook(hook_of("register_hook", r#fn)?)))
-    }
-
-    /// A dict in which anybody may keep notes about this node.
-    #[getter]
-    fn metadata<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
-        let dict = || -> node::Metadata { Box::new(Metadata(PyDict::new(py).unbind())) };
-        let metadata = self.0.metadata(dict).downcast_ref::<Metadata>()?;
-        Some(metadata.0.bind(py).clone())
-    }
-
-    /// What a custom function left in its `ctx`.
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        let context = self.context(py, name)?;
-        context.get().with_node(&self.0, || context.getattr(name))
-    }
-
-    /// Sets an attribute of a custom function's `ctx`; other nodes have only their own.
-    fn __setattr__(&self, py: Python<'_>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.expect_writable(py, name)?;
-        self.context(py, name)?.setattr(name, value)
-    }
-
-    fn __delattr__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        self.expect_writable(py, name)?;
-        self.context(py, name)?.delattr(name)
-    }
-
-    /// The node's number: nodes that were made later have larger ones.
-    fn _sequence_nr(&self) -> u64 {
-        self.0.id()
-    }
-
-    /// Shape and dtype of each output.
-    #[getter]
-    fn _outputs<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyTuple>, Py<PyDType>)>> {
-        let outputs = self.0.outputs().iter();
-        outputs.map(|meta| Ok((PyTuple::new(py, &meta.shape)?, dtype::object(py, meta.dtype)))).collect()
-    }
-
-    /// What it saved: its part in the operation, shape, dtype, bytes of the memory in which that lies, and a
-    /// number that names the memory. What a hook made of it is `packed`.
-    #[getter]
-    fn _saved<'py>(&self, py: Python<'py>) -> PyResult<Vec<SavedInfo<'py>>> {
-        saved_in(&self.0).iter().map(|saved| saved.info(py)).collect()
-    }
-
-    /// Whether a backward pass has freed what it saved.
-    #[getter]
-    fn _is_freed(&self) -> bool {
-        self.0.op().is_freed()
-    }
-
-    /// What it saved of input `index`, without history, if no hook keeps it.
-    fn _saved_input(&self, index: usize) -> Option<Out> {
-        let part = format!("input {index}");
-        let (_, saved) = self.0.op().saved().into_iter().find(|(name, _)| *name == part)?;
-        match saved {
-            SavedArray::Plain(array, _) => Some(Out(Tensor::constant(array))),
-            SavedArray::Packed(_) => None,
-        }
-    }
-
-    /// Its hooks in the order of registration: the kind, and the output that it sees.
-    #[getter]
-    fn _hooks(&self) -> Vec<(&'static str, usize)> {
-        self.0.hook_kinds()
-    }
-
-    /// Where it was recorded, if anomaly mode was on: file, line, function and module.
-    #[getter]
-    fn _trace(&self) -> Option<(String, u32, String, Option<String>)> {
-        let place = self.0.origin()?.place.clone()?;
-        Some((place.file, place.line, place.function, place.module))
-    }
-
-    /// The operation with its attributes.
-    #[getter]
-    fn _operation(&self) -> String {
-        self.0.op().describe()
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<{} object at {:#x}>", self.0.name(), Arc::as_ptr(&self.0).cast::<u8>() as usize)
-    }
-
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<PyNode>().is_ok_and(|other| Arc::ptr_eq(&self.0, &other.get().0))
-    }
-
-    fn __hash__(&self) -> u64 {
-        self.0.id()
-    }
 }
 
 /// Removes a hook.
@@ -506,6 +324,7 @@ fn _grad<'py>(
     let inputs = crate::tensor::tensors_of("grad", inputs)?;
     let grad_outputs = optional_tensors("grad", grad_outputs, outputs.len())?;
     let options = Options { retain_graph, create_graph };
+    let _pass = Pass::begin(&outputs, Some(&inputs));
     let grads = enter_long(py, || firesteel::autograd::grad(&outputs, &grad_outputs, &inputs, options))?;
     PyTuple::new(py, grads.into_iter().map(|grad| grad.map(Out)))
 }
@@ -514,6 +333,15 @@ fn _grad<'py>(
 #[pyfunction]
 fn _looks_for_inputs() -> bool {
     firesteel::autograd::looks_for_inputs()
+}
+
+/// Counts a write to a tensor's memory that nobody has seen; tensors of inference mode have no count.
+#[pyfunction]
+fn _increment_version(tensor: &PyTensor) {
+    let tensor = tensor.tensor();
+    if !tensor.is_inference() {
+        tensor.array().storage().bump_version();
+    }
 }
 
 /// Warns that gradients with a history, in `.grad` of the leaves that it leads to, keep each other alive.
@@ -545,12 +373,12 @@ fn _backward(
     let grads = optional_tensors("backward", grad_tensors, roots.len())?;
     let inputs = inputs.map(|inputs| crate::tensor::tensors_of("backward", inputs)).transpose()?;
     let options = Options { retain_graph, create_graph };
+    let _pass = Pass::begin(&roots, inputs.as_deref());
     enter_long(py, || firesteel::autograd::backward(&roots, &grads, inputs.as_deref(), options))
 }
 
 /// Adds the functions and classes.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<PyNode>()?;
     m.add_class::<PyHookHandle>()?;
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_swap_grad_enabled, m)?)?;
@@ -559,6 +387,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_push_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_pop_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_looks_for_inputs, m)?)?;
+    m.add_function(wrap_pyfunction!(_increment_version, m)?)?;
     m.add_function(wrap_pyfunction!(_grad, m)?)?;
     m.add_function(wrap_pyfunction!(_backward, m)?)
 }

@@ -4,6 +4,7 @@ use crate::autograd::visit_hooks;
 use crate::enter::from_py;
 use crate::error::IntoPy;
 use crate::tensor::{drop_in_turn, Out, PyTensor};
+use firesteel::autograd::anomaly::saved_at;
 use firesteel::autograd::node::{lock, Backward, InputGrads, OutputGrads};
 use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{record_custom, Edge, Kept, Needs, NodeRef, Produced};
@@ -151,8 +152,8 @@ impl Context {
                  kept from a call of forward that is over"
             )));
         };
-        let tensors =
-            saved.iter().map(|slot| slot.tensor(&name, &node)).collect::<Result<Vec<_>, _>>().py(py)?;
+        let tensors = saved.iter().map(|slot| slot.tensor(&name, &node)).collect::<Result<Vec<_>, _>>();
+        let tensors = tensors.map_err(|error| saved_at(error, &node)).py(py)?;
         PyTuple::new(py, tensors.into_iter().map(|tensor| tensor.map(Out)))
     }
 }

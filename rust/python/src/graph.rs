@@ -1,7 +1,8 @@
 //! What nodes keep, and whole graphs, counted without a Python object for each node.
 
-use crate::autograd::PyNode;
 use crate::dtype::{self, PyDType};
+use crate::node::PyNode;
+use crate::pass::leading_to;
 use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::NodeRef;
 use firesteel::storage::Storage;
@@ -103,7 +104,7 @@ impl PyGraph {
     #[new]
     #[pyo3(signature = (roots, limit=None))]
     fn new(py: Python<'_>, roots: Vec<PyRef<'_, PyNode>>, limit: Option<usize>) -> Self {
-        let roots: Vec<NodeRef> = roots.iter().map(|root| root.0.clone()).collect();
+        let roots: Vec<NodeRef> = roots.iter().map(|root| root.node().clone()).collect();
         py.detach(|| Self(walk(roots, limit.unwrap_or(usize::MAX))))
     }
 
@@ -111,9 +112,9 @@ impl PyGraph {
         self.0.len()
     }
 
-    fn __getitem__(&self, index: usize) -> PyResult<PyNode> {
+    fn __getitem__<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyNode>> {
         match self.0.get(index) {
-            Some(node) => Ok(PyNode::new(node.clone())),
+            Some(node) => PyNode::of(py, node.clone()),
             None => Err(PyIndexError::new_err(format!("index {index} of a graph of {} nodes", self.0.len()))),
         }
     }
@@ -182,6 +183,17 @@ impl PyGraph {
         used
     }
 
+    /// The nodes that end it: those that have no inputs, as leaves have none.
+    fn ends<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyNode>>> {
+        let is_end = |node: &&NodeRef| node.edges().is_empty();
+        self.0.iter().filter(is_end).map(|node| PyNode::of(py, node.clone())).collect()
+    }
+
+    /// Numbers of the nodes that are among `ends` or lead to one of them.
+    fn leading_to(&self, ends: Vec<PyRef<'_, PyNode>>) -> HashSet<u64> {
+        leading_to(&self.0, &ends.iter().map(|end| end.node().id()).collect())
+    }
+
     /// The graph's nodes as numbers, the newest first.
     fn numbers(&self) -> Vec<u64> {
         self.0.iter().map(|node| node.id()).collect()
@@ -203,7 +215,8 @@ fn kind(node: &NodeRef) -> String {
     operation
 }
 
-fn walk(roots: Vec<NodeRef>, limit: usize) -> Vec<NodeRef> {
+/// The nodes behind `roots` and themselves, the newest first.
+pub fn walk(roots: Vec<NodeRef>, limit: usize) -> Vec<NodeRef> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     let mut waiting = roots;

@@ -14,8 +14,10 @@ mod graph;
 mod io;
 mod memory;
 mod nn;
+mod node;
 mod numpy;
 mod optim;
+mod pass;
 mod random;
 mod tensor;
 
@@ -31,6 +33,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     anomaly::register(m)?;
     autograd::register(m)?;
     function::register(m)?;
+    node::register(m)?;
+    pass::register(m)?;
     graph::register(m)?;
     create::register(m)?;
     io::register(m)?;

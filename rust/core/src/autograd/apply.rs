@@ -1,6 +1,6 @@
 //! The one place that every operation passes: compute, then record if a gradient may be asked for.
 
-use super::anomaly::{self, check_outputs, Known};
+use super::anomaly::{self, Known};
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node};
 use super::op::{Op, Recorded};
@@ -23,10 +23,11 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     inputs: [&Tensor; N],
     beside: impl FnOnce(&O) -> Result<B>,
 ) -> Result<(Tensor, B)> {
-    let known = if anomaly::is_on() { Known::of(&inputs.map(Tensor::array))? } else { None };
+    let is_noted = anomaly::is_on();
+    let known = if is_noted { Known::before(&op, inputs)? } else { None };
     let output = op.forward(inputs.map(Tensor::array))?;
-    if known.is_some() {
-        check_outputs(O::NAME, known, &[&output])?;
+    if let Some(known) = known {
+        known.check(op.called(), &[&output])?;
     }
     let beside = beside(&op)?;
     let needs = inputs.map(Tensor::requires_grad);
@@ -45,6 +46,9 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     };
     if O::IS_VIEW {
         out.set_view_of(inputs[0], recording);
+    }
+    if is_noted {
+        anomaly::check_interrupt()?;
     }
     Ok((out, beside))
 }
@@ -81,6 +85,12 @@ pub fn apply_many<O: Backward + 'static>(
     inputs: &[&Tensor],
     outputs: Vec<Array>,
 ) -> Result<Vec<Tensor>> {
+    let is_noted = anomaly::is_on();
+    if is_noted && !op.only_moves() {
+        if let Some(known) = Known::of(inputs.iter().map(|x| x.array()))? {
+            known.check(&op.name(), &outputs.iter().collect::<Vec<_>>())?;
+        }
+    }
     let recorded = mode::is_recording() && inputs.iter().any(|x| x.requires_grad());
     if !recorded || !outputs.iter().all(|out| out.dtype().is_float()) {
         return Ok(outputs.into_iter().map(Tensor::constant).collect());
@@ -88,5 +98,9 @@ pub fn apply_many<O: Backward + 'static>(
     let edges = inputs.iter().map(|x| x.edge()).collect::<Result<Edges>>()?;
     let node = Node::record(op, edges, outputs.iter().map(Meta::of).collect());
     let link = |(i, out)| Tensor::with_edge(out, Edge { node: node.clone(), output: i });
-    Ok(outputs.into_iter().enumerate().map(link).collect())
+    let outputs = outputs.into_iter().enumerate().map(link).collect();
+    if is_noted {
+        anomaly::check_interrupt()?;
+    }
+    Ok(outputs)
 }

@@ -1,6 +1,6 @@
 //! Operations that live outside the crate: recorded from their results, whatever computed these.
 
-use super::anomaly;
+use super::anomaly::{self, Known};
 use super::inplace::{check_not_leaf, rebase};
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node, NodeRef};
@@ -87,6 +87,7 @@ pub fn record_custom<O: Backward + 'static>(
             check_not_leaf(name, x, is_recorded)?;
         }
     }
+    let checked = if anomaly::is_on() { check_made(name, inputs, &outputs) } else { Ok(()) };
     let mut node = None;
     if is_recorded {
         let edges = inputs.iter().map(Tensor::edge).collect::<Result<Edges>>()?;
@@ -98,5 +99,19 @@ pub fn record_custom<O: Backward + 'static>(
         output.finish(name, inputs, edge)
     };
     let outputs = outputs.into_iter().enumerate().map(finish).collect();
+    checked?; // not before: what was written has its history
+    if anomaly::is_on() {
+        anomaly::check_interrupt()?;
+    }
     Ok((outputs, node))
+}
+
+/// Looks at the values of what an operation has made.
+fn check_made(name: &str, inputs: &[Tensor], outputs: &[Produced]) -> Result<()> {
+    let made = |output: &&Produced| matches!(output, Produced::New(_) | Produced::Constant(_));
+    let made: Vec<_> = outputs.iter().filter(made).map(|output| output.tensor().array()).collect();
+    match Known::of(inputs.iter().map(Tensor::array))? {
+        Some(known) => known.check(name.strip_suffix("Backward").unwrap_or(name), &made),
+        None => Ok(()),
+    }
 }

@@ -130,7 +130,7 @@ impl Run {
             starts.push(start_of((op, i), root, grads.get(i).and_then(Option::as_ref))?);
         }
         let first = starts.first().map(|(edge, _)| edge.node.clone());
-        let pass = Pass::new(first, !options.retain_graph);
+        let pass = Pass::new(first, !options.retain_graph)?;
         let search =
             inputs.map(|inputs| Search::new(starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
         let mut run = Self { id: next_id(), options, pass, ready: BinaryHeap::new(), search };

@@ -1,6 +1,6 @@
 //! In-place operations: the write, the version, and the new history of the tensor, its base and its views.
 
-use super::anomaly::{self, check_outputs, count_write, Known};
+use super::anomaly::{self, count_write, Known};
 use super::apply::{edges_of, record};
 use super::node::Edges;
 use super::op::Op;
@@ -18,9 +18,10 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
     let target = inputs[0];
     let needs = inputs.map(Tensor::requires_grad);
     let recorded = mode::is_recording() && needs.contains(&true) && target.dtype().is_float();
-    check_target_memory(O::NAME, target, recorded)?;
+    check_target_memory(op.called(), target, recorded)?;
 
-    let known = if anomaly::is_on() { Known::of(&inputs.map(Tensor::array))? } else { None };
+    let is_noted = anomaly::is_on();
+    let known = if is_noted { Known::before(&op, inputs)? } else { None };
     let mut saved = None;
     let mut edges = Edges::new();
     let saves = op.saves(needs);
@@ -42,7 +43,11 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
         }
     }
     op.forward_into(inputs.map(Tensor::array), target.array())?;
-    count_write(target.array().storage(), O::NAME);
+    count_write(target.array().storage(), op.called());
+    let checked = match known {
+        Some(known) => known.check(op.called(), &[target.array()]),
+        None => Ok(()),
+    };
     // The values have changed: whatever goes wrong from here on, the history must tell of it.
     let mut kept = Ok(());
     if recorded {
@@ -54,10 +59,10 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
         }
         rebase(target, record(op, edges, saved, target.array()));
     }
-    if known.is_some() {
-        check_outputs(O::NAME, known, &[target.array()])?;
+    if is_noted {
+        anomaly::check_interrupt()?;
     }
-    kept
+    kept.and(checked)
 }
 
 /// Gives `target` a new history. For a view it is the base's history that changes: a node that
@@ -95,13 +100,15 @@ pub(crate) fn is_left_inference(target: &Tensor) -> bool {
     target.array().storage().is_for_inference_alone() && !mode::is_inference()
 }
 
-/// A write by an operation, as messages call it: `add_`, and for `x[i] = v` its name.
-struct Write<'a>(&'a str);
+/// A write by an operation, as messages call it: `add_`, and for what is no method its name.
+pub(super) struct Write<'a>(pub &'a str);
 
 impl fmt::Display for Write<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.trim_end_matches('_') {
             "setitem" => f.write_str("setitem"),
+            // A custom function, or the step of an optimizer.
+            op if op.contains(|c: char| c == '.' || c.is_uppercase()) => f.write_str(op),
             op => write!(f, "{op}_"),
         }
     }

@@ -1,5 +1,6 @@
 //! Where a leaf's gradient arrives, and where gradients stay.
 
+use super::anomaly::FixedPlace;
 use super::mode;
 use super::node::{lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
 use crate::array::Array;
@@ -13,7 +14,8 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, Default)]
 pub(crate) struct GradSlot {
     grad: Mutex<Option<Tensor>>,
-    /// Held over a whole accumulation: backward passes of several threads may meet here.
+    /// Held over a whole accumulation: backward passes of several threads may meet here. Nothing of the user's
+    /// runs meanwhile, also no tracer: it might wait for another pass.
     adding: Mutex<()>,
 }
 
@@ -35,6 +37,7 @@ impl GradSlot {
     /// Adds `grad`, taking its memory over when nobody else holds it and it lies as a tensor of `layout` would.
     pub fn accumulate(&self, grad: Tensor, layout: &Layout) -> Result<()> {
         let held; // dropped after the lock
+        let _place = FixedPlace::here()?;
         let adding = lock(&self.adding);
         held = self.get();
         let recording = mode::is_recording();
@@ -61,6 +64,7 @@ impl GradSlot {
 
     /// Adds the gradient of a tensor that is no leaf: never in place, the user may hold the last one.
     pub fn retain(&self, grad: &Tensor) -> Result<()> {
+        let _place = FixedPlace::here()?;
         let adding = lock(&self.adding);
         let held = self.get();
         let sum = match &held {

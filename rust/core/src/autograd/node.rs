@@ -27,6 +27,10 @@ pub trait Backward: fmt::Debug + Send + Sync {
     fn name(&self) -> String;
     /// A gradient per edge, where `needs` asks for it. `node` is the node itself, to link saved outputs to.
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads>;
+    /// As [`Op::only_moves`](super::op::Op::only_moves).
+    fn only_moves(&self) -> bool {
+        false
+    }
     /// Frees what was saved; a later `backward` is an error if it needs that.
     fn free(&self) {}
     /// What is saved at present: its part in the operation, and the data or what a hook made of it.

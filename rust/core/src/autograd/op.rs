@@ -21,6 +21,17 @@ pub trait Op<const N: usize>: Debug + Send + Sync + 'static {
     /// Whether the output shares the first input's storage.
     const IS_VIEW: bool = false;
 
+    /// As messages call it, where one type stands for several operations.
+    fn called(&self) -> &'static str {
+        Self::NAME
+    }
+
+    /// Whether every element of the result is one that was given, moved or put in. In anomaly mode it is not
+    /// looked at: it may be memory that nothing was written to yet, and a number that is put in is meant.
+    fn only_moves(&self) -> bool {
+        Self::IS_VIEW
+    }
+
     /// PyTorch's name of the recorded node, `MatmulBackward0` for `matmul`.
     fn grad_fn_name(&self) -> String {
         camel_case(Self::NAME) + "Backward0"

@@ -89,7 +89,7 @@ impl SavedArray {
     }
 
     /// The data, if nobody has written to it since.
-    pub(crate) fn unchanged(&self, op: &str, role: impl Display) -> Result<Array> {
+    pub fn unchanged(&self, op: &str, role: impl Display) -> Result<Array> {
         let (array, expected) = match self {
             Self::Plain(array, version) => (array, *version),
             Self::Packed(packed) => return packed.unpack(op, role),

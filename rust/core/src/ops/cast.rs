@@ -32,6 +32,10 @@ struct CloneOp;
 impl Op<1> for CloneOp {
     const NAME: &'static str = "clone";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         x.copied()
     }
@@ -47,6 +51,10 @@ struct Contiguous;
 
 impl Op<1> for Contiguous {
     const NAME: &'static str = "contiguous";
+
+    fn only_moves(&self) -> bool {
+        true
+    }
 
     fn grad_fn_name(&self) -> String {
         "CloneBackward0".into()

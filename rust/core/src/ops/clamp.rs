@@ -34,6 +34,10 @@ fn limit<T: Num>(x: &Array, out: &Array, min: Option<Scalar>, max: Option<Scalar
 impl Op<1> for ClampScalar {
     const NAME: &'static str = "clamp";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn grad_fn_name(&self) -> String {
         self.node.into()
     }
@@ -77,6 +81,10 @@ struct ClampOne {
 impl Op<2> for ClampOne {
     const NAME: &'static str = "clamp";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn grad_fn_name(&self) -> String {
         self.node.into()
     }
@@ -106,6 +114,10 @@ struct ClampBoth;
 
 impl Op<3> for ClampBoth {
     const NAME: &'static str = "clamp";
+
+    fn only_moves(&self) -> bool {
+        true
+    }
 
     fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
         Saves::all_inputs()

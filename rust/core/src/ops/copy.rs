@@ -35,6 +35,10 @@ struct CopyFrom(Overwritten);
 impl Op<2> for CopyFrom {
     const NAME: &'static str = "copy_";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn grad_fn_name(&self) -> String {
         "CopyBackwards".into()
     }
@@ -58,6 +62,10 @@ struct Fill(Scalar, Overwritten);
 
 impl Op<1> for Fill {
     const NAME: &'static str = "fill_";
+
+    fn only_moves(&self) -> bool {
+        true
+    }
 
     fn grad_fn_name(&self) -> String {
         "FillBackward0".into()

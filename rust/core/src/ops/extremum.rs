@@ -58,6 +58,15 @@ fn extremes<T: Bounds>(x: &Array, mask: &[bool], end: End) -> Result<Array> {
 impl Op<1> for Extreme {
     const NAME: &'static str = "amax";
 
+    fn called(&self) -> &'static str {
+        match (self.end, self.is_whole) {
+            (End::Largest, true) => "max",
+            (End::Largest, false) => "amax",
+            (End::Smallest, true) => "min",
+            (End::Smallest, false) => "amin",
+        }
+    }
+
     fn grad_fn_name(&self) -> String {
         self.node.into()
     }

@@ -47,6 +47,10 @@ struct Gather {
 impl Op<1> for Gather {
     const NAME: &'static str = "gather";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let index = self.index.get(Self::NAME)?;
         let out = Array::empty(index.shape(), x.dtype())?;
@@ -105,6 +109,18 @@ impl Scatter {
 
 impl Op<2> for Scatter {
     const NAME: &'static str = "scatter";
+
+    fn called(&self) -> &'static str {
+        if self.accumulate {
+            "scatter_add"
+        } else {
+            Self::NAME
+        }
+    }
+
+    fn only_moves(&self) -> bool {
+        !self.accumulate
+    }
 
     fn grad_fn_name(&self) -> String {
         if self.accumulate { "ScatterAddBackward0" } else { "ScatterBackward0" }.into()

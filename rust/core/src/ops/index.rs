@@ -143,6 +143,10 @@ struct Index {
 impl Op<1> for Index {
     const NAME: &'static str = "index";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn grad_fn_name(&self) -> String {
         self.name.into()
     }
@@ -207,6 +211,10 @@ struct IndexPut {
 
 impl Op<2> for IndexPut {
     const NAME: &'static str = "index_put_";
+
+    fn only_moves(&self) -> bool {
+        !self.accumulate
+    }
 
     fn grad_fn_name(&self) -> String {
         "IndexPutBackward0".into()

@@ -23,6 +23,10 @@ impl Backward for Cat {
         "CatBackward0".into()
     }
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
         let mut start = 0;
@@ -46,6 +50,10 @@ struct Stack(usize);
 impl Backward for Stack {
     fn name(&self) -> String {
         "StackBackward0".into()
+    }
+
+    fn only_moves(&self) -> bool {
+        true
     }
 
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
@@ -90,6 +98,10 @@ struct Split {
 impl Backward for Split {
     fn name(&self) -> String {
         self.name.into()
+    }
+
+    fn only_moves(&self) -> bool {
+        true
     }
 
     fn backward(&self, node: &NodeRef, _needs: Needs<'_>, grads: OutputGrads) -> Result<InputGrads> {

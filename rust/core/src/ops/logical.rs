@@ -22,6 +22,10 @@ struct Assign(&'static str, Option<Array>);
 impl Op<1> for Assign {
     const NAME: &'static str = "logical";
 
+    fn called(&self) -> &'static str {
+        self.0
+    }
+
     fn grad_fn_name(&self) -> String {
         self.0.into()
     }

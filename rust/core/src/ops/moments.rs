@@ -49,6 +49,14 @@ impl Var {
 impl Op<1> for Var {
     const NAME: &'static str = "var";
 
+    fn called(&self) -> &'static str {
+        if self.root {
+            "std"
+        } else {
+            Self::NAME
+        }
+    }
+
     fn grad_fn_name(&self) -> String {
         if self.root { "StdBackward0" } else { "VarBackward0" }.into()
     }
@@ -128,6 +136,10 @@ fn norms<T: Bounds>(x: &Array, mask: &[bool], p: f64) -> Result<Array> {
 
 impl Op<1> for Norm {
     const NAME: &'static str = "linalg_vector_norm";
+
+    fn called(&self) -> &'static str {
+        "norm"
+    }
 
     fn saves(&self, _needs: [bool; 1]) -> Saves<1> {
         Saves::all_inputs().and_output()

@@ -29,6 +29,10 @@ struct Where;
 impl Op<3> for Where {
     const NAME: &'static str = "where";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
         Saves::inputs([true, false, false])
     }
@@ -100,6 +104,10 @@ impl MaskedFill {
 
 impl Op<3> for MaskedFill {
     const NAME: &'static str = "masked_fill";
+
+    fn only_moves(&self) -> bool {
+        true
+    }
 
     fn grad_fn_name(&self) -> String {
         self.node.into()
@@ -320,6 +328,14 @@ impl AddScaled {
 
 impl Op<2> for AddScaled {
     const NAME: &'static str = "add";
+
+    fn called(&self) -> &'static str {
+        if self.node == "SubBackward0" {
+            "sub"
+        } else {
+            Self::NAME
+        }
+    }
 
     fn grad_fn_name(&self) -> String {
         self.node.into()

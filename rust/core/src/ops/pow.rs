@@ -7,6 +7,7 @@ use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Sa
 use crate::dtype::Element;
 use crate::kernels::map::{map, zip, Binary, Plain, Unary, GRAIN_COSTLY};
 use crate::kernels::power::Power;
+use crate::mode::is_recording;
 use crate::simd::Isa;
 use crate::tensor::Tensor;
 use crate::{dispatch_compute, ensure, DType, Result};
@@ -93,6 +94,16 @@ where
     }
 }
 
+/// `x` in the derivative of its square. Where that is recorded it keeps a history even in its own derivative, as
+/// in PyTorch: programs may ask for the gradient of a second derivative without knowing that it is constant.
+pub(super) fn first_power(x: &Tensor) -> Result<Tensor> {
+    if is_recording() {
+        x.pow_scalar(1.0)
+    } else {
+        Ok(x.clone())
+    }
+}
+
 /// `x` to a power that is a number.
 #[derive(Debug, Clone, Copy)]
 struct PowScalar(Scalar);
@@ -142,7 +153,7 @@ impl Op<1> for PowScalar {
         Ok([Some(if exponent == 0.0 {
             Tensor::zeros(&saved.shape(0), grad.dtype())?
         } else if exponent == 2.0 {
-            grad * (saved.input(0)? * 2.0)
+            grad * (first_power(&saved.input(0)?)? * 2.0)
         } else {
             grad * (saved.input(0)?.pow_scalar(exponent - 1.0)? * exponent)
         })])

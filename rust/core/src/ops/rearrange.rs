@@ -15,6 +15,10 @@ struct Flip(SmallVec<[usize; 4]>);
 impl Op<1> for Flip {
     const NAME: &'static str = "flip";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let mut strides = Strides::from_slice(x.strides());
         let mut offset = x.layout().offset() as isize;
@@ -58,6 +62,10 @@ impl Triangle {
 
 impl Op<1> for Triangle {
     const NAME: &'static str = "tril";
+
+    fn only_moves(&self) -> bool {
+        true
+    }
 
     fn grad_fn_name(&self) -> String {
         if self.lower { "TrilBackward0" } else { "TriuBackward0" }.into()

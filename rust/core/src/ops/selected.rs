@@ -46,6 +46,10 @@ impl<P: Pick> Selected<P> {
 impl<P: Pick> Op<1> for Selected<P> {
     const NAME: &'static str = "select_along";
 
+    fn only_moves(&self) -> bool {
+        true
+    }
+
     fn grad_fn_name(&self) -> String {
         self.pick.node().into()
     }

@@ -48,6 +48,10 @@ fn with_dim_back(rows: Array, dim: usize, dtype: DType) -> Result<Array> {
 impl Op<1> for Softmax {
     const NAME: &'static str = "softmax";
 
+    fn called(&self) -> &'static str {
+        self.name()
+    }
+
     fn grad_fn_name(&self) -> String {
         if self.log { "LogSoftmaxBackward0" } else { "SoftmaxBackward0" }.into()
     }

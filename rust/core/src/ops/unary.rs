@@ -1,6 +1,7 @@
 //! Element-wise functions of one tensor. A row is an op: formula, what its gradient reads, gradient.
 
 use super::fused::{relu_grad, sigmoid_grad, silu_grad, tanh_grad};
+use super::pow::first_power;
 use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::op::check_target;
@@ -314,7 +315,7 @@ unary_ops! {
     /// -1, 0 or 1, element-wise.
     sign / sign_ (Sign, number) { f: |x| x.sign(), keep: nothing, df: |g, _g| flat(g)?, on: 0.1..3.0 }
     /// `x * x`, element-wise.
-    square / square_ (Square, square) { f: |x| x.mul(x), keep: input, df: |g, x| g * (x * 2.0), on: -3.0..3.0 }
+    square / square_ (Square, square) { f: |x| x.mul(x), keep: input, df: |g, x| g * (first_power(x)? * 2.0), on: -3.0..3.0 }
     /// `max(x, 0)`, element-wise.
     relu / relu_ (Relu, no_bool) {
         f: |x| if x < T::ZERO { T::ZERO } else { x }, keep: output, df: |g, y| relu_grad(g, y)?, on: 0.1..3.0

@@ -1,16 +1,18 @@
 //! A tensor's place in the graph: gradients, history, hooks.
 
 use super::PyTensor;
-use crate::autograd::{hook_of, warn_of_cycles, PyHookHandle, PyNode};
+use crate::autograd::{hook_of, warn_of_cycles, PyHookHandle};
 use crate::enter::enter_long;
 use crate::error::IntoPy;
 use crate::flag;
+use crate::node::PyNode;
+use crate::pass::Pass;
 use crate::tensor::Out;
 use firesteel::autograd::Options;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyList, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
 
 /// A tensor or a sequence of tensors; `op` is who takes them.
 pub fn tensors_of(op: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
@@ -51,17 +53,37 @@ fn gradient(value: &Bound<'_, PyAny>, root: &Tensor) -> PyResult<Tensor> {
     }
 }
 
+/// What is at one end of a backward pass: a tensor, or for a `GradientEdge` one that stands there.
+fn end_of(item: &Bound<'_, PyAny>) -> PyResult<Option<Tensor>> {
+    if let Ok(tensor) = item.cast::<PyTensor>() {
+        return Ok(Some(tensor.get().tensor()));
+    }
+    let Ok(edge) = item.cast::<PyTuple>() else { return Ok(None) };
+    match edge.get_item(0).and_then(|node| Ok(node.cast_into::<PyNode>()?)) {
+        Ok(node) => node.get().stand_in(item.py(), edge.get_item(1)?.extract()?).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
 /// The tensors whose `.grad` a backward pass is asked for. PyTorch has an error of its own for items.
 fn inputs_of_backward(value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
-    for (i, item) in sequence_of(value).iter().enumerate() {
-        if !item.is(value) && !item.is_instance_of::<PyTensor>() {
-            return Err(PyRuntimeError::new_err(format!(
-                "backward: all inputs have to be Tensors, but got {} at position {i}; pass the leaves themselves",
-                item.get_type().name()?
-            )));
-        }
+    if let Some(tensor) = end_of(value)? {
+        return Ok(vec![tensor]);
     }
-    tensors_of("backward", value)
+    let items: Vec<_> = match value.cast::<PyDict>() {
+        Ok(dict) => dict.values().iter().collect(),
+        Err(_) if value.try_iter().is_err() => return tensors_of("backward", value), // says what it is
+        Err(_) => value.try_iter()?.collect::<PyResult<_>>()?,
+    };
+    let tensor = |(i, item): (usize, &Bound<'_, PyAny>)| {
+        end_of(item)?.ok_or_else(|| {
+            let kind = item.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+            PyRuntimeError::new_err(format!(
+                "backward: all inputs have to be Tensors, but got {kind} at position {i}; pass the leaves themselves"
+            ))
+        })
+    };
+    items.iter().enumerate().map(tensor).collect()
 }
 
 /// What reading `.grad` of a result says, where nothing was kept.
@@ -106,10 +128,10 @@ impl PyTensor {
 
     /// The node of the graph that made it.
     #[getter]
-    fn grad_fn(&self, py: Python<'_>) -> PyResult<Option<PyNode>> {
+    fn grad_fn<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyNode>>> {
         let tensor = self.tensor();
         tensor.check_history().py(py)?;
-        Ok(tensor.grad_fn().map(|edge| PyNode::new(edge.node)))
+        tensor.grad_fn().map(|edge| PyNode::of(py, edge.node)).transpose()
     }
 
     /// Which output of its node it is.
@@ -219,6 +241,7 @@ impl PyTensor {
         let root = &self.tensor();
         let gradient = gradient.map(|gradient| self::gradient(gradient, root)).transpose()?;
         let inputs = inputs.map(inputs_of_backward).transpose()?;
+        let _pass = Pass::begin(std::slice::from_ref(root), inputs.as_deref());
         enter_long(py, || {
             firesteel::autograd::backward(std::slice::from_ref(root), &[gradient], inputs.as_deref(), options)
         })

@@ -2,17 +2,20 @@
 //! every operation asks one byte.
 
 mod pass;
+mod place;
 mod values;
 mod writes;
 
-pub use pass::Origin;
 pub(crate) use pass::{note_origin, FreedBy, Pass};
-pub(crate) use values::{check_outputs, Known};
+pub use pass::{saved_at, Origin};
+pub(crate) use place::FixedPlace;
+pub use place::{check_interrupt, set_tracer, Place, Tracer};
+pub(crate) use values::as_one;
+pub use values::Known;
 pub(crate) use writes::{changed_by, count_write};
 
-use std::fmt;
+use place::{at, here};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::OnceLock;
 
 /// What is looked for, in all threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,50 +62,4 @@ impl Anomalies {
 #[inline]
 pub(crate) fn is_on() -> bool {
     MODE.load(Ordering::Relaxed) & ENABLED != 0
-}
-
-/// A line of the user's program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Path of the file.
-    pub file: String,
-    /// Number of the line, from 1.
-    pub line: u32,
-    /// The function that it stands in.
-    pub function: String,
-    /// The module of the network that was called there: `MLP.fc1`.
-    pub module: Option<String>,
-    /// The line itself, if it can be read.
-    pub source: Option<String>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "File \"{}\", line {}, in {}", self.file, self.line, self.function)?;
-        if let Some(module) = &self.module {
-            write!(f, ", module {module}")?;
-        }
-        match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// How a binding finds the line that runs now.
-pub type Tracer = fn() -> Option<Place>;
-static TRACER: OnceLock<Tracer> = OnceLock::new();
-
-/// Sets how places are found; without it messages name operations only.
-pub fn set_tracer(tracer: Tracer) {
-    let _ = TRACER.set(tracer);
-}
-
-fn here() -> Option<Place> {
-    TRACER.get().and_then(|tracer| tracer())
-}
-
-/// ` at File ...`, if the place is known.
-fn at(place: Option<&Place>) -> String {
-    place.map(|place| format!(" at {place}")).unwrap_or_default()
 }

@@ -1,30 +1,69 @@
 //! Where nodes were recorded, and what a backward pass says of the node at which it fails.
 
-use super::{at, here, is_on, values, Anomalies, Place};
+use super::values::{self, Unchecked};
+use super::{at, check_interrupt, here, is_on, Anomalies, Place};
 use crate::autograd::node::NodeRef;
+use crate::autograd::saved::freed_error;
 use crate::tensor::Tensor;
 use crate::{Error, Kind, Result};
 use std::cell::RefCell;
 use std::fmt;
+use std::iter::successors;
 use std::sync::Arc;
 
 /// Where a node was recorded.
-#[derive(Debug)]
 pub struct Origin {
     /// The line.
     pub place: Option<Place>,
-    /// The node whose rule recorded it, in a backward pass that was recorded itself.
-    during: Option<(String, Option<Arc<Origin>>)>,
+    during: Option<During>,
 }
+
+/// The node whose rule recorded a node, in a backward pass that was recorded itself.
+struct During {
+    name: String,
+    origin: Option<Arc<Origin>>,
+}
+
+impl During {
+    /// The node whose rule recorded that node.
+    fn outer(&self) -> Option<&During> {
+        self.origin.as_ref()?.during.as_ref()
+    }
+}
+
+/// Rules that messages name: each derivative of a derivative adds one.
+const SHOWN: usize = 4;
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&at(self.place.as_ref()))?;
-        let Some((name, origin)) = &self.during else { return Ok(()) };
-        write!(f, "\n  in the backward of {name}")?;
-        match origin {
-            Some(origin) => write!(f, ", which was recorded{origin}"),
-            None => Ok(()),
+        let mut rules = successors(self.during.as_ref(), |during| during.outer());
+        for During { name, origin } in rules.by_ref().take(SHOWN) {
+            write!(f, "\n  in the backward of {name}")?;
+            if let Some(origin) = origin {
+                write!(f, ", which was recorded{}", at(origin.place.as_ref()))?;
+            }
+        }
+        match rules.count() {
+            0 => Ok(()),
+            more => write!(f, "\n  ... and {more} more"),
+        }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({self})")
+    }
+}
+
+/// Each derivative of a derivative makes the chain longer: it is freed in a loop.
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let take = |origin: &mut Origin| origin.during.take()?.origin;
+        let mut next = take(self);
+        while let Some(origin) = next {
+            next = Arc::into_inner(origin).and_then(|mut origin| take(&mut origin));
         }
     }
 }
@@ -38,8 +77,28 @@ thread_local! {
 #[cold]
 pub(crate) fn note_origin(node: &NodeRef) {
     let during = DURING.with_borrow(Clone::clone);
-    let during = during.map(|node| (node.name(), node.origin().cloned()));
+    let during = during.map(|node| During { name: node.name(), origin: node.origin().cloned() });
     node.set_origin(Arc::new(Origin { place: here(), during }));
+}
+
+/// `error` of reading what `node` has saved, with the line that saved it: for bindings, whose own operations
+/// read it themselves.
+#[cold]
+pub fn saved_at(error: Error, node: &NodeRef) -> Error {
+    if !is_on() || error.kind() == Kind::External {
+        return error;
+    }
+    error.with_note(&format!("\n  saved by {}{}", node.name(), recorded(node)))
+}
+
+/// `, recorded at File ...`, or why that is not known.
+fn recorded(node: &NodeRef) -> String {
+    match node.origin() {
+        Some(origin) if origin.place.is_none() && origin.during.is_none() => String::new(),
+        Some(origin) => format!(", recorded{origin}"),
+        None if node.edges().is_empty() => String::new(), // a leaf
+        None => ", recorded while anomaly mode was off: turn it on before the forward to see the line".into(),
+    }
 }
 
 /// What a node remembers of the backward pass that freed it.
@@ -55,15 +114,20 @@ pub(crate) struct Pass {
     root: Option<NodeRef>,
     mode: Anomalies,
     freed_by: Option<Arc<FreedBy>>,
+    /// What the engine and its hooks compute are gradients.
+    _unchecked: Option<Unchecked>,
 }
 
 impl Pass {
     /// A pass from `root`, which may free the graph.
-    pub fn new(root: Option<NodeRef>, frees: bool) -> Self {
+    pub fn new(root: Option<NodeRef>, frees: bool) -> Result<Self> {
         let mode = Anomalies::current();
         let freed_by = root.as_ref().filter(|_| mode.enabled && frees);
         let freed_by = freed_by.map(|root| Arc::new(FreedBy { root: described(root), place: here() }));
-        Self { root, mode, freed_by }
+        if mode.enabled {
+            check_interrupt()?;
+        }
+        Ok(Self { root, mode, freed_by, _unchecked: mode.enabled.then(Unchecked::new) })
     }
 
     /// Notes that `node` is freed.
@@ -77,7 +141,7 @@ impl Pass {
     /// Until it is dropped, nodes are recorded by the rule of `node`.
     #[inline]
     pub fn enter(&self, node: &NodeRef) -> Option<InRule> {
-        self.mode.enabled.then(|| InRule::new(node))
+        self.mode.enabled.then(|| InRule(DURING.replace(Some(node.clone()))))
     }
 
     /// An error if one of the gradients that `node`'s rule gave holds NaN.
@@ -93,15 +157,23 @@ impl Pass {
     #[cold]
     pub fn explain(&self, error: Error, node: &NodeRef) -> Error {
         let is_users = error.kind() == Kind::External;
-        if !(self.mode.enabled && is_on()) && is_users {
+        let is_on = self.mode.enabled && is_on();
+        if !is_on && is_users {
             return error; // as it was raised
         }
-        let origin = node.origin().map(|origin| format!(", recorded{origin}")).unwrap_or_default();
+        let origin = if is_on { recorded(node) } else { String::new() };
         let root = self.root.iter().filter(|root| !Arc::ptr_eq(root, node));
         let root = root.map(|root| format!(", reached from {}", described(root)));
         let mut text = format!("\n  at {}{}{origin}", described(node), root.collect::<String>());
-        if let Some(FreedBy { root, place }) = node.freed_by() {
-            text += &format!("\n  freed by the backward pass from {root}{}", at(place.as_ref()));
+        // A binding's own operation raises it as an exception.
+        let is_freed = error.message() == freed_error().message() || is_users && node.op().is_freed();
+        if is_on && is_freed {
+            text += &match node.freed_by() {
+                Some(FreedBy { root, place }) => {
+                    format!("\n  freed by the backward pass from {root}{}", at(place.as_ref()))
+                }
+                None => "\n  freed by a backward pass that ran while anomaly mode was off".into(),
+            };
         }
         error.with_note(&text)
     }
@@ -111,20 +183,11 @@ fn described(node: &NodeRef) -> String {
     format!("{} of shape {:?}", node.name(), node.outputs()[0].shape.as_slice())
 }
 
-/// While it lives, a rule runs: nodes are recorded by it, and what operations give are gradients.
-pub(crate) struct InRule {
-    outer: Option<NodeRef>,
-    _unchecked: values::Unchecked,
-}
-
-impl InRule {
-    fn new(node: &NodeRef) -> Self {
-        Self { outer: DURING.replace(Some(node.clone())), _unchecked: values::Unchecked::new() }
-    }
-}
+/// While it lives, a rule runs: nodes are recorded by it. It holds the node whose rule runs around it.
+pub(crate) struct InRule(Option<NodeRef>);
 
 impl Drop for InRule {
     fn drop(&mut self) {
-        drop(DURING.replace(self.outer.take()));
+        drop(DURING.replace(self.0.take()));
     }
 }

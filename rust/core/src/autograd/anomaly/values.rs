@@ -1,18 +1,21 @@
 //! Looking for NaN and infinities.
 
-use super::{at, here, Anomalies};
+use super::{at, check_interrupt, here, is_on, Anomalies};
 use crate::array::Array;
 use crate::autograd::apply::without_recording;
+use crate::autograd::op::Op;
 use crate::tensor::Tensor;
 use crate::{bail, Result};
 use std::cell::Cell;
 
 thread_local! {
-    /// Whether what operations give is not checked: while rules run, which give gradients, and checks do.
+    /// Whether what operations give is not checked: inside of others, and in backward passes, which give
+    /// gradients.
     static UNCHECKED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While it lives, nothing is checked.
+#[derive(Debug)]
 pub(super) struct Unchecked(bool);
 
 impl Unchecked {
@@ -27,16 +30,31 @@ impl Drop for Unchecked {
     }
 }
 
-/// The first value of an array that is not finite, and how many there are.
-#[derive(Debug, Clone, PartialEq)]
-struct Found {
-    value: f64,
-    index: usize,
-    count: usize,
+/// What is looked for.
+#[derive(Clone, Copy)]
+enum Bad {
+    Nan,
+    NotFinite,
 }
 
-/// The values of `array` that are `bad`.
-fn find(array: &Array, bad: fn(f64) -> bool) -> Result<Option<Found>> {
+impl Bad {
+    fn is(self, value: f64) -> bool {
+        match self {
+            Self::Nan => value.is_nan(),
+            Self::NotFinite => !value.is_finite(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nan => "nan",
+            Self::NotFinite => "not finite",
+        }
+    }
+}
+
+/// `nan (2 of 6 elements are not finite, the first at [0, 1])`, if there are `bad` ones in `array`.
+fn find(array: &Array, bad: Bad) -> Result<Option<String>> {
     let _unchecked = Unchecked::new();
     if !array.dtype().is_float() || array.numel() == 0 {
         return Ok(None);
@@ -47,41 +65,44 @@ fn find(array: &Array, bad: fn(f64) -> bool) -> Result<Option<Found>> {
         return Ok(None);
     }
     let values = array.to_vec::<f64>()?;
-    let count = values.iter().filter(|value| bad(**value)).count();
-    let first = values.into_iter().enumerate().find(|(_, value)| bad(*value));
-    Ok(first.map(|(index, value)| Found { value, index, count }))
+    let count = values.iter().filter(|value| bad.is(**value)).count();
+    let Some(first) = values.iter().position(|value| bad.is(*value)) else { return Ok(None) };
+    let value = if values[first].is_nan() { "nan".into() } else { values[first].to_string() };
+    let (all, name, index) = (array.numel(), bad.name(), index_of(first, array.shape()));
+    Ok(Some(format!("{value} ({count} of {all} elements are {name}, the first at {index:?})")))
 }
 
-/// `nan in 2 of 6 elements, first at [0, 1]`.
-fn described(found: &Found, array: &Array) -> String {
-    let mut index = vec![0; array.shape().len()];
-    let mut rest = found.index;
-    for (place, extent) in index.iter_mut().zip(array.shape()).rev() {
+/// The index of element number `rest` of an array.
+fn index_of(mut rest: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (place, extent) in index.iter_mut().zip(shape).rev() {
         *place = rest % extent;
         rest /= extent;
     }
-    let value = if found.value.is_nan() { "nan".into() } else { found.value.to_string() };
-    format!("{value} ({} of {} elements are not finite, the first at {index:?})", found.count, array.numel())
+    index
 }
 
-/// Which values are bad already in what an operation is given.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
+/// An operation that runs, and which values are bad already in what it was given. While it lives, what other
+/// operations give inside of it is not looked at: its own result alone is the user's.
+#[derive(Debug)]
+pub struct Known {
     /// The shape of one that holds NaN.
     nan: Option<Vec<usize>>,
     infinite: bool,
+    _inside: Unchecked,
 }
 
 impl Known {
     /// Of the inputs of an operation that is about to run; `None` where nothing is to be checked.
-    pub fn of(inputs: &[&Array]) -> Result<Option<Self>> {
-        if !Anomalies::current().check_forward || UNCHECKED.get() {
+    pub fn of<'a>(inputs: impl IntoIterator<Item = &'a Array>) -> Result<Option<Self>> {
+        let mode = Anomalies::current();
+        if !(mode.enabled && mode.check_forward) || UNCHECKED.get() {
             return Ok(None);
         }
-        let mut known = Self::default();
+        let mut known = Self { nan: None, infinite: false, _inside: Unchecked::new() };
         for input in inputs {
-            if find(input, |value| !value.is_finite())?.is_some() {
-                match find(input, f64::is_nan)? {
+            if find(input, Bad::NotFinite)?.is_some() {
+                match find(input, Bad::Nan)? {
                     Some(_) => known.nan = Some(input.shape().to_vec()),
                     None => known.infinite = true,
                 }
@@ -89,35 +110,54 @@ impl Known {
         }
         Ok(Some(known))
     }
+
+    /// The same for `op`; `None` also where that only moves what it is given.
+    pub(crate) fn before<O: Op<N>, const N: usize>(op: &O, inputs: [&Tensor; N]) -> Result<Option<Self>> {
+        if op.only_moves() {
+            return Ok(None);
+        }
+        // A mask, class weights, running statistics.
+        let mut beside = Vec::new();
+        op.visit_kept(&mut |kept| beside.extend(kept.array()));
+        Self::of(inputs.map(Tensor::array).into_iter().chain(&beside))
+    }
+
+    /// An error if what `op` gave holds NaN, or infinities that come from finite values.
+    #[cold]
+    pub fn check(self, op: &str, outputs: &[&Array]) -> Result<()> {
+        let bad = if self.infinite { Bad::Nan } else { Bad::NotFinite };
+        for array in outputs {
+            let Some(found) = find(array, bad)? else { continue };
+            let cause = match &self.nan {
+                Some(shape) => format!(
+                    "its input of shape {shape:?} held nan already: from the data, or from memory that nothing was \
+                     written to (torch.empty)"
+                ),
+                None if self.infinite => "the tensors that it was given hold infinities, but no nan".into(),
+                None => "the tensors that it was given are finite".into(),
+            };
+            let place = here();
+            check_interrupt()?;
+            bail!(
+                Autograd,
+                "{op}: the result of shape {:?} ({}) holds {found}; {cause}{}",
+                array.shape(),
+                array.dtype(),
+                at(place.as_ref()).replacen(" at ", "\n  ", 1)
+            );
+        }
+        Ok(())
+    }
 }
 
-/// Operations that put numbers of the caller's into tensors: an infinity among them is meant (masks).
-const PUT_GIVEN_NUMBERS: &[&str] =
-    &["where", "masked_fill", "fill", "clamp", "index_put", "scatter", "index_fill", "constant_pad_nd"];
-
-/// An error if what `op` gave holds NaN, or infinities that come from finite values.
-#[cold]
-pub(crate) fn check_outputs(op: &str, known: Option<Known>, outputs: &[&Array]) -> Result<()> {
-    let Some(known) = known else { return Ok(()) };
-    let given = known.infinite || PUT_GIVEN_NUMBERS.contains(&op.trim_end_matches('_'));
-    let bad: fn(f64) -> bool = if given { f64::is_nan } else { |value| !value.is_finite() };
-    for array in outputs {
-        let Some(found) = find(array, bad)? else { continue };
-        let cause = match &known.nan {
-            Some(shape) => format!("its input of shape {shape:?} held nan before: it came with the data"),
-            None if known.infinite => "the inputs hold infinities, but no nan".into(),
-            None => "all inputs are finite".into(),
-        };
-        bail!(
-            Autograd,
-            "{op}: the result of shape {:?} ({}) holds {}; {cause}{}",
-            array.shape(),
-            array.dtype(),
-            described(&found, array),
-            at(here().as_ref()).replacen(" at ", "\n  ", 1)
-        );
+/// Runs `body`, which makes one operation out of several.
+pub(crate) fn as_one(op: &str, inputs: &[&Tensor], body: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    let known = if is_on() { Known::of(inputs.iter().map(|x| x.array()))? } else { None };
+    let result = body()?;
+    if let Some(known) = known {
+        known.check(op, &[result.array()])?;
     }
-    Ok(())
+    Ok(result)
 }
 
 /// An error if one of the gradients that a rule gave holds NaN.
@@ -125,14 +165,13 @@ pub(crate) fn check_outputs(op: &str, known: Option<Known>, outputs: &[&Array]) 
 pub(super) fn check_gradients(name: &str, results: &[Option<Tensor>]) -> Result<()> {
     for (i, result) in results.iter().enumerate() {
         let Some(result) = result else { continue };
-        if let Some(found) = find(result.array(), f64::is_nan)? {
+        if let Some(found) = find(result.array(), Bad::Nan)? {
             bail!(
                 Autograd,
                 "Function '{name}' returned nan values in its {i}th output: the gradient of its input {i}, of \
-                 shape {:?} ({}), holds {}",
+                 shape {:?} ({}), holds {found}",
                 result.shape(),
-                result.dtype(),
-                described(&found, result.array())
+                result.dtype()
             );
         }
     }

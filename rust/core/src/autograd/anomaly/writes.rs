@@ -1,6 +1,7 @@
 //! Who wrote to what in place, and where: for the error that says that a saved tensor was changed.
 
 use super::{at, here, is_on, Place};
+use crate::autograd::inplace::Write;
 use crate::autograd::node::lock;
 use crate::storage::Storage;
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +38,7 @@ pub(crate) fn count_write(storage: &Arc<Storage>, op: &str) {
 
 #[cold]
 fn remember(storage: &Arc<Storage>, op: &str) {
-    let write = (storage.version(), format!("{}_", op.trim_end_matches('_')), here());
+    let write = (storage.version(), Write(op).to_string(), here());
     let mut writes = lock(&WRITES);
     let all = writes.get_or_insert_default();
     if all.len() == all.capacity() {

@@ -138,6 +138,10 @@ impl PairLoss {
 impl Op<2> for PairLoss {
     const NAME: &'static str = "loss";
 
+    fn called(&self) -> &'static str {
+        self.formula.name()
+    }
+
     fn grad_fn_name(&self) -> String {
         if matches!(self.formula, Formula::Absolute(_)) {
             // PyTorch has no operation of this name.

@@ -2,6 +2,7 @@
 
 use super::{or_empty, ready};
 use crate::array::Array;
+use crate::autograd::anomaly::as_one;
 use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves};
 use crate::dtype::DType;
 use crate::kernels::norm;
@@ -273,12 +274,15 @@ impl Tensor {
         let compute = super::compute_dtype(self.dtype());
         let eps = eps.unwrap_or(if compute == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) });
         let dims: SmallVec<[isize; 4]> = (1..=shape.len() as isize).map(|dim| -dim).collect();
-        let x = self.to_dtype(compute)?;
-        let mean = x.square()?.mean(&dims, true)?;
-        let mut out = x.mul(&mean.add(&mean.scalar_beside(eps)?)?.rsqrt()?)?;
-        if let Some(weight) = weight {
-            out = out.mul(weight)?;
-        }
-        out.to_dtype(self.dtype())
+        let inputs: SmallVec<[&Tensor; 2]> = std::iter::once(self).chain(weight).collect();
+        as_one("rms_norm", &inputs, || {
+            let x = self.to_dtype(compute)?;
+            let mean = x.square()?.mean(&dims, true)?;
+            let mut out = x.mul(&mean.add(&mean.scalar_beside(eps)?)?.rsqrt()?)?;
+            if let Some(weight) = weight {
+                out = out.mul(weight)?;
+            }
+            out.to_dtype(self.dtype())
+        })
     }
 }
