@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import firesteel
+from libraries import parity
 from tensors import torch
 
 STEPS = 5
@@ -125,7 +126,7 @@ def test_another_seed_gives_another_run():
     assert loss.item() != losses[0]
 
 
-@pytest.mark.skipif(torch is None, reason="PyTorch is not installed")
+@parity
 @pytest.mark.parametrize("model", MODELS)
 def test_the_first_loss_is_pytorchs_to_the_printed_digits(model):
     (ours,), _ = _train(firesteel, model, "sgd", steps=1)

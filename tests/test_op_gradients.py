@@ -6,6 +6,7 @@ import pytest
 import firesteel
 import known_bugs
 from firesteel.autograd import gradcheck, gradgradcheck
+from libraries import parity
 from op_cases import CASES
 from op_cases.table import FLOATS, LAYOUTS, SHRUNK, T, draw, walk
 from sweep import PYTORCH_WARNS, Failures, Outcome, assert_same_error, assert_unchanged, items, snapshot
@@ -15,7 +16,6 @@ from tensors import assert_same, build, dtype_name, from_numpy, is_float, is_ten
 LOOSER = 3.0
 
 pytestmark = PYTORCH_WARNS
-beside_pytorch = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
 
 
 def gradients(lib, case, drawn, run=None, asked=slice(None)):
@@ -63,7 +63,7 @@ def check_gradient(case, sample, dtype, layout, shrunk):
     assert_same_gradients(case, dtype, draw(sample, dtype, layout, case.name), shrunk)
 
 
-@beside_pytorch
+@parity
 @pytest.mark.parametrize("case, kind", items(gradient_calls))
 def test_gradient(case, kind):
     failures = Failures(case, kind, known_bugs.GRADIENT)
@@ -188,7 +188,7 @@ def check_inplace_gradient(case, sample, dtype, layout, shrunk):
     assert_same_gradients(case, dtype, draw(sample, dtype, layout, case.name), shrunk, run)
 
 
-@beside_pytorch
+@parity
 @pytest.mark.parametrize("case, kind", items(inplace_calls))
 def test_inplace_gradient(case, kind):
     """The in-place twin on a copy of a leaf has the gradient of PyTorch's."""

@@ -5,10 +5,7 @@ import re
 import pytest
 
 import firesteel
-from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+from libraries import both
 
 WRITTEN = r"Output \d of \w+ is a view( \(shape \[[\d, ]+\]\))? and is being modified inplace"
 STALE = (

@@ -6,10 +6,7 @@ import weakref
 import pytest
 
 import firesteel
-from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+from libraries import both
 
 
 def program(lib):

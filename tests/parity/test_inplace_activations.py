@@ -2,11 +2,7 @@
 
 import pytest
 
-import firesteel
-from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+from libraries import both
 
 
 @both

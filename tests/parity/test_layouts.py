@@ -5,9 +5,10 @@ import random
 import pytest
 
 import firesteel
+from libraries import parity
 from tensors import assert_same, torch
 
-pytestmark = pytest.mark.skipif(torch is None, reason="compares with PyTorch")
+pytestmark = parity
 
 
 def twisted(lib, seed):

@@ -7,10 +7,8 @@ import threading
 import pytest
 
 import firesteel
+from libraries import LIBRARIES, both, parity
 from tensors import torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
 
 
 def doubled(lib):
@@ -183,7 +181,7 @@ def saved(node):
     return found
 
 
-@pytest.mark.skipif(torch is None, reason="compares with PyTorch")
+@parity
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_saved_tensors_by_name(name):
     ours, theirs = (saved(PROGRAMS[name](lib, *inputs(lib)).grad_fn) for lib in LIBRARIES)

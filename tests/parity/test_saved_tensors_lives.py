@@ -7,12 +7,10 @@ import weakref
 import pytest
 
 import firesteel
+from libraries import both
 from op_cases import CASES
 from op_cases.table import FLOATS, draw
-from tensors import build, is_float, leaves, torch
-
-LIBRARIES = [firesteel] if torch is None else [firesteel, torch]
-both = pytest.mark.parametrize("lib", LIBRARIES, ids=lambda lib: lib.__name__)
+from tensors import build, is_float, leaves
 
 SMALL_STACK = 512 * 1024
 
