@@ -101,7 +101,8 @@ ACTIVATIONS = [
         dtypes=FLOATS,
         inplace=None,
         samples=[
-            EXTREMES,
+            # Without infinity, of which PyTorch's vector form makes nan on some processors.
+            special(0.0, -0.0, -INF, NAN, 1e-30, -1e-30, 80.0, -80.0, 1e30),
             S(T((3, 4), -3, 3), approximate="tanh", label="tanh", dtypes=FLOATS),
             S(T((4,), values=[20.0, -20.0, 0.0, -1e-3]), approximate="tanh", label="tanh-far", grad=False),
         ],

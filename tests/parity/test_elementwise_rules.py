@@ -438,10 +438,17 @@ def test_powers():
     special = np.array([0, -0.0, 1, -1, INF, -INF, NAN, 2, -2, 0.5, -0.5, 1e-40, 3e38], np.float32)
     special = np.tile(special, 16)  # whole vectors: PyTorch computes what is left over in another way
     for exponent in (1.7, -0.3, 4.0, 5.5, -3.0, 0.25):
-        close(lambda lib: lib.from_numpy(x) ** exponent, str(exponent), rtol=3e-7)
-        close(lambda lib: lib.from_numpy(special) ** exponent, str(exponent), rtol=3e-7)
+        # On some processors PyTorch does not round the exponent to float32, which tells at 1e-40.
+        rounding = 100 * abs(float(np.float32(exponent)) - exponent)
+        close(lambda lib: lib.from_numpy(x) ** exponent, str(exponent), rtol=3e-7 + rounding / 10)
+        close(lambda lib: lib.from_numpy(special) ** exponent, str(exponent), rtol=3e-7 + rounding)
     a, b = (np.repeat(special[:13], 16 * 13), np.tile(special, 13))
     close(lambda lib: lib.from_numpy(a) ** lib.from_numpy(b), rtol=3e-7)
+
+
+def test_gelu_at_infinity():
+    x = firesteel.tensor([INF, -1e30, 1e30] * 8)
+    assert firesteel.nn.functional.gelu(x).tolist() == [INF, 0.0, float(np.float32(1e30))] * 8
 
 
 def test_remainders_are_exact():
