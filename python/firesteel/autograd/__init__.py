@@ -150,7 +150,7 @@ def grad(  # noqa: F811
         )
     sources, targets = _standing_for(_ends("grad", "outputs", outputs)), _standing_for(given)
     starts = None if grad_outputs is None else _ends("grad", "grad_outputs", grad_outputs, starts=True)
-    retain = create_graph if retain_graph is None else retain_graph
+    retain = bool(create_graph) if retain_graph is None else retain_graph
     if is_grads_batched:
         grads = _batched(sources, targets, starts, retain, create_graph)
     else:
@@ -297,7 +297,7 @@ def backward(
             )
     sources = _standing_for(_ends("backward", "tensors", tensors))
     starts = None if grad_tensors is None else _ends("backward", "grad_tensors", grad_tensors, starts=True)
-    retain = create_graph if retain_graph is None else retain_graph
+    retain = bool(create_graph) if retain_graph is None else retain_graph
     _core._backward(sources, starts, retain, create_graph, targets)
 
 

@@ -132,7 +132,7 @@ impl Run {
         let first = starts.first().map(|(edge, _)| edge.node.clone());
         let pass = Pass::new(first, !options.retain_graph)?;
         let search =
-            inputs.map(|inputs| Search::new(starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
+            inputs.map(|inputs| Search::new(op, starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
         let mut run = Self { id: next_id(), options, pass, ready: BinaryHeap::new(), search };
         for (edge, grad) in starts {
             run.deliver(&edge, grad)?;

@@ -34,9 +34,9 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// For the gradients of `inputs`, from `roots` on.
-    pub fn new<'a>(roots: impl Iterator<Item = &'a Edge>, inputs: &[Tensor]) -> Result<Self> {
-        let targets = inputs.iter().enumerate().map(target).collect::<Result<Vec<_>>>()?;
+    /// For the gradients of `inputs`, from `roots` on, as `op` asks.
+    pub fn new<'a>(op: &str, roots: impl Iterator<Item = &'a Edge>, inputs: &[Tensor]) -> Result<Self> {
+        let targets = inputs.iter().enumerate().map(|input| target(op, input)).collect::<Result<Vec<_>>>()?;
         let nodes = nodes_towards(roots, &targets)?;
         Ok(Self { nodes, found: HashMap::new(), names: targets.iter().map(name).collect(), targets })
     }
@@ -75,12 +75,12 @@ impl Search {
 }
 
 /// Where the gradient of input number `i`, which is looked for, arrives.
-fn target((i, input): (usize, &Tensor)) -> Result<Edge> {
+fn target(op: &str, (i, input): (usize, &Tensor)) -> Result<Edge> {
     match input.edge()? {
         Some(edge) => Ok(edge),
         None => bail!(
             Autograd,
-            "grad: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
+            "{op}: One of the differentiated Tensors does not require grad: input {i} of shape {:?}; set \
              requires_grad=True on it before it is used",
             input.shape()
         ),

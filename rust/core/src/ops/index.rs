@@ -2,7 +2,7 @@
 
 use super::gather::out_of_bounds;
 use crate::array::Array;
-use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Kept, Op, Saved};
+use crate::autograd::{apply::apply, check_writable, inplace::apply_inplace, Grads, Kept, Op, Saved};
 use crate::kernels::{copy, gather};
 use crate::layout::{broadcast_shapes, normalize_dim, Dims};
 use crate::tensor::Tensor;
@@ -382,6 +382,7 @@ impl Tensor {
     /// In place, `source`'s positions along `dim` added at `index`: `self[index[i]] += source[i]` for dim 0.
     pub fn index_add_(&self, dim: isize, index: &Tensor, source: &Tensor) -> Result<()> {
         let op = "index_add";
+        check_writable(op, self)?;
         let dim = normalize_dim(op, dim, self.rank())?;
         ensure!(
             matches!(index.dtype(), DType::I32 | DType::I64),
