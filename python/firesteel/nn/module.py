@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from firesteel._core import Tensor, empty_like, float32
-from firesteel._hooks import RemovableHandle, register
 from firesteel._tensor import clear_gradient
 from firesteel._types import device as _device
 from firesteel.autograd.grad_mode import no_grad
 
+from .hooked import Hooked
 from .parameter import Buffer, Parameter
 from .register import Register
 from .state_dict import StateDict
@@ -21,6 +20,8 @@ _REGISTERS = ("_parameters", "_buffers", "_modules")
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
     "_state_dict_hooks",
     "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks",
@@ -61,7 +62,7 @@ def _forward_unimplemented(self: Module, *args: Any) -> Any:
     raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
 
-class Module(StateDict):
+class Module(Hooked, StateDict):
     """The base class of all layers and models.
 
     Parameters, buffers and modules assigned as attributes are registered, so that `parameters()`,
@@ -85,8 +86,6 @@ class Module(StateDict):
     """
 
     training: bool
-    _forward_hooks: dict[int, tuple[Callable[..., Any], bool, bool]]
-    _forward_pre_hooks: dict[int, tuple[Callable[..., Any], bool]]
 
     def __init__(self) -> None:
         own = self.__dict__
@@ -100,79 +99,9 @@ class Module(StateDict):
     forward: Callable[..., Any] = _forward_unimplemented
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_hooks or self._forward_pre_hooks:
+        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks:
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
-
-    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        called: set[int] = set()
-        try:
-            for hook, with_kwargs in tuple(self._forward_pre_hooks.values()):
-                args, kwargs = self._after_pre_hook(hook, with_kwargs, args, kwargs)
-            output = self.forward(*args, **kwargs)
-            for number, (hook, with_kwargs, _) in tuple(self._forward_hooks.items()):
-                called.add(number)
-                changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
-                output = output if changed is None else changed
-            return output
-        except Exception:
-            self._call_remaining(called, args, kwargs)
-            raise
-
-    def _after_pre_hook(
-        self, hook: Callable[..., Any], with_kwargs: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if not with_kwargs:
-            changed = hook(self, args)
-            if changed is None:
-                return args, kwargs
-            return (changed if isinstance(changed, tuple) else (changed,)), kwargs
-        changed = hook(self, args, kwargs)
-        if changed is None:
-            return args, kwargs
-        if not isinstance(changed, tuple) or len(changed) != 2:
-            raise RuntimeError(
-                f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed}."
-            )
-        return changed
-
-    def _call_remaining(self, called: set[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Calls the hooks that asked to be called even if `forward` fails."""
-        for number, (hook, with_kwargs, always) in tuple(self._forward_hooks.items()):
-            if always and number not in called:
-                try:
-                    hook(self, args, kwargs, None) if with_kwargs else hook(self, args, None)
-                except Exception as error:
-                    warnings.warn(
-                        "forward hook with ``always_call=True`` raised an exception that was silenced as "
-                        f"another error was raised in forward: {error}",
-                        stacklevel=4,
-                    )
-
-    def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """Calls `hook(module, args)` before `forward`; what it returns, unless None, replaces `args`.
-
-        With `with_kwargs` it is called as `hook(module, args, kwargs)` and may return both.
-        """
-        return register(self._forward_pre_hooks, (hook, with_kwargs), prepend)  # type: ignore[arg-type]
-
-    def register_forward_hook(
-        self,
-        hook: Callable[..., Any],
-        *,
-        prepend: bool = False,
-        with_kwargs: bool = False,
-        always_call: bool = False,
-    ) -> RemovableHandle:
-        """Calls `hook(module, args, output)` after `forward`; what it returns, unless None, is the output.
-
-        With `with_kwargs` it is called as `hook(module, args, kwargs, output)`; with `always_call` also,
-        with None as output, when `forward` raises.
-        """
-        entry: Any = (hook, with_kwargs, always_call)
-        return register(self._forward_hooks, entry, prepend)
 
     # -- registration ------------------------------------------------------------------------------------
 

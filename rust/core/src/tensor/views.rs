@@ -95,7 +95,7 @@ impl Tensor {
             Some(edge) => (edge.node.name(), edge.output),
             None => ("a custom Function".into(), 0),
         };
-        let name = name.split("Backward").next().unwrap_or_default();
+        let name = name.rsplit_once("Backward").map_or(name.as_str(), |(op, _)| op);
         format!("Output {output} of {name} is a view (shape {:?})", self.shape())
     }
 
