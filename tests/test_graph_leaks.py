@@ -2,6 +2,7 @@
 
 import gc
 import re
+import threading
 
 import pytest
 
@@ -310,3 +311,33 @@ def test_a_program_whose_memory_is_accounted_for_hears_nothing_of_it():
     assert report.seen_bytes >= 3 * 4_000_000
     assert find_leaks().unaccounted_bytes < 4_000_000
     assert result.grad_fn is not None
+
+
+def test_searches_of_two_threads_do_not_meet():
+    x = firesteel.ones(3, requires_grad=True)
+    losses = [(x * i).sum() for i in range(5)]
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(find_leaks())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 2 and all("losses" in str(leaks) for leaks in found) and len(losses) == 5
+
+
+def test_results_whose_history_cannot_be_used_are_passed_over():
+    class Same(firesteel.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    h = firesteel.ones(3, requires_grad=True) * 1
+    y = Same.apply(h)
+    h.mul_(2)
+    assert y.detach().tolist() == [2.0] * 3
+    find_leaks()
+    firesteel.graph.memory()

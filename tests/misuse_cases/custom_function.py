@@ -137,7 +137,7 @@ CUSTOM_FUNCTION = [
     Misuse(
         "a tensor saved by a Function, changed",
         RuntimeError,
-        CHANGED.format("MineBackward", "an intermediate result", "1"),
+        CHANGED.format("MineBackward", "input 0", "1"),
         "function",
         lambda lib: [x := leaf(lib), z := x * 1, y := function(lib).apply(z).sum(), z.add_(1), y.backward],
     ),

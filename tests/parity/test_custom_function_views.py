@@ -52,7 +52,7 @@ def start(lib):
 
 
 @both
-@pytest.mark.parametrize("forward", [itself, view, part], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("forward", [itself, view], ids=lambda f: f.__name__)
 def test_such_a_result_cannot_be_written(lib, forward):
     for write in (
         lambda y: y.mul_(2),
@@ -137,6 +137,82 @@ def test_a_clone_of_it_is_free(lib, forward):
     h.mul_(2)
     (grad,) = lib.autograd.grad(y.sum(), w)
     assert grad.tolist() == [30.0] * 3
+
+
+@pytest.mark.parametrize("make", [part, lambda x: (x.repeat(2) * 2)[:3].view(3, 1)], ids=["part", "view"])
+def test_a_view_of_memory_that_nobody_else_holds_can_be_written(make):
+    """PyTorch refuses some of them."""
+    w, h = start(firesteel)
+    y = tenfold(firesteel, make).apply(h)
+    y.mul_(3)
+    h.mul_(2)
+    y.unsqueeze_(0)
+    (grad,) = firesteel.autograd.grad(y.sum(), w)
+    assert grad.tolist() == [30.0] * 3
+
+
+@both
+def test_results_of_operations_that_make_views_inside(lib):
+    for make in (lambda x: x.repeat(2), lambda x: x.tile(2)):
+        w, h = start(lib)
+        y = tenfold(lib, make).apply(h)
+        y.add_(1)
+        (grad,) = lib.autograd.grad(y.sum(), w)
+        assert grad.tolist() == [10.0] * 3
+
+
+@both
+def test_a_gradient_that_a_rule_handed_on_can_be_written(lib):
+    class Same(lib.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    class Calls(lib.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, grad):
+            return Same.apply(grad * 2)
+
+    x = lib.ones(2, requires_grad=True)
+    loss = (Calls.apply(x) ** 2).sum()
+    with pytest.warns(UserWarning, match="create_graph=True"):
+        loss.backward(create_graph=True)
+    assert x.grad.grad_fn is not None
+    x.grad.mul_(2)
+    lib.nn.utils.clip_grad_norm_([x], 1.0)
+    assert x.grad.sum().item() == pytest.approx(2**0.5)
+    loss = (Calls.apply(x) ** 2).sum()
+    loss.backward()
+    assert (x.grad * 2).requires_grad
+
+
+@both
+def test_a_write_to_what_is_not_differentiable_counts(lib):
+    class Clears(lib.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            x.detach().numpy()[:] = 0
+            ctx.mark_dirty(x)
+            ctx.mark_non_differentiable(x)
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            raise AssertionError
+
+    _, h = start(lib)
+    y = h.sin()
+    Clears.apply(h)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
 
 
 @both

@@ -151,3 +151,60 @@ def test_collections_between_nodes_leave_the_hooks_alone(lib):
     assert seen == [4, 3, 2, 1, 0]
     gc.collect()
     assert x.grad.tolist() == [32, 32]
+
+
+class Holder:
+    """Something that a graph and its results may hold each other through."""
+
+
+def hooked_inside(holder):
+    middle = firesteel.ones(2, requires_grad=True) * 2
+    middle.register_hook(lambda grad: print(holder))
+    return (middle * 3).sum()
+
+
+def hooked_node(holder):
+    middle = firesteel.ones(2, requires_grad=True) * 2
+    middle.grad_fn.register_prehook(lambda grads: print(holder))
+    return middle.exp().sum()
+
+
+def context(holder):
+    class Keeps(firesteel.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.holder = holder
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    return Keeps.apply(firesteel.ones(2, requires_grad=True)).exp().sum()
+
+
+def metadata(holder):
+    middle = firesteel.ones(2, requires_grad=True) * 2
+    middle.grad_fn.metadata["holder"] = holder
+    return middle.exp().sum()
+
+
+def packed(holder):
+    with firesteel.autograd.graph.saved_tensors_hooks(
+        lambda tensor: (holder, tensor.detach()), lambda packed: packed[1]
+    ):
+        return firesteel.ones(2, requires_grad=True).exp().sin().sum()
+
+
+@pytest.mark.parametrize("make", [hooked_inside, hooked_node, context, metadata, packed])
+def test_a_circle_through_the_middle_of_a_graph_is_collected(make):
+    """PyTorch keeps them."""
+    holder = Holder()
+    holder.result = make(holder)
+    gc.collect()
+    holder.result.backward()  # nothing was taken from a graph in use
+    holder.result = make(holder)
+    gone = weakref.ref(holder)
+    del holder
+    gc.collect()
+    assert gone() is None

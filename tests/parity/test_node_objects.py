@@ -235,3 +235,24 @@ def test_fused_operations_do_not_show_others_parts():
     with pytest.raises(AttributeError, match="_saved_self"):
         _ = node._saved_self
     assert "_saved_self" not in dir(node) and inspect.getattr_static(node, "name")
+
+
+@both
+def test_functions_of_one_name_have_node_types_of_their_own(lib):
+    def make(factor):
+        class Scale(lib.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * factor
+
+            @staticmethod
+            def backward(ctx, grad):
+                return grad * factor
+
+        return Scale
+
+    two, three = make(2), make(3)
+    x = lib.ones(2, requires_grad=True)
+    kinds = [type(function.apply(x).grad_fn) for function in (two, two, three)]
+    assert kinds[0] is kinds[1] is not kinds[2]
+    assert {kind.__name__ for kind in kinds} == {"ScaleBackward"}

@@ -113,6 +113,7 @@ def register_multi_grad_hook(
         raise ValueError(
             f"register_multi_grad_hook: Expects mode to be one of ('all', 'any') but got {mode!r}; choose one"
         )
+    _core._note_passes()
     if mode == "any":
         first = _Any(fn)
         return _Handle([x.register_hook(first.arrive) for x in tensors if x.requires_grad])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Literal
 from firesteel import _core
 from firesteel.graph._growth import growth_of, is_freed, is_kept_apart, is_repeated_history
 from firesteel.graph._holders import Holder, Holders
-from firesteel.graph._memory import ALLOCATED_BY_CYCLES, live_memory, live_tensors, memory_of
+from firesteel.graph._memory import ALLOCATED_BY_CYCLES, history_of, live_memory, live_tensors, memory_of
 from firesteel.graph.model import counted, readable_bytes, short_dtype
 
 if TYPE_CHECKING:
     from firesteel import Tensor
 
+# Two searches would find each other's notes.
+_SEARCH = threading.Lock()
 # A container of so many tensors keeps them for later.
 COLLECTED = 4
 # Memory that nothing accounts for is worth a word from so many bytes on, and as a part of all that is
@@ -122,9 +125,14 @@ def find_leaks(*, min_nodes: int = 1000) -> Leaks:
         >>> leak.kind, leak.tensors, leak.nodes
         ('collection', 5, 11)
     """
+    with _SEARCH:
+        return _found(min_nodes)
+
+
+def _found(min_nodes: int) -> Leaks:
     gc.collect()  # what only circles of references hold is no leak
     live = live_tensors()
-    recorded = [tensor for tensor in live if tensor.grad_fn is not None]
+    recorded = [tensor for tensor in live if history_of(tensor) is not None]
     # Temporary objects of this call must not be taken for holders.
     holders = Holders(recorded, ignored=[live, recorded])
     memory = live_memory(live)

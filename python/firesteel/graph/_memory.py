@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -130,14 +129,17 @@ def live_tensors() -> list[Tensor]:
     return list(found.values())
 
 
+def history_of(tensor: Tensor) -> _core.Node | None:
+    """The node that made a tensor; None also where a custom Function's result has a history of no use."""
+    try:
+        return tensor.grad_fn
+    except RuntimeError:
+        return None
+
+
 def _graph_of(tensors: Iterable[Tensor]) -> _core._Graph:
     """The graphs behind the tensors."""
-    nodes = []
-    for tensor in tensors:
-        # A result of a custom Function whose memory was written since has a history that cannot be used.
-        with contextlib.suppress(RuntimeError):
-            nodes.append(tensor.grad_fn)
-    return _core._Graph([node for node in nodes if node is not None])
+    return _core._Graph([node for node in map(history_of, tensors) if node is not None])
 
 
 def live_memory(tensors: Iterable[Tensor]) -> dict[int, tuple[int, int]]:

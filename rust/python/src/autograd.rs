@@ -4,15 +4,14 @@ use crate::enter::{enter_long, from_py};
 use crate::flag;
 use crate::function::ContextRef;
 use crate::pass::Pass;
-use crate::tensor::{drop_in_turn, Out, PyTensor};
-use firesteel::autograd::{
-    mode, pop_saved_hooks, push_saved_hooks, GradHook, HookHandle, NodeHook, Options, Packed, SavedHooks,
-};
-use firesteel::{Array, Tensor};
+use crate::saved_hooks::PyPacked;
+use crate::tensor::{Out, PyTensor};
+use firesteel::autograd::{mode, GradHook, HookHandle, NodeHook, Options};
+use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -120,84 +119,6 @@ impl NodeHook for PyHook {
     }
 }
 
-/// Two Python functions that pack and unpack what operations save.
-struct PySavedHooks {
-    pack: Py<PyAny>,
-    unpack: Py<PyAny>,
-}
-
-/// What the first made, and the second.
-struct PyPacked {
-    /// The former, until this is dropped.
-    object: Option<Py<PyAny>>,
-    unpack: Py<PyAny>,
-}
-
-impl Drop for PyPacked {
-    fn drop(&mut self) {
-        // It may hold a tensor, and that the next such graph.
-        let object = self.object.take();
-        Python::try_attach(|_| object.map(drop_in_turn));
-    }
-}
-
-impl SavedHooks for PySavedHooks {
-    fn pack(&self, tensor: &Tensor) -> firesteel::Result<Box<dyn Packed>> {
-        Python::attach(|py| {
-            let object = self.pack.call1(py, (Out(tensor.clone()),))?;
-            let packed: Box<dyn Packed> =
-                Box::new(PyPacked { object: Some(object), unpack: self.unpack.clone_ref(py) });
-            Ok(packed)
-        })
-        .map_err(from_py)
-    }
-}
-
-impl Packed for PyPacked {
-    fn unpack(&self) -> firesteel::Result<Tensor> {
-        Python::attach(|py| {
-            let result = self.unpack.bind(py).call1((&self.object,))?;
-            match result.cast::<PyTensor>() {
-                Ok(tensor) => Ok(tensor.get().tensor()),
-                Err(_) => Err(PyTypeError::new_err(format!(
-                    "Output of saved tensor unpack_hook expected to be a Tensor but got result of type {}; return \
-                     the tensor that pack_hook was given",
-                    result.get_type().name()?
-                ))),
-            }
-        })
-        .map_err(from_py)
-    }
-
-    fn arrays(&self) -> Vec<Array> {
-        Python::attach(|py| {
-            let Some(object) = &self.object else { return Vec::new() };
-            let object = object.bind(py);
-            let items = match object.cast::<PyTensor>() {
-                Ok(_) => vec![object.clone()],
-                Err(_) if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() => {
-                    crate::tensor::sequence_of(object)
-                }
-                Err(_) => Vec::new(),
-            };
-            let tensors = items.iter().filter_map(|item| item.cast::<PyTensor>().ok());
-            tensors.map(|tensor| tensor.get().tensor().array().clone()).collect()
-        })
-    }
-}
-
-/// Hands what operations of this thread save to two functions.
-#[pyfunction]
-fn _push_saved_tensors_hooks(pack_hook: Py<PyAny>, unpack_hook: Py<PyAny>) {
-    push_saved_hooks(Arc::new(PySavedHooks { pack: pack_hook, unpack: unpack_hook }));
-}
-
-/// Ends what was pushed last.
-#[pyfunction]
-fn _pop_saved_tensors_hooks() {
-    drop(pop_saved_hooks());
-}
-
 /// What `Node.metadata` is.
 pub struct Metadata(pub Py<PyDict>);
 
@@ -215,8 +136,8 @@ pub fn visit_hooks(
             result = visit.call(dict);
         } else if let Some(ContextRef(context)) = held.downcast_ref() {
             result = visit.call(context);
-        } else if let Some(PyPacked { object, unpack }) = held.downcast_ref() {
-            result = visit.call(object).and_then(|()| visit.call(unpack));
+        } else if let Some(packed) = held.downcast_ref::<PyPacked>() {
+            result = packed.traverse(visit);
         }
     });
     result
@@ -384,8 +305,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_swap_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(is_inference_mode_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_swap_modes, m)?)?;
-    m.add_function(wrap_pyfunction!(_push_saved_tensors_hooks, m)?)?;
-    m.add_function(wrap_pyfunction!(_pop_saved_tensors_hooks, m)?)?;
     m.add_function(wrap_pyfunction!(_looks_for_inputs, m)?)?;
     m.add_function(wrap_pyfunction!(_increment_version, m)?)?;
     m.add_function(wrap_pyfunction!(_grad, m)?)?;

@@ -4,7 +4,7 @@ use crate::autograd::visit_hooks;
 use crate::enter::from_py;
 use crate::error::IntoPy;
 use crate::tensor::{drop_in_turn, Out, PyTensor};
-use firesteel::autograd::anomaly::saved_at;
+use firesteel::autograd::anomaly::{freed_at, saved_at};
 use firesteel::autograd::node::{lock, Backward, InputGrads, OutputGrads};
 use firesteel::autograd::saved::SavedArray;
 use firesteel::autograd::{record_custom, Edge, Kept, Needs, NodeRef, Produced};
@@ -45,10 +45,16 @@ impl Slot {
     fn tensor(&self, op: &str, node: &NodeRef) -> firesteel::Result<Option<Tensor>> {
         let (array, edge) = match self {
             Self::Nothing => return Ok(None),
-            Self::Other(tensor, kept) => return kept.get(op).map(|_| Some(tensor.clone())),
-            Self::Packed(kept) | Self::Constant(_, kept) => (kept.get(op)?, None),
-            Self::Input(i, kept) => (kept.get(op)?, node.edges()[*i].clone()),
-            Self::Output(i, kept) => (kept.get(op)?, Some(Edge { node: node.clone(), output: *i })),
+            Self::Other(tensor, kept) => {
+                return kept.get_part(op, "a saved tensor").map(|_| Some(tensor.clone()))
+            }
+            Self::Packed(kept) => (kept.get_part(op, "a saved tensor")?, None),
+            Self::Constant(i, kept) => (kept.get_part(op, format_args!("output {i}"))?, None),
+            Self::Input(i, kept) => (kept.get_part(op, format_args!("input {i}"))?, node.edges()[*i].clone()),
+            Self::Output(i, kept) => {
+                let array = kept.get_part(op, format_args!("output {i}"))?;
+                (array, Some(Edge { node: node.clone(), output: *i }))
+            }
         };
         let Some(edge) = edge else { return Ok(Some(Tensor::constant(array))) };
         let leaf = edge.node.op().leaf(&edge.node).filter(|leaf| leaf.array().is_same_memory(&array));
@@ -135,7 +141,8 @@ impl Context {
         let node = state.node.as_ref().map(|(node, _)| node.clone());
         drop(state); // an unpack hook may do anything
         if is_freed {
-            return Err(firesteel::autograd::freed_error()).py(py);
+            let error = firesteel::autograd::freed_error();
+            return Err(node.iter().fold(error, freed_at)).py(py);
         }
         if is_incomplete {
             return Err(PyRuntimeError::new_err(format!(
@@ -391,6 +398,9 @@ fn _record_function<'py>(
         }
     };
     let produced: Vec<Produced> = given.iter().map(produced).collect();
+    for tensor in dirty.iter().filter(|tensor| is_among(tensor, &constant) && !tensor.is_inference()) {
+        tensor.array().storage().bump_version(); // of the others the core counts the write
+    }
     let is_tensor = arguments.iter().map(Option::is_some).collect();
     let op_name = name.clone();
     let op =

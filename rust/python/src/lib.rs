@@ -19,6 +19,7 @@ mod numpy;
 mod optim;
 mod pass;
 mod random;
+mod saved_hooks;
 mod tensor;
 
 use pyo3::prelude::*;
@@ -43,6 +44,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     numpy::register(m)?;
     optim::register(m)?;
     random::register(m)?;
+    saved_hooks::register(m)?;
     firesteel::autograd::set_interrupt_check(enter::check_interrupt);
     Ok(())
 }

@@ -58,19 +58,35 @@ impl Drop for PyNode {
     }
 }
 
-/// The type of the nodes of that name.
+/// The type of the nodes of a custom function: its context's class keeps it, two functions may have one name.
+fn type_of_function<'py>(context: &Bound<'py, Context>) -> PyResult<Bound<'py, PyAny>> {
+    let (py, class) = (context.py(), context.get_type());
+    if let Ok(known) = class.getattr("__dict__")?.get_item("_node_class") {
+        return Ok(known);
+    }
+    let made = new_type(py, class.name()?.to_str()?)?;
+    class.setattr("_node_class", &made)?;
+    Ok(made)
+}
+
+/// The type of the nodes of a built-in operation of that name.
 fn type_of<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static TYPES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     let types = TYPES.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
     if let Some(known) = types.get_item(name)? {
         return Ok(known);
     }
+    let made = new_type(py, name)?;
+    types.set_item(name, &made)?;
+    Ok(made)
+}
+
+/// A type of nodes.
+fn new_type<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let body = PyDict::new(py);
     body.set_item("__slots__", PyTuple::empty(py))?;
     body.set_item("__module__", "builtins")?;
-    let made = py.get_type::<PyType>().call1((name, (py.get_type::<PyNode>(),), body))?;
-    types.set_item(name, &made)?;
-    Ok(made)
+    py.get_type::<PyType>().call1((name, (py.get_type::<PyNode>(),), body))
 }
 
 impl PyNode {
@@ -80,7 +96,10 @@ impl PyNode {
         if let Some(object) = known.and_then(|known| known.bind(py).upgrade()) {
             return Ok(object.cast_into::<Self>()?);
         }
-        let class = type_of(py, &node.name())?;
+        let class = match node.op().payload().and_then(|held| held.downcast_ref()) {
+            Some(ContextRef(context)) => type_of_function(context.bind(py))?,
+            None => type_of(py, &node.name())?,
+        };
         let (id, number) = (node.id(), NEXT_OBJECT.fetch_add(1, Ordering::Relaxed));
         MADE.set(Some(Self { node, object: number }));
         let object = class.call0()?.cast_into::<Self>()?;

@@ -7,9 +7,11 @@ use firesteel::Tensor;
 use pyo3::prelude::*;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Whether there has ever been a hook that asks: until then nothing is noted.
+static IS_ASKED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Those of this thread, the innermost last.
@@ -31,23 +33,26 @@ struct Begun {
     visits: OnceCell<HashSet<Place>>,
 }
 
-/// A pass that has begun, and ends when this is dropped.
-pub struct Pass(());
+/// A pass that has begun, and ends when this is dropped; whether it is noted.
+pub struct Pass(bool);
 
 impl Pass {
     /// A pass from `roots` to all leaves, or to `inputs` alone.
     pub fn begin(roots: &[Tensor], inputs: Option<&[Tensor]>) -> Self {
+        if !IS_ASKED.load(Ordering::Relaxed) {
+            return Self(false);
+        }
         let edges = |tensors: &[Tensor]| tensors.iter().filter_map(|x| x.edge().ok().flatten()).collect();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (roots, targets) = (edges(roots), inputs.map(edges));
         PASSES.with_borrow_mut(|all| all.push(Begun { number, roots, targets, visits: OnceCell::new() }));
-        Self(())
+        Self(true)
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let ended = PASSES.with_borrow_mut(Vec::pop);
+        let ended = if self.0 { PASSES.with_borrow_mut(Vec::pop) } else { None };
         drop(ended); // nodes may drop anything
     }
 }
@@ -80,6 +85,12 @@ pub fn leading_to(nodes: &[NodeRef], ends: &HashSet<u64>) -> HashSet<u64> {
     found
 }
 
+/// Notes the passes from now on.
+#[pyfunction]
+fn _note_passes() {
+    IS_ASKED.store(true, Ordering::Relaxed);
+}
+
 /// Numbers of the backward passes that run in this thread, the innermost last.
 #[pyfunction]
 fn _passes() -> Vec<u64> {
@@ -95,6 +106,7 @@ fn _pass_visits(node: &Bound<'_, PyNode>, output: usize) -> bool {
 
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(_note_passes, m)?)?;
     m.add_function(wrap_pyfunction!(_passes, m)?)?;
     m.add_function(wrap_pyfunction!(_pass_visits, m)?)
 }

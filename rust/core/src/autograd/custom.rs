@@ -1,6 +1,7 @@
 //! Operations that live outside the crate: recorded from their results, whatever computed these.
 
 use super::anomaly::{self, Known};
+use super::hooks::note_kept;
 use super::inplace::{check_not_leaf, rebase};
 use super::mode;
 use super::node::{Backward, Edge, Edges, Meta, Node, NodeRef};
@@ -34,8 +35,12 @@ impl Produced {
         let edge = edge.filter(|_| self.tensor().dtype().is_float());
         match (self, edge) {
             (Self::New(x), Some(edge)) => {
-                x.set_history(edge);
+                let is_shared = x.is_shared_view();
                 if x.is_view() {
+                    x.forget_base();
+                }
+                x.set_history(edge);
+                if is_shared {
                     x.set_custom_view();
                 }
                 x
@@ -92,6 +97,7 @@ pub fn record_custom<O: Backward + 'static>(
     if is_recorded {
         let edges = inputs.iter().map(Tensor::edge).collect::<Result<Edges>>()?;
         let outputs = outputs.iter().map(|output| Meta::of(output.tensor().array())).collect();
+        note_kept();
         node = Some(Node::record(op(), edges, outputs));
     }
     let finish = |(index, output): (usize, Produced)| {

@@ -5,6 +5,7 @@ use crate::tensor::{Tensor, WeakTensor};
 use crate::Result;
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Sees the gradient of a tensor and may replace it. Closures do; a binding has a type of its own, so that
@@ -131,6 +132,7 @@ impl Node {
     }
 
     fn register(&self, output: usize, call: Call) -> HookHandle {
+        note_kept();
         let id = next_id();
         let hooks = self.hooks_or(Arc::default);
         lock(hooks).push(RegisteredHook { id, output, call });
@@ -277,40 +279,72 @@ impl HookHandle {
     }
 }
 
-/// Shows the hooks, the metadata and the payload that live only as long as the handle `node`: for a binding's
+/// Nodes that are looked through from one handle: the collector asks for them again and again.
+const MOST_OWN_NODES: usize = 10_000;
+
+/// Whether anything has ever been kept at a node that a garbage collector could want to see.
+static ANYTHING_KEPT: AtomicBool = AtomicBool::new(false);
+
+/// Notes that something is.
+pub(super) fn note_kept() {
+    ANYTHING_KEPT.store(true, Ordering::Relaxed);
+}
+
+/// Calls `look` with the nodes that live only as long as the handle `node`: itself and those behind it, each
+/// kept by one edge alone. The same nodes as long as nobody has got at `node` through this handle.
+fn for_own_nodes(node: &NodeRef, mut look: impl FnMut(&NodeRef)) {
+    if !ANYTHING_KEPT.load(Ordering::Relaxed) || Arc::strong_count(node) != 1 {
+        return;
+    }
+    let mut waiting = vec![node];
+    let mut left = MOST_OWN_NODES;
+    while let Some(node) = waiting.pop() {
+        look(node);
+        left -= 1;
+        if left == 0 {
+            return;
+        }
+        let behind = node.edges().iter().flatten().map(|edge| &edge.node);
+        waiting.extend(behind.filter(|behind| Arc::strong_count(behind) == 1));
+    }
+}
+
+/// Shows the hooks, the metadata and the payloads that live only as long as the handle `node`: for a binding's
 /// garbage collector, which may follow a reference only if nothing else would keep alive what it finds. It
 /// never waits for a lock.
 ///
 /// What is shown once is shown again as long as nobody has got at `node` through this handle: there is no
 /// other way to it, so no other thread can come to hold it, its hooks or their lock.
 pub fn visit_own_hooks(node: &NodeRef, visit: &mut dyn FnMut(&dyn Any)) {
-    if Arc::strong_count(node) == 1 {
+    for_own_nodes(node, |node| {
         node.kept_metadata().into_iter().for_each(|metadata| visit(metadata));
         node.op().payload().into_iter().for_each(&mut *visit);
         node.op().visit_packed(visit);
-    }
-    let Some(hooks) = own_hooks(node) else { return };
-    for hook in hooks.iter() {
-        match &hook.call {
-            Call::Hook(hook) | Call::Accumulated(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
-            Call::Before(hook) | Call::After(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
-            _ => {}
+        let Some(hooks) = own_hooks(node) else { return };
+        for hook in hooks.iter() {
+            match &hook.call {
+                Call::Hook(hook) | Call::Accumulated(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
+                Call::Before(hook) | Call::After(hook) if Arc::strong_count(hook) == 1 => visit(&**hook),
+                _ => {}
+            }
         }
-    }
+    });
 }
 
-/// Removes these hooks, and frees what other hooks keep of what the node saved. The former may hold anything:
+/// Removes these hooks, and frees what other hooks keep of what the nodes saved. The former may hold anything:
 /// drop them without locks.
 #[must_use]
 pub fn take_own_hooks(node: &NodeRef) -> impl Sized {
-    if Arc::strong_count(node) == 1 {
+    let mut taken = Vec::new();
+    for_own_nodes(node, |node| {
         let mut is_packed = false;
         node.op().visit_packed(&mut |_| is_packed = true);
         if is_packed {
             node.op().free();
         }
-    }
-    own_hooks(node).map(|mut hooks| std::mem::take(&mut *hooks))
+        taken.extend(own_hooks(node).map(|mut hooks| std::mem::take(&mut *hooks)));
+    });
+    taken
 }
 
 /// The hooks of a node that is held by the handle `node` alone, and shares them with no other node.

@@ -47,7 +47,7 @@ impl GradSlot {
                 return held.add_(&grad);
             }
             Some(held) => held.add(&grad)?,
-            None if recording && grad.is_unique() => grad,
+            None if recording && grad.is_unique() => grad.own()?,
             None if recording => grad.copy()?,
             None if grad.is_unique() && lies_like(grad.array().layout(), layout) => grad.detach(),
             None => {

@@ -1,7 +1,7 @@
 //! The graph: nodes, edges, and how they are freed without recursion.
 
 use super::anomaly::{self, FreedBy, Origin};
-use super::hooks::Hooks;
+use super::hooks::{note_kept, Hooks};
 use super::saved::SavedArray;
 use crate::array::Array;
 use crate::dtype::DType;
@@ -256,6 +256,7 @@ impl Node {
 
     /// What a binding keeps here, made when it is first asked for.
     pub fn metadata(&self, make: impl FnOnce() -> Metadata) -> &(dyn Any + Send + Sync) {
+        note_kept();
         &**self.extras().metadata.get_or_init(make)
     }
 

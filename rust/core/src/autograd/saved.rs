@@ -2,6 +2,7 @@
 
 use super::anomaly::{changed_by, is_on};
 use super::apply::without_recording;
+use super::hooks::note_kept;
 use super::node::{lock, try_lock, Meta};
 use super::op::Op;
 use crate::array::Array;
@@ -199,9 +200,14 @@ impl Kept {
 
     /// What `op` kept; an error after the graph was freed, or after somebody has written to it.
     pub fn get(&self, op: &str) -> Result<Array> {
+        self.get_part(op, "an intermediate result")
+    }
+
+    /// The same for what errors call `role`.
+    pub fn get_part(&self, op: &str, role: impl Display) -> Result<Array> {
         // Without the lock: an unpack hook may do anything.
         let saved = lock(&self.0).clone();
-        saved.ok_or_else(freed_error)?.unchanged(op, "an intermediate result")
+        saved.ok_or_else(freed_error)?.unchanged(op, role)
     }
 
     /// What is kept, if anything is and no hook keeps it.
@@ -302,6 +308,7 @@ thread_local! {
 
 /// Hands what operations of this thread save to `hooks` until [`pop_saved_hooks`].
 pub fn push_saved_hooks(hooks: Arc<dyn SavedHooks>) {
+    note_kept();
     HOOKS.with_borrow_mut(|all| all.push(hooks));
     mode::set_saved_hooks(true);
 }

@@ -339,7 +339,7 @@ impl Tensor {
         let picks = Picks::new("index", x.shape(), &indexed, true)?;
         let (lead, items) = (leading(&picks.dims), picks.shape.len());
         let out = apply(Index { picks, name: "IndexBackward0", padding: None }, [&x])?;
-        out.move_block(items, lead)
+        Ok(out.move_block(items, lead)?.into_new())
     }
 
     /// `x[i, :, j] = values` in place, or `+=`. A single value for a mask may have any dtype.

@@ -312,7 +312,7 @@ impl Tensor {
     /// `max_pool2d_with_indices` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
     pub fn max_pool1d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
         let (out, indices) = self.as_planes("max_pool1d")?.max_pool("max_pool1d", &options.in_a_row())?;
-        Ok((out.squeeze(Some(&[-2]))?, indices.squeeze(Some(&[-2]))?))
+        Ok((out.squeeze(Some(&[-2]))?.into_new(), indices.squeeze(Some(&[-2]))?.into_new()))
     }
 
     /// `avg_pool2d` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.

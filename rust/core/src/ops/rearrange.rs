@@ -122,7 +122,8 @@ impl Tensor {
                 "roll: without dims there must be one shift, not {}; name a dim for each shift",
                 shifts.len()
             );
-            return self.reshape(&[self.numel()])?.roll(shifts, Some(&[0]))?.reshape(self.shape());
+            let flat = self.reshape(&[self.numel()])?.roll(shifts, Some(&[0]))?;
+            return Ok(flat.reshape(self.shape())?.into_new());
         };
         ensure!(
             shifts.len() == dims.len(),
@@ -176,7 +177,7 @@ impl Tensor {
         if self.array().storage().as_ptr() == out.array().storage().as_ptr() {
             out.copy()
         } else {
-            Ok(out)
+            Ok(out.into_new())
         }
     }
 

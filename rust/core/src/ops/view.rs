@@ -214,7 +214,7 @@ impl Tensor {
         if reshaped(self.array(), shape).is_some() {
             return apply(View(small(shape)), [self]);
         }
-        apply(View(small(shape)), [&self.contiguous()?])
+        Ok(apply(View(small(shape)), [&self.contiguous()?])?.into_new())
     }
 
     fn check_reshape(&self, op: &str, shape: &[usize]) -> Result<()> {

@@ -52,6 +52,35 @@ impl Tensor {
         self.0.view.store(CUSTOM_VIEW, Ordering::Relaxed);
     }
 
+    /// A tensor with the same history that may be written, of one whose memory nobody else holds.
+    pub(crate) fn own(self) -> Result<Tensor> {
+        match self.edge()? {
+            Some(edge) if self.is_custom_view() => Ok(Self::with_edge(self.array().clone(), edge)),
+            _ => Ok(self),
+        }
+    }
+
+    /// Whether somebody else can write its memory, or see what is written through it.
+    pub(crate) fn is_shared_view(&self) -> bool {
+        let has_base = || lock(&self.0.meta).view.as_ref().and_then(ViewOf::base).is_some();
+        self.is_view() && (!self.array().is_unique() || self.is_custom_view() || has_base())
+    }
+
+    /// The result of an operation whose last step was a view of memory that it had made itself.
+    pub(crate) fn into_new(self) -> Tensor {
+        if self.is_view() {
+            self.forget_base();
+        }
+        self
+    }
+
+    /// Forgets that it is a view, of memory that nobody else holds.
+    pub(crate) fn forget_base(&self) {
+        let old = lock(&self.0.meta).view.take();
+        self.0.view.store(NO_VIEW, Ordering::Relaxed);
+        drop(old); // without the lock
+    }
+
     /// An error if the memory of a custom operation's result was written since: its gradient would be that of
     /// the rule, which knows nothing of the write.
     #[inline]

@@ -6,8 +6,8 @@ mod place;
 mod values;
 mod writes;
 
+pub use pass::{freed_at, saved_at, Origin};
 pub(crate) use pass::{note_origin, FreedBy, Pass};
-pub use pass::{saved_at, Origin};
 pub(crate) use place::FixedPlace;
 pub use place::{check_interrupt, set_tracer, Place, Tracer};
 pub(crate) use values::as_one;

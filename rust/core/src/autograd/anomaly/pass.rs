@@ -91,6 +91,25 @@ pub fn saved_at(error: Error, node: &NodeRef) -> Error {
     error.with_note(&format!("\n  saved by {}{}", node.name(), recorded(node)))
 }
 
+/// The error of reading what `node` has saved after it was freed, with the line that freed it: for the same.
+pub fn freed_at(error: Error, node: &NodeRef) -> Error {
+    if is_on() {
+        error.with_note(&freed(node))
+    } else {
+        error
+    }
+}
+
+/// What freed `node`.
+fn freed(node: &NodeRef) -> String {
+    match node.freed_by() {
+        Some(FreedBy { root, place }) => {
+            format!("\n  freed by the backward pass from {root}{}", at(place.as_ref()))
+        }
+        None => "\n  freed by a backward pass that ran while anomaly mode was off".into(),
+    }
+}
+
 /// `, recorded at File ...`, or why that is not known.
 fn recorded(node: &NodeRef) -> String {
     match node.origin() {
@@ -165,15 +184,8 @@ impl Pass {
         let root = self.root.iter().filter(|root| !Arc::ptr_eq(root, node));
         let root = root.map(|root| format!(", reached from {}", described(root)));
         let mut text = format!("\n  at {}{}{origin}", described(node), root.collect::<String>());
-        // A binding's own operation raises it as an exception.
-        let is_freed = error.message() == freed_error().message() || is_users && node.op().is_freed();
-        if is_on && is_freed {
-            text += &match node.freed_by() {
-                Some(FreedBy { root, place }) => {
-                    format!("\n  freed by the backward pass from {root}{}", at(place.as_ref()))
-                }
-                None => "\n  freed by a backward pass that ran while anomaly mode was off".into(),
-            };
+        if is_on && error.message() == freed_error().message() {
+            text += &freed(node);
         }
         error.with_note(&text)
     }

@@ -58,7 +58,11 @@ impl Formula {
             }
             Self::CrossEntropy(_) => {
                 let floor = a.scalar_beside(1e-12)?;
-                (a - b) / ((1.0 - a) * a).maximum(&floor)?
+                let spread = (1.0 - a) * a;
+                let slope = (a - b) / spread.maximum(&floor)?;
+                // At 0 and 1 the slope is cut off, and the second derivative is that of a constant.
+                let is_cut = spread.detach().lt_scalar(1e-12)?;
+                Tensor::where_self(&is_cut, &slope.detach(), &slope)?
             }
             Self::LogitsCrossEntropy(_) => a.sigmoid()? - b,
         })

@@ -248,7 +248,7 @@ impl Tensor {
             self.shape()
         );
         let rows = self.reshape(&[self.shape()[0], groups, cols])?;
-        let mut out = rows.layer_norm(&[cols], None, None, eps)?.reshape(self.shape())?;
+        let mut out = rows.layer_norm(&[cols], None, None, eps)?.reshape(self.shape())?.into_new();
         let mut per_channel = Dims::from_elem(1, self.rank() - 1);
         per_channel[0] = channels;
         for (role, parameter) in [("weight", weight), ("bias", bias)] {
