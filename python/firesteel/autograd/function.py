@@ -377,7 +377,8 @@ class Function:
         if kwargs or (has_setup and len(args) < cls._parameters):
             args, kwargs = cls._by_position(args, kwargs, has_setup)
         ctx = cls._context_class()
-        ctx.needs_input_grad = tuple(isinstance(x, _core.Tensor) and x.requires_grad for x in args)
+        # Of a list: `gc.get_objects` in another thread would find a tuple half built.
+        ctx.needs_input_grad = tuple([isinstance(x, _core.Tensor) and x.requires_grad for x in args])
         previous = _core._swap_grad_enabled(False)
         try:
             if has_setup:
@@ -398,7 +399,8 @@ class _Twice(Function):
 
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, *values: Any) -> Any:
-        return values
+        # Inputs as they are would be views of them, which may not be written to.
+        return tuple([x.detach() if isinstance(x, _core.Tensor) else x for x in values])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
