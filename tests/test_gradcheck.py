@@ -213,7 +213,7 @@ CAUSES = {
     "one entry": (
         lambda x: with_gradient_of(x * 2, x * 2 * factors(1, 1, 3, 1)),
         (point(1.0, 2.0, 3.0, 4.0),),
-        "single entries, the others are right",
+        "single entries, the others are right: wrong indexing or a special case in the backward formula$",
     ),
     "the only entry": (
         lambda x: with_gradient_of(x * 2, x * 6),
@@ -239,7 +239,7 @@ CAUSES = {
     "no pattern": (
         lambda x: with_gradient_of(x * x, x * factors(1, 7, 2, 5)),
         (point(1.0, 2.0, 3.0, 4.0),),
-        "not known, the wrong numbers show no pattern",
+        "not known, the wrong numbers show no pattern; check the backward formula term by term$",
     ),
     "expanded": (lambda x: x, (point(1.0).expand(3),), r"strides \(0,\)\): it is expanded; call \.clone\(\)"),
 }
@@ -256,7 +256,8 @@ def test_the_likely_cause(case):
 
 @pytest.mark.parametrize("eps, problem", [(0.5, "large"), (1e-15, "small")])
 def test_the_step_is_named_as_the_cause(eps, problem):
-    with pytest.raises(GradcheckError, match=f"eps={eps:.3g} is too {problem}.*; with eps=1e-06 the diff"):
+    better = r"1e-06 the difference is (3|2\.9999|12|11\.9999)\d*(\.0000\d*)?"
+    with pytest.raises(GradcheckError, match=f"eps={eps:.3g} is too {problem}.*; with eps={better}$"):
         gradcheck(lambda x: x**3, point(1.0, 2.0), eps=eps)
     # A wrong formula stays wrong with any step, and is no kink for bending within a large one.
     for check in (eps, 0.1):

@@ -200,3 +200,27 @@ def test_public_names_of_the_binding_are_documented(owner: object) -> None:
     docs = {name: inspect.getdoc(public[name]) for name in named}
     assert not [name for name, doc in docs.items() if not doc]
     assert docs.get("exp", "exp(input)").startswith("exp(input)"), "functions show the docs of their methods"
+
+
+def _strings_without_effect(tree: ast.Module) -> Iterator[int]:
+    """Lines of strings that stand alone and describe nothing: the rest of a text that was cut off."""
+    for owner in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(owner, field, None)
+            for before, statement in (
+                zip([None, *block], block, strict=False) if isinstance(block, list) else ()
+            ):
+                value = statement.value if isinstance(statement, ast.Expr) else None
+                is_text = isinstance(value, ast.JoinedStr) or (
+                    isinstance(value, ast.Constant) and isinstance(value.value, str)
+                )
+                if is_text and not (before is None or isinstance(before, ast.Assign | ast.AnnAssign)):
+                    yield statement.lineno
+
+
+def test_strings_are_not_cut_off() -> None:
+    assert list(_strings_without_effect(ast.parse('def f():\n    return "a "\n    f"{1}"'))) == [3]
+    found = {
+        _name(path): list(_strings_without_effect(ast.parse(path.read_text()))) for path in (*PYTHON, *OTHER)
+    }
+    assert not {name: lines for name, lines in found.items() if lines}

@@ -106,10 +106,20 @@ MODULES = [
         ValueError,
         (
             r"Nesterov momentum requires a momentum and zero dampening, not momentum=0 and "
-            r"dampening=0; pass momentum=0\.9"
+            r"dampening=0; pass momentum=0\.9$"
         ),
         "optimizer",
         lambda lib: [x := leaf(lib), lambda: lib.optim.SGD([x], lr=0.1, nesterov=True)],
+    ),
+    Misuse(
+        "Nesterov with dampening",
+        ValueError,
+        r"zero dampening, not momentum=0\.9 and dampening=0\.5; pass dampening=0$",
+        "optimizer",
+        lambda lib: [
+            x := leaf(lib),
+            lambda: lib.optim.SGD([x], lr=0.1, momentum=0.9, dampening=0.5, nesterov=True),
+        ],
     ),
     Misuse(
         "parameters without the call",

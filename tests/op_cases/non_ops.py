@@ -15,7 +15,7 @@ MADE = "made of operations that have rows"
 OURS = "PyTorch has no such method: nothing to compare with"
 
 _REASONS = {
-    LAYERS: """adaptive_avg_pool2d embedding celu elu selu rms_norm hardsigmoid hardswish
+    LAYERS: """adaptive_avg_pool2d batch_norm embedding celu elu selu rms_norm hardsigmoid hardswish
         hardtanh huber_loss leaky_relu logsigmoid mish relu6 dropout""",
     MADE: """bitwise_left_shift bitwise_right_shift Tensor.bitwise_left_shift_
         Tensor.bitwise_right_shift_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.clip_""",

@@ -75,7 +75,6 @@ def test_graphs_of_their_own(numel: int) -> None:
 
     rounds = in_threads(work)
     print(f"{sum(rounds)} rounds")
-    assert min(rounds) >= 1
 
 
 def test_a_shared_model_under_a_lock() -> None:

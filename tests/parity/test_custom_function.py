@@ -278,6 +278,7 @@ def test_exceptions_come_out_and_leave_gradients_alone(lib):
 
 
 @both
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
 def test_once_differentiable(lib):
     once = lib.autograd.function.once_differentiable
 
@@ -298,6 +299,11 @@ def test_once_differentiable(lib):
     assert grad.tolist() == [6, 6]
     with pytest.raises(RuntimeError, match="trying to differentiate twice"):
         grad.sum().backward()
+    # What the mark returns is as any result: it can be written to.
+    x.grad = None
+    mine.apply(x).sum().backward(create_graph=True)
+    x.grad.mul_(2)
+    assert x.grad.tolist() == [12, 12]
 
 
 @both

@@ -247,9 +247,45 @@ def test_batch_norms_with_statistics_of_each_example(lib):
 
 def test_a_refused_batch_norm_is_no_reason_to_refuse_the_next():
     norm = firesteel.nn.BatchNorm1d(2)
-    with pytest.raises(RuntimeError, match="BatchNorm1d: .*torch.func.replace_all_batch_norm_modules_"):
+    with pytest.raises(RuntimeError, match="batch_norm: .*torch.func.replace_all_batch_norm_modules_"):
         firesteel.func.vmap(norm)(firesteel.ones(2, 4, 2))
     assert norm(firesteel.ones(4, 2)).shape == (4, 2) and norm.num_batches_tracked == 1
+
+
+@both
+def test_functional_batch_norms_in_vmap(lib):
+    mean, var, x = lib.zeros(2), lib.ones(2), lib.arange(24.0).reshape(3, 4, 2)
+
+    def norm(x, mean, var):
+        return lib.nn.functional.batch_norm(x, mean, var, training=True)
+
+    for in_dims in ((0, None, None), (0, 0, None), (0, None, 0)):
+        given = [
+            s if d is None else lib.stack([s] * 3) for s, d in zip((mean, var), in_dims[1:], strict=True)
+        ]
+        with pytest.raises(RuntimeError, match="which will be updated in place"):
+            lib.func.vmap(norm, in_dims=in_dims)(x, *given)
+    with pytest.raises(RuntimeError, match="which will be updated in place"):
+        lib.func.vmap(lambda x: norm(x, mean, var))(x)
+    assert mean.tolist() == [0, 0] and var.tolist() == [1, 1]
+    means, variances = lib.stack([mean] * 3), lib.stack([var] * 3)
+
+    def of_clones(x, mean, var):
+        own, variance = mean.clone(), var.clone()
+        return norm(x, own, variance), own
+
+    for count in (3, 1):
+        lib.func.vmap(of_clones)(x[:count], means[:count], variances[:count])
+        assert means.sum() == 0
+        assert lib.func.vmap(lambda *given: of_clones(*given)[0])(
+            x[:count], means[:count], variances[:count]
+        ).shape == (count, 4, 2)
+    cloned = lib.func.vmap(of_clones)(x, means, variances)[1]
+    lib.func.vmap(norm)(x, means, variances)
+    assert lib.allclose(cloned, means)
+    for own, part in zip(means, x, strict=True):
+        norm(part, mean.zero_(), var)
+        assert lib.allclose(own, mean)
 
 
 def test_an_empty_batch_keeps_its_history():
@@ -387,3 +423,45 @@ def test_histories_of_many_outputs_are_walked_once(monkeypatch):
         return len(walks)
 
     assert run(50) == run(4) > 0
+
+
+@both
+def test_jvp_through_a_function_whose_rule_cannot_be_differentiated(lib):
+    """PyTorch asks for a rule `jvp`, which is not used here."""
+
+    def make(rule):
+        class Sine(lib.autograd.Function):
+            @staticmethod
+            def forward(x):
+                return x.sin()
+
+            @staticmethod
+            def setup_context(ctx, inputs, output):
+                ctx.save_for_backward(*inputs)
+
+            backward = staticmethod(rule)
+
+        return Sine.apply
+
+    def by_numpy(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return lib.from_numpy(grad.detach().numpy() * x.detach().cos().numpy())
+
+    def once(ctx, grad):
+        return grad * ctx.saved_tensors[0].cos()
+
+    x, t = lib.tensor([0.1, 0.2]), lib.ones(2)
+    for rule in (by_numpy, lib.autograd.function.once_differentiable(once)):
+        with pytest.raises(RuntimeError):  # NotImplementedError in PyTorch and for the first one
+            lib.func.jvp(make(rule), (x,), (t,))
+        with pytest.raises(RuntimeError):
+            lib.func.jacfwd(make(rule))(x)
+        if rule is not by_numpy or lib is firesteel:  # PyTorch's gradients have no memory there
+            assert lib.allclose(lib.func.jacrev(make(rule))(x), lib.eye(2) * x.cos())
+    if lib is firesteel:
+        with pytest.raises(NotImplementedError, match="Sine: products with a Jacobian .* use vjp or jacrev"):
+            lib.func.jvp(make(by_numpy), (x,), (t,))
+        _, product = lib.func.jvp(make(once), (x,), (t,))
+        assert lib.allclose(product, x.cos())
+        _, product = lib.func.jvp(make(lambda ctx, grad: lib.zeros_like(grad)), (x,), (t,))
+        assert product.tolist() == [0.0, 0.0]

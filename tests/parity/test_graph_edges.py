@@ -207,6 +207,46 @@ def test_a_hook_on_some_outputs_of_a_node():
 
 
 @both
+@pytest.mark.parametrize("mode", ["all", "any"])
+def test_hooks_on_several_gradients_keep_none(lib, mode):
+    x = lib.ones(2, requires_grad=True)
+    y, seen = x * 2, []
+
+    def hook(grads):
+        seen.append(weakref.ref(grads[0] if mode == "all" else grads))
+
+    lib.autograd.graph.register_multi_grad_hook((y,), hook, mode=mode)
+    for count in (1, 2):
+        y.sum().backward(retain_graph=True)
+        gc.collect()
+        assert [ref() for ref in seen] == [None] * count
+
+
+@pytest.mark.parametrize("mode", ["all", "any"])
+def test_a_generator_of_tensors(mode):
+    """PyTorch refuses one with "all", after it has used it up."""
+    layer, calls = firesteel.nn.Linear(2, 2), []
+    hook = firesteel.autograd.graph.register_multi_grad_hook
+    hook(layer.parameters(), lambda given: calls.append(len(given)), mode=mode)
+    layer(firesteel.ones(1, 2)).sum().backward()
+    assert calls == [2]
+    with pytest.raises(RuntimeError, match=r"tensor 1 of shape \(2,\) doesn't require gradient"):
+        hook((x for x in (layer.weight, firesteel.ones(2))), print)
+
+
+def test_edges_of_leaves_made_in_inference_mode():
+    with firesteel.inference_mode():
+        x = firesteel.ones(2, requires_grad=True)
+        with pytest.raises(
+            RuntimeError, match=r"get_gradient_edge: a leaf of shape \(2,\) .*; call this out"
+        ):
+            firesteel.autograd.graph.get_gradient_edge(x)
+        with pytest.raises(RuntimeError, match="register_multi_grad_hook: a leaf .* or make the leaf there$"):
+            firesteel.autograd.graph.register_multi_grad_hook((x,), print)
+    assert firesteel.autograd.graph.get_gradient_edge(x).node.name() == "AccumulateGrad"
+
+
+@both
 def test_refused_hooks(lib):
     register = lib.autograd.graph.register_multi_grad_hook
     with pytest.raises(ValueError, match="Expects mode to be one of"):
@@ -264,6 +304,9 @@ def test_variables(lib):
     assert isinstance(data, variable) and isinstance(lib.nn.Parameter(data), variable)
     assert not isinstance(3, variable)
     assert variable().shape == (0,)
+    for data, name in ((3.0, "float"), ([1.0], "list")):
+        with pytest.raises(TypeError, match=f"Variable data has to be a tensor, but got {name}"):
+            variable(data)
     assert lib.autograd.variable.Variable is variable
 
 

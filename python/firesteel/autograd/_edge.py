@@ -22,20 +22,32 @@ class GradientEdge(NamedTuple):
     """None: `node` keeps the graph."""
 
 
-def node_of(tensor: Tensor) -> Node:
+def node_of(tensor: Tensor, asked_by: str) -> Node:
     """The node to which the gradient of a tensor that requires grad is sent: a leaf's fills its `.grad`.
+
+    Args:
+        tensor: one that requires grad.
+        asked_by: the function that an error names.
+
+    Raises:
+        RuntimeError: within `inference_mode`, for a leaf that was made there.
 
     Example:
         >>> import firesteel as torch
         >>> from firesteel.autograd._edge import node_of
-        >>> node_of(torch.ones(2, requires_grad=True)).name()
+        >>> node_of(torch.ones(2, requires_grad=True), "get_gradient_edge").name()
         'AccumulateGrad'
     """
     node = tensor.grad_fn
     if node is None:
         with enable_grad():
             view = tensor.view_as(tensor).grad_fn
-        assert view is not None  # the leaf requires grad
+        if view is None:
+            raise RuntimeError(
+                f"{asked_by}: a leaf of shape {tuple(tensor.shape)} that was made in inference_mode has no "
+                "place in a graph there, as nothing is recorded; call this outside of the block, or make the "
+                "leaf there"
+            )
         node = view.next_functions[0][0]
         assert node is not None
     return node
@@ -51,7 +63,8 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
         What `autograd.grad` and `backward` take in its place. It does not keep the tensor's data.
 
     Raises:
-        RuntimeError: if `tensor` does not require grad.
+        RuntimeError: if `tensor` does not require grad, or is a leaf that was made in the `inference_mode`
+            that is on.
 
     Example:
         >>> import firesteel as torch
@@ -66,4 +79,4 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
             "get_gradient_edge: It is not possible to get the gradient edge for a Tensor that does not "
             f"require gradients (shape {tuple(tensor.shape)}); set requires_grad=True on an input"
         )
-    return GradientEdge(node_of(tensor), tensor.output_nr)
+    return GradientEdge(node_of(tensor, "get_gradient_edge"), tensor.output_nr)

@@ -73,8 +73,9 @@ def likely_cause(wrong: Wrong) -> str:
     if all(abs(n) <= _ROUNDING for _, n in wrong.pairs()):
         return "the function is constant here (a step, a rounding?) but its backward formula is not zero"
     if len(wrong.entries) < max(2, wrong.total() // 4):
-        return "single entries, the others are right: wrong indexing or a special case in the backward "
-        "formula"
+        return (
+            "single entries, the others are right: wrong indexing or a special case in the backward formula"
+        )
     return "not known, the wrong numbers show no pattern; check the backward formula term by term"
 
 
@@ -109,8 +110,10 @@ def _of_the_step(wrong: Wrong) -> str | None:
         closer = abs(analytic - numeric) < abs(analytic - given_numeric) / 10
         if closer and not wrong.tolerance.exceeded(analytic, numeric):
             problem = "large: the function bends" if given > eps else "small: rounding hides what happens"
-            return f"eps={given:.3g} is too {problem} within it; with eps={eps:.3g} the difference is "
-            f"{numeric:.9g}"
+            return (
+                f"eps={given:.3g} is too {problem} within it; with eps={eps:.3g} the difference is "
+                f"{numeric:.9g}"
+            )
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from firesteel import _core
@@ -33,12 +33,16 @@ class _OfThread(threading.local):
         self.arrived: dict[int, Any] = {}
 
     def at(self, make: Callable[[], Any]) -> Any:
-        """What is kept for the innermost pass. What passes left that were broken off is forgotten."""
+        """What is kept for the innermost pass. What passes left before is forgotten."""
         running = _core._passes()
         if running[-1] not in self.arrived:
             self.arrived = {number: kept for number, kept in self.arrived.items() if number in running}
             self.arrived[running[-1]] = make()
         return self.arrived[running[-1]]
+
+    def end(self) -> None:
+        """Leaves a mark alone for the innermost pass: what arrived in it is not to outlive it."""
+        self.arrived[_core._passes()[-1]] = None
 
 
 class _All:
@@ -46,7 +50,7 @@ class _All:
 
     def __init__(self, tensors: Sequence[Tensor], fn: Callable[[list[Tensor | None]], None]) -> None:
         self._fn = fn
-        self._places = [(node_of(x), x.output_nr) for x in tensors]
+        self._places = [(node_of(x, "register_multi_grad_hook"), x.output_nr) for x in tensors]
         self._kept = _OfThread()
 
     def _start(self) -> tuple[list[Tensor | None], set[int]]:
@@ -55,10 +59,14 @@ class _All:
 
     def arrive(self, index: int, grad: Tensor) -> None:
         """Takes the gradient of tensor number `index`."""
-        grads, waited = self._kept.at(self._start)
+        kept = self._kept.at(self._start)
+        if kept is None:  # the function has been called
+            return
+        grads, waited = kept
         grads[index] = grad
         waited.discard(index)
         if not waited:
+            self._kept.end()
             self._fn(grads)
 
 
@@ -71,13 +79,13 @@ class _Any:
 
     def arrive(self, grad: Tensor) -> None:
         """Takes a gradient."""
-        waits = self._kept.at(lambda: [True])
-        if waits.pop() if waits else False:
+        if self._kept.at(lambda: True):
+            self._kept.end()
             self._fn(grad)
 
 
 def register_multi_grad_hook(
-    tensors: Sequence[Tensor], fn: Callable[[Any], None], *, mode: str = "all"
+    tensors: Iterable[Tensor], fn: Callable[[Any], None], *, mode: str = "all"
 ) -> RemovableHandle:
     """Calls a function once in each backward pass, with the gradients of several tensors.
 
@@ -95,7 +103,8 @@ def register_multi_grad_hook(
 
     Raises:
         ValueError: for another mode.
-        RuntimeError: with "all", for a tensor that does not require grad.
+        RuntimeError: with "all", for a tensor that does not require grad, or, within `inference_mode`, for a
+            leaf that was made there.
 
     Example:
         >>> import firesteel as torch
@@ -114,6 +123,7 @@ def register_multi_grad_hook(
             f"register_multi_grad_hook: Expects mode to be one of ('all', 'any') but got {mode!r}; choose one"
         )
     _core._note_passes()
+    tensors = tuple([*tensors])
     if mode == "any":
         first = _Any(fn)
         return _Handle([x.register_hook(first.arrive) for x in tensors if x.requires_grad])

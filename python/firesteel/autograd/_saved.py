@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from firesteel._core import Node, Tensor
+from firesteel.autograd.grad_mode import enable_grad
 
 # The nodes that save the same parts, and PyTorch's names of these parts, which `Node._saved` counts. Nodes
 # whose parts PyTorch divides otherwise are left out.
@@ -50,6 +51,9 @@ _PARTS = {
 def _parts(node: Node) -> dict[str, str]:
     """PyTorch's name of each part that the node can save; none if it has saved others, too."""
     parts = _PARTS.get(node.name(), {})
+    if node._operation.startswith("ClampOne"):
+        bound = "min" if "is_min: true" in node._operation else "max"
+        parts = {"self": "input 0", bound: "input 1"}
     saved = {part.removeprefix("packed ") for part, *_ in node._saved}
     return parts if saved <= set(parts.values()) else {}
 
@@ -80,4 +84,8 @@ def saved(node: Node, name: str) -> Tensor | None:
             f"'{node.name()}' object has no attribute '{name}'; of what it saved it has {known}: see "
             "torch.autograd.graph.saved_tensors_hooks for all of it"
         )
-    return node._kept_part(part)
+    kept = node._kept_part(part)
+    if name == "_saved_mat2" and kept is not None and node._operation.startswith("Linear"):
+        with enable_grad():  # PyTorch saves the product's factor, the transposed weight, with its history
+            return kept.t()
+    return kept

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 
 from firesteel import _core
 from firesteel.autograd.grad_mode import no_grad
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from firesteel import Tensor
@@ -23,6 +25,25 @@ def _first_other(values: tuple[Any, ...], *types: type) -> str | None:
         if not isinstance(value, types):
             return f"argument {index} is of type {type(value).__name__}"
     return None
+
+
+class _Transposed(threading.local):
+    """Whether the backward pass of this thread is one that `jvp` will transpose."""
+
+    is_on = False
+
+
+_transposed = _Transposed()
+
+
+@contextlib.contextmanager
+def rules_are_transposed() -> Iterator[None]:
+    """A block with a backward pass that is to be differentiated by its gradients."""
+    previous, _transposed.is_on = _transposed.is_on, True
+    try:
+        yield
+    finally:
+        _transposed.is_on = previous
 
 
 class FunctionCtx(_core._FunctionContext):
@@ -200,6 +221,31 @@ class FunctionCtx(_core._FunctionContext):
 
     def _rule(self, *grads: Tensor | None) -> Any:
         """What the engine calls: the rule of the function that this context belongs to."""
+        result = self._gradients(grads)
+        if _transposed.is_on and any(x is not None and x.requires_grad for x in grads):
+            self._check_history(grads, result)
+        return result
+
+    def _check_history(self, grads: tuple[Tensor | None, ...], result: Any) -> None:
+        """Raises if what the rule returned depends on the gradients, and has no history that says so."""
+
+        def tensors(result: Any) -> list[Tensor]:
+            values = result if isinstance(result, tuple) else (result,)
+            return [x for x in values if isinstance(x, _core.Tensor)]
+
+        if all(x.requires_grad for x in tensors(result)):
+            return
+        with no_grad():
+            ones = self._gradients(tuple([None if x is None else _core.ones_like(x) for x in grads]))
+        for value, of_ones in zip(tensors(result), tensors(ones), strict=True):
+            if not value.requires_grad and bool(of_ones.any()):
+                raise NotImplementedError(
+                    f"{self._function.__name__}: products with a Jacobian (jvp, jacfwd, linearize) "
+                    "differentiate its backward, whose result has no history; write it with tensor "
+                    "operations, or use vjp or jacrev"
+                )
+
+    def _gradients(self, grads: tuple[Tensor | None, ...]) -> Any:
         function = self._function
         if function.backward is Function.backward:
             return function.vjp(self, *grads)
@@ -377,7 +423,8 @@ class Function:
         if kwargs or (has_setup and len(args) < cls._parameters):
             args, kwargs = cls._by_position(args, kwargs, has_setup)
         ctx = cls._context_class()
-        ctx.needs_input_grad = tuple(isinstance(x, _core.Tensor) and x.requires_grad for x in args)
+        # Of a list: `gc.get_objects` in another thread would find a tuple half built.
+        ctx.needs_input_grad = tuple([isinstance(x, _core.Tensor) and x.requires_grad for x in args])
         previous = _core._swap_grad_enabled(False)
         try:
             if has_setup:
@@ -397,8 +444,10 @@ class _Twice(Function):
     """Passes values on, and refuses to be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, *values: Any) -> Any:
-        return values
+    def forward(ctx: Any, count: int, *values: Any) -> Any:
+        # Inputs as they are would be views of them, which may not be written to. The first ones are what the
+        # others were computed from: whoever asks for a derivative by them comes here, too.
+        return tuple([x.detach() if isinstance(x, _core.Tensor) else x for x in values[count:]])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -441,14 +490,11 @@ def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(ctx: Any, *args: Any) -> Any:
         with no_grad():
             result = fn(ctx, *args)
-        wants_graph = _core.is_grad_enabled() and any(
-            isinstance(x, _core.Tensor) and x.requires_grad for x in args
-        )
-        if not wants_graph:
+        given = [x for x in args if isinstance(x, _core.Tensor) and x.requires_grad]
+        if not _core.is_grad_enabled() or not given:
             return result
         grads = result if isinstance(result, tuple) else (result,)
-        anchor = _core.zeros((), requires_grad=True)
-        grads = _Twice.apply(anchor, *grads)
+        grads = _Twice.apply(len(given), *given, *grads)
         return grads if isinstance(result, tuple) else grads[0]
 
     return wrapper

@@ -13,6 +13,7 @@ from typing import Any
 from firesteel import _core
 from firesteel._core import Tensor, stack, zeros_like
 from firesteel.autograd._recorded import gradients
+from firesteel.autograd.function import rules_are_transposed
 from firesteel.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ._argnums import ALL, ArgNums, expect_tensor_outputs, replaced, selected, split_aux
@@ -47,9 +48,10 @@ class _Pushforward:
             # The value does not matter, the pass is linear in it; zeros cannot overflow.
             self._dependent = [out for out in self.outputs if out.requires_grad]
             self._cotangents = [level.leaf(zeros_like(out)) for out in self._dependent]
-            self._grads = gradients(
-                self._dependent, self.inputs, self._cotangents, create_graph=True, retain_graph=True
-            )
+            with rules_are_transposed():
+                self._grads = gradients(
+                    self._dependent, self.inputs, self._cotangents, create_graph=True, retain_graph=True
+                )
             self.output, self.aux = level.release(output), level.release(aux)
 
     def __call__(self, tangents: Sequence[Tensor | None], strict: bool = False) -> list[Tensor]:

@@ -48,7 +48,7 @@ class Level:
         """A variable of this level with that value."""
         # What was made in inference mode cannot be saved for a backward pass.
         fresh = (value.clone() if value.is_inference() else value).detach().requires_grad_()
-        node_of(fresh).metadata[_LEVEL] = self
+        node_of(fresh, "torch.func").metadata[_LEVEL] = self
         return fresh
 
     def _is_others(self, leaf: Node) -> bool:
@@ -73,7 +73,7 @@ class Level:
 
     def _leading_to_others(self, tensors: Iterable[Any]) -> set[int]:
         """Numbers of those nodes of the tensors' histories that lead to variables of others."""
-        roots = [node_of(x) for x in tensors if isinstance(x, Tensor) and x.requires_grad]
+        roots = [node_of(x, "torch.func") for x in tensors if isinstance(x, Tensor) and x.requires_grad]
         if not roots:
             return set()
         graph = _core._Graph(roots)
@@ -101,7 +101,11 @@ class Level:
         kept = self._leading_to_others(tree_leaves(tree)) if recording else set()
 
         def value(x: Any) -> Any:
-            if isinstance(x, Tensor) and x.requires_grad and not (kept and node_of(x)._sequence_nr() in kept):
+            if (
+                isinstance(x, Tensor)
+                and x.requires_grad
+                and not (kept and node_of(x, "torch.func")._sequence_nr() in kept)
+            ):
                 return x.detach()
             return x
 

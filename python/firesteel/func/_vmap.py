@@ -148,10 +148,10 @@ def _same(first: Any, other: Any) -> bool:
 class _Shared:
     """The arguments that all examples see, which none may change: it would be changed once per example."""
 
-    def __init__(self, func: Callable[..., Any], args: list[Any]) -> None:
+    def __init__(self, func: Callable[..., Any], tensors: list[Tensor]) -> None:
         self._func = func
         # Tensors of inference mode do not count the writes to them.
-        self._tensors = [x for x in args if isinstance(x, Tensor) and not x.is_inference()]
+        self._tensors = [x for x in tensors if not x.is_inference()]
         self._versions = [x._version for x in self._tensors]
 
     def check(self) -> None:
@@ -262,20 +262,23 @@ def vmap(
         _check_out_dims(func, out_dims)
         size, dims, flat, spec = _batched_inputs(func, in_dims, args)
         unmapped = [x for x, dim in zip(flat, dims, strict=True) if dim is None]
-        shared = _Shared(func, unmapped + tree_leaves(kwargs))
+        seen_by_all = [x for x in unmapped + tree_leaves(kwargs) if isinstance(x, Tensor)]
+        shared = _Shared(func, seen_by_all)
         batched = [x if d is None else _examples(x, d, size) for x, d in zip(flat, dims, strict=True)]
-        draws = Draws(randomness)
-        outputs = []
+        draws, mapping = Draws(randomness), _mapping.Mapping(seen_by_all)
+        outputs: list[Any] = []
         for i in range(max(size, 1)):
             draws.next_example()
             example = [x if d is None else x[i] for x, d in zip(batched, dims, strict=True)]
             own: list[Any] = [x for x, d in zip(example, dims, strict=True) if d is not None]
-            with _mapping.example(own):
+            with mapping.example(own):
                 outputs.append(func(*tree_unflatten(example, spec), **kwargs))
             if i == 0:
                 draws.check()
             shared.check()
         draws.check()
+        if len(outputs) == 1:
+            mapping.check([x for x in tree_leaves(outputs) if isinstance(x, Tensor)])
         return _stacked(func, outputs, out_dims, size)
 
     return functools.update_wrapper(wrapper, func, updated=())

@@ -17,7 +17,7 @@ class BackwardHookFunction(Function):
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.mark_non_differentiable(*(x for x in tensors if not x.requires_grad))
+        ctx.mark_non_differentiable(*[x for x in tensors if not x.requires_grad])
         return tensors
 
     @staticmethod
@@ -41,7 +41,7 @@ class _Places:
 
     def gathered(self, whole: _Gradients) -> _Gradients:
         """The gradients of the tensors alone."""
-        return tuple(whole[place] for place in self.places)
+        return tuple([whole[place] for place in self.places])
 
 
 def _through_a_node(values: tuple[Any, ...], hook: Callable[..., Any]) -> tuple[Any, ...]:
@@ -50,7 +50,7 @@ def _through_a_node(values: tuple[Any, ...], hook: Callable[..., Any]) -> tuple[
     Nothing of them may be kept in the hook: it would keep the graph alive.
     """
     places = _Places(values).places
-    passed = BackwardHookFunction.apply(*(values[place] for place in places))
+    passed = BackwardHookFunction.apply(*[values[place] for place in places])
     next(x.grad_fn for x in passed if x.requires_grad).register_hook(hook)
     whole = list(values)
     for place, tensor in zip(places, passed, strict=True):

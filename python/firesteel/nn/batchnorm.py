@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from firesteel._core import Tensor, batch_norm, int64, ones, tensor, zeros
-from firesteel._mapping import is_shared
+from firesteel import _mapping
+from firesteel._core import Tensor, int64, ones, tensor, zeros
 
-from . import init
+from . import functional as F, init
 from .module import Module
 from .parameter import Parameter
 
@@ -75,24 +75,18 @@ class _BatchNorm(Module):
         self._check_input_dim(input)
         momentum = self.momentum
         mean, var = self.running_mean, self.running_var
-        update = self.training and self.track_running_stats
-        if update and mean is not None and is_shared(mean):
-            raise RuntimeError(
-                f"{type(self).__name__}: Batch norm got a batched tensor as input while the running_mean or "
-                "running_var, which will be updated in place, were not batched: each example of vmap would "
-                "update them. Call .eval(), take them away with "
-                "torch.func.replace_all_batch_norm_modules_(model), or pass each example buffers of its own: "
-                "torch.func.functional_call, with in_dims=0 for them"
-            )
-        if update and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if momentum is None:  # a plain mean over all batches
-                momentum = 1.0 / float(self.num_batches_tracked.item())
+        count = self.num_batches_tracked if self.training and self.track_running_stats else None
+        if count is not None and momentum is None:  # a plain mean over all batches
+            momentum = 1.0 / float(count.item() + 1)
         if self.training and not self.track_running_stats:
             mean = var = None
         training = self.training or (mean is None and var is None)
         factor = 0.0 if momentum is None else momentum
-        return batch_norm(input, mean, var, self.weight, self.bias, training, factor, self.eps)
+        result = F.batch_norm(input, mean, var, self.weight, self.bias, training, factor, self.eps)
+        if count is not None:  # not before: a refused batch is none
+            _mapping.write(count, may_be_shared=True)
+            count.add_(1)
+        return result
 
     def extra_repr(self) -> str:
         return (

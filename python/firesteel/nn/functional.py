@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from firesteel import _mapping
 from firesteel._core import (
     Tensor,
     _write_out,
@@ -13,7 +14,7 @@ from firesteel._core import (
     arange,
     avg_pool1d,
     avg_pool2d,
-    batch_norm,
+    batch_norm as _batch_norm,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cat,
@@ -217,6 +218,40 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
             )
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
     return _formulas.prelu(input, weight)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Brings each channel of (N, C, *) to mean 0 and variance 1, times `weight` (C,), plus `bias` (C,).
+
+    Args:
+        input: floats.
+        running_mean, running_var: statistics (C,), used without `training`, else moved towards the batch's.
+        weight, bias: both may be missing.
+        training: whether to use the batch's mean and variance.
+        momentum: how far the running statistics move.
+        eps: keeps the division finite.
+
+    Raises:
+        RuntimeError: if shapes do not fit, or examples of `vmap` would all move the same statistics.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.functional.batch_norm(torch.tensor([[1.0], [3.0]]), None, None, training=True, eps=1e-9)
+        tensor([[-1.],
+                [ 1.]])
+    """
+    if training:
+        _mapping.write(running_mean, running_var)
+    return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def softsign(input: Tensor) -> Tensor:

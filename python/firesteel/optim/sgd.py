@@ -57,9 +57,10 @@ class SGD(Optimizer):
         _check_number(momentum >= 0.0, "momentum value", momentum)
         _check_number(weight_decay >= 0.0, "weight_decay value", weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
+            wanted = ["momentum=0.9"] * (momentum <= 0) + ["dampening=0"] * (dampening != 0)
             raise ValueError(
                 f"Nesterov momentum requires a momentum and zero dampening, not momentum={momentum} and "
-                f"dampening={dampening}; pass momentum=0.9"
+                f"dampening={dampening}; pass {' and '.join(wanted)}"
             )
         defaults = {
             "lr": lr,
