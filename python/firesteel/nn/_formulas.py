@@ -13,12 +13,6 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 @as_one
-def softshrink(input: Tensor, lambd: float) -> Tensor:
-    """What is not chosen may be infinity times 0."""
-    return where(input.abs() <= lambd, input * 0, input - lambd * input.sign())
-
-
-@as_one
 def normalize(input: Tensor, p: float, dim: int, eps: float) -> Tensor:
     """The norm may be infinite."""
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)

@@ -29,6 +29,7 @@ from firesteel._core import (
     float64,
     gelu,
     group_norm,
+    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh as _hardtanh,
@@ -56,7 +57,9 @@ from firesteel._core import (
     smooth_l1_loss,
     softmax,
     softplus,
+    softshrink,
     tanh,
+    threshold as _core_threshold,
     where,
     zeros,
 )
@@ -132,10 +135,6 @@ __all__ = [
 ]
 
 
-def _result(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
-    return input.copy_(output) if inplace else output
-
-
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """Returns max(0, x)."""
     return input.relu_() if inplace else _relu(input)
@@ -181,7 +180,10 @@ def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Ten
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """Returns x where it is above `threshold`, `value` elsewhere."""
     _expect_tensors("threshold", input=input)
-    return _result(input, where(input <= threshold, input.new_full((), value), input), inplace)
+    if input.is_floating_point():
+        return _core_threshold(input, threshold, value, inplace)
+    output = where(input <= threshold, input.new_full((), value), input)
+    return input.copy_(output) if inplace else output
 
 
 _threshold = threshold  # under a name that is no argument's
@@ -262,20 +264,6 @@ def softsign(input: Tensor) -> Tensor:
 def tanhshrink(input: Tensor) -> Tensor:
     """Returns x - tanh(x)."""
     return input - input.tanh()
-
-
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """Returns x, and 0 where abs(x) is at most `lambd`."""
-    _expect_tensors("hardshrink", input=input)
-    return where(input.abs() <= lambd, input.new_zeros(()), input)
-
-
-def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """Returns x moved by `lambd` towards 0, and 0 where abs(x) is at most `lambd`."""
-    _expect_tensors("softshrink", input=input)
-    if lambd < 0:
-        raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}.")
-    return _formulas.softshrink(input, lambd)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:

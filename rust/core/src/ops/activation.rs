@@ -15,7 +15,7 @@ use crate::{dispatch_float, ensure, DType, Result};
 use std::fmt::Debug;
 
 /// A function of one float.
-trait Activation: Rule {
+pub(super) trait Activation: Rule {
     /// As users spell it.
     const NAME: &'static str;
     /// PyTorch's name of the node.
@@ -44,7 +44,7 @@ formulas!(f32, f64);
 
 /// An activation as an operation.
 #[derive(Debug, Clone, Copy)]
-struct Activate<A>(A);
+pub(super) struct Activate<A>(pub A);
 
 impl<A: Activation> Activate<A> {
     fn check(x: &Array) -> Result<()> {

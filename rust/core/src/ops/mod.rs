@@ -41,6 +41,7 @@ pub(crate) mod region;
 pub mod registry;
 pub mod scan;
 pub(crate) mod selected;
+pub mod shrink;
 pub mod softmax;
 pub mod unary;
 pub mod view;

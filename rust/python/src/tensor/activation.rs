@@ -168,6 +168,37 @@ fn relu6(
     either(input, inplace, |x| x.hardtanh(0.0, 6.0), |x| x.hardtanh_(0.0, 6.0))
 }
 
+/// threshold(input, threshold, value, inplace=False) -> Tensor: elements above a threshold, a value for the others.
+#[pyfunction]
+#[pyo3(signature = (input, threshold, value, inplace=false))]
+fn threshold(
+    input: Bound<'_, PyTensor>,
+    #[pyo3(from_py_with = float_of)] threshold: f64,
+    #[pyo3(from_py_with = float_of)] value: f64,
+    #[pyo3(from_py_with = flag::inplace)] inplace: bool,
+) -> PyResult<Bound<'_, PyTensor>> {
+    either(input, inplace, |x| x.threshold(threshold, value), |x| x.threshold_(threshold, value))
+}
+
+/// hardshrink(input, lambd=0.5) -> Tensor: elements, and 0 where their size is at most lambd.
+#[pyfunction]
+#[pyo3(signature = (input, lambd=0.5))]
+fn hardshrink(input: &Bound<'_, PyTensor>, #[pyo3(from_py_with = float_of)] lambd: f64) -> PyResult<Out> {
+    forward(input, |x| x.hardshrink(lambd))
+}
+
+/// softshrink(input, lambd=0.5) -> Tensor: elements moved by lambd towards 0, and 0 where their size is at most lambd.
+#[pyfunction]
+#[pyo3(signature = (input, lambd=0.5))]
+fn softshrink(input: &Bound<'_, PyTensor>, #[pyo3(from_py_with = float_of)] lambd: f64) -> PyResult<Out> {
+    if lambd < 0.0 {
+        return Err(PyRuntimeError::new_err(format!(
+            "softshrink: lambda must be greater or equal to 0, but found to be {lambd}; use at least 0"
+        )));
+    }
+    forward(input, |x| x.softshrink(lambd))
+}
+
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(gelu, m)?)?;
@@ -181,5 +212,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(selu, m)?)?;
     m.add_function(wrap_pyfunction!(celu, m)?)?;
     m.add_function(wrap_pyfunction!(hardtanh, m)?)?;
+    m.add_function(wrap_pyfunction!(threshold, m)?)?;
+    m.add_function(wrap_pyfunction!(hardshrink, m)?)?;
+    m.add_function(wrap_pyfunction!(softshrink, m)?)?;
     m.add_function(wrap_pyfunction!(relu6, m)?)
 }
