@@ -2,6 +2,7 @@
 
 import pytest
 
+import firesteel
 from libraries import both
 
 
