@@ -580,3 +580,11 @@ def test_other_wrong_arguments_are_refused():
         draw(z, {})
     with pytest.raises(TypeError, match=r"names\['x'\] must be a Tensor, not int"):
         draw(z, names={"x": 3})
+
+
+def test_names_that_are_no_dict():
+    x = firesteel.ones(2, requires_grad=True)
+    with pytest.raises(
+        TypeError, match=r'draw: names must be a dict of tensors by name, not list; pass \{"x": x\}'
+    ):
+        draw((x * 2).sum(), names=[x])

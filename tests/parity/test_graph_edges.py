@@ -322,3 +322,15 @@ def test_handles(lib):
     ]
     assert all(isinstance(handle, handle_type) for handle in handles)
     assert not isinstance(3, handle_type)
+
+
+@both
+def test_versions_of_what_is_no_tensor(lib):
+    x = lib.ones(2)
+    for wrong in (3, [x, 3]):
+        with pytest.raises(RuntimeError):
+            lib.autograd.graph.increment_version(wrong)
+    if lib is firesteel:
+        assert x._version == 0  # all are looked at before the first is changed
+        with pytest.raises(RuntimeError, match="increment_version: expected a Tensor or several, not int"):
+            lib.autograd.graph.increment_version(3)

@@ -112,5 +112,12 @@ def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:
         >>> x._version
         1
     """
-    for one in (tensor,) if isinstance(tensor, Tensor) else tensor:
+    tensors = [tensor] if isinstance(tensor, Tensor) or not isinstance(tensor, Iterable) else [*tensor]
+    for one in tensors:
+        if not isinstance(one, Tensor):
+            raise RuntimeError(
+                f"increment_version: expected a Tensor or several, not {type(one).__name__}; pass what was "
+                "changed"
+            )
+    for one in tensors:
         _core._increment_version(one)

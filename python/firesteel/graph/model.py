@@ -191,6 +191,10 @@ def names_of(op: str, module: Module | None, names: Mapping[str, Tensor] | None)
     if module is not None and not isinstance(module, Module):
         raise TypeError(f"{op}: module must be an nn.Module, not {type(module).__name__}")
     named: dict[str, Tensor] = dict(module.named_parameters()) if module is not None else {}
+    if names is not None and not isinstance(names, Mapping):
+        raise TypeError(
+            f'{op}: names must be a dict of tensors by name, not {type(names).__name__}; pass {{"x": x}}'
+        )
     for name, tensor in (names or {}).items():
         if not isinstance(tensor, _core.Tensor):
             raise TypeError(f"{op}: names[{name!r}] must be a Tensor, not {type(tensor).__name__}")
