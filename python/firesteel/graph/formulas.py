@@ -53,6 +53,9 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = 0 for x < -3, g for x > 3, else g * (x / 3 + 1/2)",
     ),
     "HardtanhBackward0": ("y = clamp(x, min, max)", "grad x = g * [min < x < max]"),
+    "HardshrinkBackward0": ("y = x for |x| > reach, else 0", "grad x = g * [|x| > reach]"),
+    "SoftshrinkBackward0": ("y = x - reach * sign(x) for |x| > reach, else 0", "grad x = g * [|x| > reach]"),
+    "ThresholdBackward0": ("y = x for x > threshold, else value", "grad x = g * [x > threshold]"),
     "LeakyReluBackward0": ("y = x for x > 0, else slope * x", "grad x = g for x > 0, else slope * g"),
     "LogSigmoidBackward0": ("y = -ln(1 + exp(-x))", "grad x = g * sigmoid(-x)"),
     "MishBackward0": (
