@@ -29,7 +29,7 @@ from firesteel._core import (
     float64,
     gelu,
     group_norm,
-    hardshrink,
+    hardshrink as _hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh as _hardtanh,
@@ -57,7 +57,7 @@ from firesteel._core import (
     smooth_l1_loss,
     softmax,
     softplus,
-    softshrink,
+    softshrink as _softshrink,
     tanh,
     threshold as _core_threshold,
     where,
@@ -264,6 +264,18 @@ def softsign(input: Tensor) -> Tensor:
 def tanhshrink(input: Tensor) -> Tensor:
     """Returns x - tanh(x)."""
     return input - input.tanh()
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Returns x, and 0 where abs(x) is at most `lambd`."""
+    _expect_tensors("hardshrink", input=input)
+    return _hardshrink(input, lambd)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Returns x moved by `lambd` towards 0, and 0 where abs(x) is at most `lambd`."""
+    _expect_tensors("softshrink", input=input)
+    return _softshrink(input, lambd)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
