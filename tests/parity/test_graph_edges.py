@@ -1,6 +1,8 @@
 """Gradient edges, hooks on several gradients, writes to saved tensors, `Variable`: PyTorch's behaviour."""
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -334,3 +336,24 @@ def test_versions_of_what_is_no_tensor(lib):
         assert x._version == 0  # all are looked at before the first is changed
         with pytest.raises(RuntimeError, match="increment_version: expected a Tensor or several, not int"):
             lib.autograd.graph.increment_version(3)
+
+
+def test_the_first_hook_of_a_program_may_come_in_the_middle_of_a_pass():
+    """It is called from the next pass on. In a process of its own: there must be no such hook before."""
+    program = """
+import firesteel as torch
+x = torch.ones(2, requires_grad=True)
+y = x * 2
+seen = []
+def begin(grad):
+    torch.autograd.graph.register_multi_grad_hook([x], seen.append)
+    torch.autograd.graph.register_multi_grad_hook([x], seen.append, mode="any")
+handle = y.register_hook(begin)
+y.sum().backward(retain_graph=True)
+assert seen == [], seen
+handle.remove()
+y.sum().backward()
+assert len(seen) == 2, seen
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

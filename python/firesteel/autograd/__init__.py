@@ -74,7 +74,7 @@ def grad(  # type: ignore[overload-overlap]  # a dict is an iterable, too
 
 
 @overload
-def grad(  # noqa: F811
+def grad(  # noqa: F811  # ruff does not know this `overload`: typing is not imported at run time
     outputs: Ends,
     inputs: Ends,
     grad_outputs: Tensor | Iterable[Tensor | None] | None = None,
@@ -87,7 +87,7 @@ def grad(  # noqa: F811
 ) -> tuple[Tensor | None, ...]: ...
 
 
-def grad(  # noqa: F811
+def grad(  # noqa: F811  # ruff does not know this `overload`: typing is not imported at run time
     outputs: Ends,
     inputs: Ends | dict[Key, Tensor],
     grad_outputs: Tensor | Iterable[Tensor | None] | None = None,

@@ -33,8 +33,13 @@ class _OfThread(threading.local):
         self.arrived: dict[int, Any] = {}
 
     def at(self, make: Callable[[], Any]) -> Any:
-        """What is kept for the innermost pass. What passes left before is forgotten."""
+        """What is kept for the innermost pass, None for one that began before there was any such hook.
+
+        What passes left before is forgotten.
+        """
         running = _core._passes()
+        if not running:
+            return None
         if running[-1] not in self.arrived:
             self.arrived = {number: kept for number, kept in self.arrived.items() if number in running}
             self.arrived[running[-1]] = make()
@@ -60,7 +65,7 @@ class _All:
     def arrive(self, index: int, grad: Tensor) -> None:
         """Takes the gradient of tensor number `index`."""
         kept = self._kept.at(self._start)
-        if kept is None:  # the function has been called
+        if kept is None:  # the function has been called, or is called from the next pass on
             return
         grads, waited = kept
         grads[index] = grad
@@ -123,7 +128,7 @@ def register_multi_grad_hook(
             f"register_multi_grad_hook: Expects mode to be one of ('all', 'any') but got {mode!r}; choose one"
         )
     _core._note_passes()
-    tensors = tuple([*tensors])
+    tensors = [*tensors]  # a generator can be read once
     if mode == "any":
         first = _Any(fn)
         return _Handle([x.register_hook(first.arrive) for x in tensors if x.requires_grad])

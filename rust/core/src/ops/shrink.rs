@@ -8,7 +8,7 @@ use crate::simd::Isa;
 use crate::tensor::Tensor;
 use crate::Result;
 
-/// Both have slope 1 where they are not flat.
+/// A rule of slope 1 where the function is not flat.
 macro_rules! flat_in_part {
     ($type:ident, $backward:literal) => {
         impl Rule for $type {
@@ -64,6 +64,11 @@ impl Activation for Threshold {
     }
 }
 
+#[inline(always)]
+fn is_near_zero<I: Isa, R: Real<I>>(x: R, reach: f64) -> bool {
+    x >= r(-reach) && x <= r(reach)
+}
+
 /// `x`, and 0 from `-reach` to `reach`.
 #[derive(Debug, Clone, Copy)]
 struct HardShrink {
@@ -73,7 +78,7 @@ struct HardShrink {
 impl HardShrink {
     #[inline(always)]
     fn is_flat<I: Isa, R: Real<I>>(self, x: R) -> bool {
-        x >= r(-self.reach) && x <= r(self.reach)
+        is_near_zero(x, self.reach)
     }
 }
 
@@ -101,7 +106,7 @@ struct SoftShrink {
 impl SoftShrink {
     #[inline(always)]
     fn is_flat<I: Isa, R: Real<I>>(self, x: R) -> bool {
-        x >= r(-self.reach) && x <= r(self.reach)
+        is_near_zero(x, self.reach)
     }
 }
 
