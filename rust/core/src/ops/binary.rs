@@ -2,6 +2,7 @@
 
 use super::promote::{compute_dtype, result_type};
 use super::reduce::any_zero;
+use super::winner::winner_grad;
 use crate::array::Array;
 use crate::autograd::op::check_target;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
@@ -309,14 +310,6 @@ fn of<F: FnOnce() -> Result<Tensor>>(needed: bool, grad: F) -> Result<Option<Ten
     needed.then(grad).transpose()
 }
 
-/// The gradient where `a` wins, half of it where they tie. All of it where one is nan: neither has lost.
-fn winner(grad: &Tensor, a: &Tensor, b: &Tensor, larger: bool) -> Result<Tensor> {
-    let loses = if larger { a.lt(b)? } else { a.gt(b)? };
-    let share = Tensor::where_self(&a.eq(b)?, &(grad * 0.5), grad)?;
-    // Chosen, not multiplied: an infinite gradient times 0 is nan.
-    share.masked_fill(&loses, 0i64)
-}
-
 /// No gradient, for the inputs that need one: a step function is flat.
 fn flat(saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
     let zeros = |i: usize| of(saved.needs(i), || Tensor::zeros(&saved.shape(i), grad.dtype()));
@@ -354,18 +347,24 @@ binary_ops! {
     /// The larger of both, element-wise and broadcast; nan if either is.
     maximum / maximum_ (Maximum, number) {
         f: |a, b| a.maximum(b), keep: |_a, _b| [true, true],
-        df: |g, saved| [
-            of(saved.needs(0), || winner(g, &saved.input(0)?, &saved.input(1)?, true))?,
-            of(saved.needs(1), || winner(g, &saved.input(1)?, &saved.input(0)?, true))?,
-        ]
+        df: |g, saved| {
+            let (a, b) = (saved.input(0)?, saved.input(1)?);
+            [
+                of(saved.needs(0), || winner_grad("maximum", g, &a, &b, true))?,
+                of(saved.needs(1), || winner_grad("maximum", g, &b, &a, true))?,
+            ]
+        }
     }
     /// The smaller of both, element-wise and broadcast; nan if either is.
     minimum / minimum_ (Minimum, number) {
         f: |a, b| a.minimum(b), keep: |_a, _b| [true, true],
-        df: |g, saved| [
-            of(saved.needs(0), || winner(g, &saved.input(0)?, &saved.input(1)?, false))?,
-            of(saved.needs(1), || winner(g, &saved.input(1)?, &saved.input(0)?, false))?,
-        ]
+        df: |g, saved| {
+            let (a, b) = (saved.input(0)?, saved.input(1)?);
+            [
+                of(saved.needs(0), || winner_grad("minimum", g, &a, &b, false))?,
+                of(saved.needs(1), || winner_grad("minimum", g, &b, &a, false))?,
+            ]
+        }
     }
     /// `a / b` rounded down, element-wise and broadcast.
     floor_divide / floor_divide_ (FloorDivide, quotient) {

@@ -45,3 +45,4 @@ pub mod shrink;
 pub mod softmax;
 pub mod unary;
 pub mod view;
+mod winner;
