@@ -202,6 +202,9 @@ impl Layout {
 
     /// The view that repeats extents of 1 (and missing leading dims) to reach `shape`.
     pub fn broadcast_to(&self, shape: &[usize]) -> Option<Self> {
+        if self.rank() == 0 {
+            return Some(self.repeated(shape));
+        }
         if self.shape.as_slice() == shape {
             return Some(self.clone());
         }
@@ -215,6 +218,18 @@ impl Layout {
             }
         }
         Some(Self { shape: Dims::from_slice(shape), strides, offset: self.offset })
+    }
+
+    /// The view that repeats the only element of a 0-d layout.
+    #[inline]
+    pub fn repeated(&self, shape: &[usize]) -> Self {
+        debug_assert_eq!(self.rank(), 0);
+        let strides = if shape.len() <= 4 {
+            Strides::from_buf_and_len([0; 4], shape.len())
+        } else {
+            Strides::from_elem(0, shape.len())
+        };
+        Self { shape: small(shape), strides, offset: self.offset }
     }
 
     /// Dims in the order of `dims`, which must be a permutation.

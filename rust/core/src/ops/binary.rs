@@ -86,6 +86,11 @@ fn broadcast(name: &str, a: Array, b: Array) -> Result<(Array, Array)> {
     if a.shape() == b.shape() {
         return Ok((a, b));
     }
+    if b.rank() == 0 {
+        // A number, most often: beside one element, finding the common shape would cost more than the rest.
+        let layout = b.layout().repeated(a.shape());
+        return Ok((a, b.into_layout(layout)));
+    }
     let shape = broadcast_shapes(name, a.shape(), b.shape())?;
     Ok((a.broadcast_to(name, &shape)?, b.broadcast_to(name, &shape)?))
 }
