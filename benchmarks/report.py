@@ -11,7 +11,7 @@ from types import ModuleType
 
 DIST = Path(__file__).parent.parent / "dist"
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
-LARGEST_WHEEL = 5.0  # MB
+LARGEST_WHEEL = 6.0  # MB
 
 
 @dataclass

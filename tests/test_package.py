@@ -13,9 +13,9 @@ import firesteel
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "rust/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WHEELS = sorted((ROOT / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
-LARGEST = 5_000_000
+LARGEST = 6_000_000
 # What is built for tests is larger by a seventh than what `make wheel` optimises as a whole.
-LARGEST_INSTALLED = 5_700_000
+LARGEST_INSTALLED = 6_900_000
 
 
 def test_importing_it_imports_no_numpy():
