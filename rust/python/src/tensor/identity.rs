@@ -11,7 +11,7 @@ use firesteel::Tensor;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// A tensor on its way to Python: every method and function returns this.
 #[derive(Debug)]
@@ -66,8 +66,7 @@ fn find_object(py: Python<'_>, word: *mut ()) -> Option<Bound<'_, PyTensor>> {
 /// Makes `object` the one that its tensor is known by, unless there is another.
 pub fn register(object: &Bound<'_, PyTensor>) -> PyResult<()> {
     let this = object.get();
-    let tensor = this.tensor();
-    if !tensor.object().load(Acquire).is_null() {
+    if !this.borrowed().object().load(Acquire).is_null() {
         return Ok(());
     }
     let word = if object.cast_exact::<PyTensor>().is_ok() {
@@ -76,18 +75,22 @@ pub fn register(object: &Bound<'_, PyTensor>) -> PyResult<()> {
         let weak = PyWeakrefReference::new(object.as_any())?;
         weak.into_ptr().cast::<()>().map_addr(|address| address | WEAK)
     };
-    tensor.object().store(word, Release);
+    this.borrowed().object().store(word, Release);
     this.word.store(word, Release);
     Ok(())
 }
 
 /// Ends what `register` began: `tensor` has no object from now on.
 pub fn forget(this: &PyTensor, tensor: &Tensor) {
-    let word = this.word.swap(std::ptr::null_mut(), AcqRel);
+    // Read and written in two steps, each: only attached threads do so, one at a time.
+    let word = this.word.load(Acquire);
     if word.is_null() {
         return;
     }
-    let _ = tensor.object().compare_exchange(word, std::ptr::null_mut(), AcqRel, Acquire);
+    this.word.store(std::ptr::null_mut(), Release);
+    if tensor.object().load(Acquire) == word {
+        tensor.object().store(std::ptr::null_mut(), Release);
+    }
     if word.addr() & WEAK != 0 {
         let weak = word.map_addr(|address| address & !WEAK).cast::<ffi::PyObject>();
         Python::attach(|py| {

@@ -77,6 +77,13 @@ impl PyTensor {
         unsafe { (*self.cell.get()).clone() }
     }
 
+    /// The same without a handle of its own, for as long as no Python code runs.
+    #[inline]
+    fn borrowed(&self) -> &Tensor {
+        // SAFETY: as in `tensor`; callers end the borrow before Python code runs.
+        unsafe { &*self.cell.get() }
+    }
+
     /// Makes this the object of another tensor.
     fn become_tensor(this: &Bound<'_, Self>, next: Tensor) -> PyResult<()> {
         let object = this.get();
@@ -91,7 +98,7 @@ impl PyTensor {
 impl Drop for PyTensor {
     fn drop(&mut self) {
         if !self.word.get_mut().is_null() {
-            identity::forget(self, &self.tensor());
+            identity::forget(self, self.borrowed());
         }
         if let Some(grad) = self.grad.get_mut().ok().and_then(Option::take) {
             drop_in_turn(grad.into_any());
@@ -162,17 +169,15 @@ impl PyTensor {
                 visit.call(grad)?;
             }
         }
-        // SAFETY: as in `tensor`, and nothing here runs Python code. It is no clone: the hooks are shown only
-        // while the tensor is held by this object alone.
-        let tensor = unsafe { &*self.cell.get() };
+        // No clone: the hooks are shown only while the tensor is held by this object alone.
+        let tensor = self.borrowed();
         crate::autograd::visit_hooks(&visit, |see| tensor.visit_own_hooks(see))
     }
 
     fn __clear__(&self) {
         let grad = self.grad.lock().map(|mut grad| grad.take());
         drop(grad);
-        // SAFETY: as in `__traverse__`; what the hooks hold is dropped when the reference is gone.
-        let hooks = unsafe { &*self.cell.get() }.take_own_hooks();
+        let hooks = self.borrowed().take_own_hooks(); // they are dropped when the borrow has ended
         drop(hooks);
     }
 
