@@ -3,6 +3,7 @@
 import math
 
 import firesteel
+from firesteel._core import _tied
 
 F = firesteel.nn.functional
 F64 = firesteel.float64
@@ -27,6 +28,7 @@ def one(condition):
 
 
 X = numbers(7, low=-2.0, high=2.0)
+CHANCES = numbers(7, low=0.1, high=0.9)
 ABOVE = numbers(7, low=0.2, high=2.0)
 A, B = numbers(5, seed=1), numbers(5, low=0.3, high=1.0, seed=2)
 ROWS = numbers(3, 4, seed=3)
@@ -356,6 +358,11 @@ CASES = {
     "TopkBackward0": Case(lambda x: x.topk(3)[0], lambda v: along(v, True), x=X),
     "TrilBackward0": Case(lambda x: x.tril(), x=ROWS),
     "TriuBackward0": Case(lambda x: x.triu(), x=ROWS),
+    "BernoulliBackward0": Case(lambda p: p.bernoulli(), p=CHANCES),
+    "NormalBackward1": Case(lambda mean: firesteel.normal(mean, 1.0), mean=X),
+    "NormalBackward2": Case(lambda std: firesteel.normal(0.0, std), std=CHANCES),
+    "NormalBackward3": Case(lambda mean, std: firesteel.normal(mean, std), mean=X, std=CHANCES),
+    "AliasBackward0": Case(_tied, x=X),
     "AsStridedBackward0": Case(
         region,
         lambda v: {"within": lambda g: F.pad(g, (1, 1, 0, 1))},

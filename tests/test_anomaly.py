@@ -3,6 +3,7 @@
 import gc
 import sys
 import threading
+import warnings
 import weakref
 from functools import partial
 
@@ -12,6 +13,7 @@ import firesteel as torch
 from firesteel import nn
 from firesteel.autograd import anomaly_mode, detect_anomaly, set_detect_anomaly
 from firesteel.utils.checkpoint import checkpoint
+from libraries import both
 
 
 @pytest.fixture(autouse=True)
@@ -510,3 +512,17 @@ def test_threads_lose_no_gradient_in_the_mode():
         for thread in threads:
             thread.join()
     assert x.grad.tolist() == [300, 300]
+
+
+@both
+def test_the_mode_warns_that_it_costs_time(lib):
+    text = (
+        "Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled "
+        "for debugging."
+    )
+    with pytest.warns(UserWarning, match=text) as caught, lib.autograd.detect_anomaly():
+        pass
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lib.autograd.set_detect_anomaly(False)  # asked for by that name, it is no accident

@@ -156,6 +156,30 @@ HOOKS = [
             z.backward,
         ],
     ),
+    *(
+        Misuse(
+            f"{kind} of a node whose hook returns {what}",
+            TypeError,
+            (
+                rf"hook '<lambda>': expected tuple, but hook returned '{name}'; return a tuple with a Tensor "
+                r"or None for each gradient, or None"
+            ),
+            "hook node",
+            lambda lib, kind=kind, make=make: [
+                x := leaf(lib),
+                y := x.exp(),
+                getattr(y.grad_fn, kind)(lambda *grads: make(grads[0][0])),
+                z := y.sum(),
+                z.backward,
+            ],
+        )
+        for kind in ("register_hook", "register_prehook")
+        for what, name, make in (
+            ("a tensor", "Tensor", lambda grad: grad),
+            ("a list", "list", lambda grad: [grad]),
+            ("a number", "float", lambda grad: 1.0),
+        )
+    ),
     Misuse(
         "a hook of a node that is no function",
         TypeError,

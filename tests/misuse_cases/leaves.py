@@ -7,7 +7,7 @@ import copy
 import numpy as np
 
 from libraries import leaf
-from misuse_cases.row import FLOATS, LEAVES, NUMPY, SINGLE, Misuse
+from misuse_cases.row import FLOATS, LEAVES, NUMPY, SCALARS, SINGLE, Misuse
 
 LEAVES_AND_FLAGS = [
     Misuse(
@@ -219,7 +219,7 @@ LEAVES_AND_FLAGS = [
     Misuse(
         "float() of a vector",
         ValueError,
-        SINGLE,
+        SCALARS,
         "values",
         lambda lib: [x := leaf(lib), lambda: float(x)],
     ),
@@ -343,10 +343,7 @@ LEAVES_AND_FLAGS = [
     Misuse(
         "int() of a vector",
         ValueError,
-        (
-            r"item: a tensor with 3 elements \(shape \[3\]\) cannot be converted to Scalar; use "
-            r"\.tolist\(\), or reduce it with \.sum\(\) or \.mean\(\)"
-        ),
+        SCALARS,
         "values",
         lambda lib: [x := leaf(lib), lambda: int(x)],
     ),

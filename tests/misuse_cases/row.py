@@ -57,6 +57,10 @@ SINGLE = (
     r"item: a tensor with 3 elements \(shape \[3\]\) cannot be converted to Scalar; use \.tolist\(\), or "
     r"reduce"
 )
+SCALARS = (
+    r"only one element tensors can be converted to Python scalars, not one with 3 elements \(shape \[3\]\); "
+    r"use \.tolist\(\), or reduce it with \.sum\(\) or \.mean\(\)"
+)
 OUT = (
     r"{}\(\): functions with out=\.\.\. arguments don't support automatic differentiation, but one of the "
     r"arguments requires grad; leave out= away"

@@ -86,6 +86,7 @@ DRAWS = [
         covers=("Tensor.bernoulli",),
         dtypes=WIDE,
         compare="exact",
+        grad="formula",
     )
 ]
 

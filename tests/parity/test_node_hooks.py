@@ -135,6 +135,10 @@ def test_wrong_hooks():
             register(3)
     y = x * 2
     y.grad_fn.register_prehook(lambda outs: 3)
+    with pytest.raises(TypeError, match="expected tuple, but hook returned 'int'"):
+        y.sum().backward()
+    y = x * 2
+    y.grad_fn.register_prehook(lambda outs: (3,))
     with pytest.raises(TypeError, match="expected a Tensor or None for each gradient, but got int"):
         y.sum().backward()
     assert x.grad is None

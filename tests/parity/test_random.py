@@ -273,3 +273,49 @@ def test_global_state():
     firesteel.set_rng_state(state)
     assert (to_numpy(firesteel.randn(40)) == first).all()
     assert firesteel.initial_seed() == 1
+
+
+SOURCES = {
+    "bernoulli": lambda lib, a, b: lib.bernoulli(a),
+    "bernoulli-method": lambda lib, a, b: a.bernoulli(),
+    "normal-mean": lambda lib, a, b: lib.normal(a, 1.5),
+    "normal-mean-alone": lambda lib, a, b: lib.normal(a),
+    "normal-std": lambda lib, a, b: lib.normal(0.5, b),
+    "normal-both": lambda lib, a, b: lib.normal(a, b),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_results_know_what_they_were_drawn_from(name):
+    """They are recorded, and the gradients of what they were drawn from are zeros."""
+
+    def draw(lib):
+        sources = [lib.tensor([0.2, 0.5, 0.9], requires_grad=True) for _ in range(2)]
+        out = SOURCES[name](lib, *sources)
+        behind = [node is not None for node, _ in out.grad_fn.next_functions]
+        grads = lib.autograd.grad(out.sum(), sources, allow_unused=True)
+        return out.detach(), out.requires_grad, out.grad_fn.name(), behind, grads
+
+    check(draw)
+
+
+@pytest.mark.parametrize("asks", ["target", "source", "both"])
+def test_bernoulli_in_place_knows_its_source(asks):
+    def draw(lib):
+        x = lib.zeros(3, requires_grad=asks != "source")
+        p = lib.tensor([0.2, 0.5, 0.9], requires_grad=asks != "target")
+        out = (x * 1).bernoulli_(p)
+        wanted = [tensor for tensor in (x, p) if tensor.requires_grad]
+        return out.detach(), lib.autograd.grad(out.sum(), wanted)
+
+    check(draw)
+
+
+def test_without_need_nothing_is_recorded():
+    def draw(lib):
+        p = lib.full((3,), 0.5, requires_grad=True)
+        with lib.no_grad():
+            silent = lib.bernoulli(p)
+        return [out.requires_grad for out in (silent, lib.bernoulli(p.detach()), lib.normal(p.detach(), 1.0))]
+
+    check(draw)

@@ -62,7 +62,7 @@ class _All:
         waited = {i for i, (node, output) in enumerate(self._places) if _core._pass_visits(node, output)}
         return [None] * len(self._places), waited
 
-    def arrive(self, index: int, grad: Tensor) -> None:
+    def arrive(self, index: int, grad: Tensor | None) -> None:
         """Takes the gradient of tensor number `index`."""
         kept = self._kept.at(self._start)
         if kept is None:  # the function has been called, or is called from the next pass on
@@ -78,11 +78,11 @@ class _All:
 class _Any:
     """Calls `fn` with the first gradient that arrives in a pass."""
 
-    def __init__(self, fn: Callable[[Tensor], None]) -> None:
+    def __init__(self, fn: Callable[[Tensor | None], None]) -> None:
         self._fn = fn
         self._kept = _OfThread()
 
-    def arrive(self, grad: Tensor) -> None:
+    def arrive(self, grad: Tensor | None) -> None:
         """Takes a gradient."""
         if self._kept.at(lambda: True):
             self._kept.end()

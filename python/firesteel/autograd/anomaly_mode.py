@@ -10,6 +10,7 @@ import itertools
 import linecache
 import os
 import sys
+import warnings
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
@@ -112,6 +113,11 @@ class detect_anomaly:
     """
 
     def __init__(self, check_nan: bool = True, *, check_forward: bool = False) -> None:
+        warnings.warn(
+            "Anomaly Detection has been enabled. This mode will increase the runtime and should only be "
+            "enabled for debugging.",
+            stacklevel=2,
+        )
         self._wanted = (True, check_nan, check_forward)
         self._before: list[tuple[bool, bool, bool]] = []
 

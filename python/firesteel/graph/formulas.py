@@ -173,7 +173,13 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "TopkBackward0": ("y = the k largest of x", "grad x = g at their places, 0 elsewhere"),
     "TrilBackward0": ("y = lower triangle of x", "grad x = lower triangle of g"),
     "TriuBackward0": ("y = upper triangle of x", "grad x = upper triangle of g"),
+    # Drawn at random.
+    "BernoulliBackward0": ("y = 1 with probability p, else 0", "grad p = 0"),
+    "NormalBackward1": ("y = normal numbers around mean", "grad mean = 0"),
+    "NormalBackward2": ("y = normal numbers of deviation std", "grad std = 0"),
+    "NormalBackward3": ("y = normal numbers of mean and std", "grad mean = 0, grad std = 0"),
     # Views and other shapes of the same elements.
+    "AliasBackward0": ("y = x", "grad x = g"),
     "AsStridedBackward0": ("y = a region of x", "grad x = g in the region, 0 elsewhere"),
     "CatBackward0": ("y = the inputs one after the other", "grad of each input = its part of g"),
     "CloneBackward0": ("y = x", "grad x = g"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from firesteel._as_one import as_one
-from firesteel._core import Tensor, where
+from firesteel._core import Tensor, _tied, where
 
 
 @as_one
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """Of a weight that broadcasts: what is not chosen may be infinity times 0."""
+    input, weight = _tied(input), _tied(weight)
     return where(input > 0, input, input * weight)
 
 

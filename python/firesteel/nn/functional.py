@@ -9,6 +9,7 @@ from typing import Any
 from firesteel import _mapping
 from firesteel._core import (
     Tensor,
+    _tied,
     _write_out,
     adaptive_avg_pool2d,
     arange,
@@ -466,6 +467,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         )
     if mode != "constant" and value:
         raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if mode in ("reflect", "replicate"):
+        input = _tied(input)
     joined = False
     for i in range(len(pad) // 2):
         before, after = pad[2 * i], pad[2 * i + 1]

@@ -34,6 +34,8 @@ struct Inner {
     view: AtomicU8,
     /// Counts new histories by in-place writes, so that views know when theirs is out of date.
     generation: AtomicU32,
+    /// Whether it has lost a history: its views keep theirs until the next write.
+    is_cut: AtomicBool,
     /// A word for a binding: its own object for this tensor. The core only keeps it.
     object: AtomicPtr<()>,
     meta: Mutex<Meta>,
@@ -77,8 +79,8 @@ type Latest = Mutex<Tensor>;
 
 /// The tensor that a view was taken of.
 enum ViewOf {
-    /// A `VIEW`'s, and which of its histories the view's edge belongs to.
-    Followed { base: Tensor, generation: u32 },
+    /// A `VIEW`'s, and which of its histories, at which version of the memory, the view's edge belongs to.
+    Followed { base: Tensor, generation: u32, version: u32 },
     /// A `SILENT_VIEW`'s: it keeps no graph alive. A base that nobody holds has no history to be lost.
     Silent { base: WeakTensor },
     /// A `CUSTOM_VIEW`: the version of the memory that its history belongs to.
@@ -86,12 +88,11 @@ enum ViewOf {
 }
 
 impl ViewOf {
-    /// What the view's history follows.
-    fn followed(&self) -> Option<(&Tensor, u32)> {
-        match self {
-            Self::Followed { base, generation } => Some((base, *generation)),
-            Self::Silent { .. } | Self::Custom { .. } => None,
-        }
+    /// Whether the view's history is no longer that of its base.
+    fn is_stale(&self) -> bool {
+        let Self::Followed { base, generation, version } = self else { return false };
+        *generation != base.0.generation.load(Ordering::Relaxed)
+            || base.0.is_cut.load(Ordering::Relaxed) && *version != base.version()
     }
 
     /// The base, if somebody still holds it.
@@ -137,6 +138,7 @@ impl Tensor {
             requires_grad: AtomicBool::new(requires_grad),
             view: AtomicU8::new(NO_VIEW),
             generation: AtomicU32::new(0),
+            is_cut: AtomicBool::new(false),
             object: AtomicPtr::new(std::ptr::null_mut()),
             meta: Mutex::new(Meta { edge, view: None, rare: None }),
         }))
@@ -260,7 +262,8 @@ impl Tensor {
             self.shape()
         );
         if self.is_leaf() {
-            self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
+            let before = self.0.requires_grad.swap(requires_grad, Ordering::Relaxed);
+            self.0.is_cut.fetch_or(before && !requires_grad, Ordering::Relaxed);
         }
         Ok(())
     }

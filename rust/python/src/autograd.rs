@@ -1,11 +1,13 @@
 //! Hooks, grad mode, and `autograd.grad`.
 
 use crate::enter::{enter_long, from_py};
+use crate::error::IntoPy;
 use crate::flag;
 use crate::function::ContextRef;
 use crate::pass::Pass;
 use crate::saved_hooks::PyPacked;
 use crate::tensor::{Out, PyTensor};
+use firesteel::autograd::hooks::no_gradient;
 use firesteel::autograd::{mode, GradHook, HookHandle, NodeHook, Options};
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -53,6 +55,18 @@ impl GradHook for PyHook {
         .map_err(from_py)
     }
 
+    fn call_without(&self) -> firesteel::Result<()> {
+        Python::attach(|py| {
+            let result = self.0.bind(py).call1((py.None(),))?;
+            if result.is_none() {
+                return Ok(());
+            }
+            let given = result.cast::<PyTensor>().map(|x| x.get().tensor().shape().to_vec());
+            Err(no_gradient(&self.described(), &given.unwrap_or_default())).py(py)
+        })
+        .map_err(from_py)
+    }
+
     fn tell(&self, leaf: &Tensor) -> firesteel::Result<()> {
         Python::attach(|py| {
             let result = self.0.bind(py).call1((Out(leaf.clone()),))?;
@@ -76,7 +90,7 @@ fn grads_tuple<'py>(py: Python<'py>, grads: &[Option<Tensor>]) -> PyResult<Bound
     PyTuple::new(py, grads.iter().map(|grad| grad.clone().map(Out)))
 }
 
-/// What a hook of a node returned: nothing, a gradient or a sequence of them.
+/// What a hook of a node returned: nothing, or a tuple with a gradient for each.
 fn replaced_grads(hook: &PyHook, result: &Bound<'_, PyAny>) -> PyResult<Option<NodeGrads>> {
     if result.is_none() {
         return Ok(None);
@@ -91,7 +105,15 @@ fn replaced_grads(hook: &PyHook, result: &Bound<'_, PyAny>) -> PyResult<Option<N
             item.get_type().name()?
         ))),
     };
-    crate::tensor::sequence_of(result).iter().map(grad).collect::<PyResult<NodeGrads>>().map(Some)
+    let Ok(grads) = result.cast::<PyTuple>() else {
+        return Err(PyTypeError::new_err(format!(
+            "{}: expected tuple, but hook returned '{}'; return a tuple with a Tensor or None for each gradient, \
+             or None to change nothing",
+            hook.described(),
+            result.get_type().name()?
+        )));
+    };
+    grads.iter().map(|item| grad(&item)).collect::<PyResult<NodeGrads>>().map(Some)
 }
 
 impl NodeHook for PyHook {

@@ -422,12 +422,19 @@ fn normal<'py>(
             let dtype = dtype_for("normal", dtype, out)?.unwrap_or(DType::F32);
             draw(&shape, dtype, mean.to_f64(), std.to_f64())
         }
-        (Operand::Tensor(mean), Operand::Scalar(std)) => {
-            draw(mean.shape(), mean.dtype(), 0.0, std.to_f64()).and_then(|noise| noise.add(&mean.detach()))
+        (Operand::Tensor(mean), Operand::Scalar(std)) => draw(mean.shape(), mean.dtype(), 0.0, std.to_f64())
+            .and_then(|noise| noise.add(&mean.detach()))
+            .and_then(|drawn| drawn.drawn("NormalBackward1", &[&mean])),
+        (mean, Operand::Tensor(std)) => {
+            let given = if let Operand::Tensor(mean) = &mean { Some(mean.clone()) } else { None };
+            draw(std.shape(), std.dtype(), 0.0, 1.0)
+                .and_then(|noise| noise.mul(&std.detach()))
+                .and_then(|noise| noise.add(&mean.beside(&std)?.detach()))
+                .and_then(|drawn| match &given {
+                    Some(mean) => drawn.drawn("NormalBackward3", &[mean, &std]),
+                    None => drawn.drawn("NormalBackward2", &[&std]),
+                })
         }
-        (mean, Operand::Tensor(std)) => draw(std.shape(), std.dtype(), 0.0, 1.0)
-            .and_then(|noise| noise.mul(&std.detach()))
-            .and_then(|noise| noise.add(&mean.beside(&std)?.detach())),
     };
     delivered(py, "normal", finish(py, tensor.py(py)?, requires_grad)?, out)
 }

@@ -135,7 +135,7 @@ impl Run {
             inputs.map(|inputs| Search::new(op, starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
         let mut run = Self { id: next_id(), options, pass, ready: BinaryHeap::new(), search };
         for (edge, grad) in starts {
-            run.deliver(&edge, grad)?;
+            run.deliver(&edge, Some(grad))?;
         }
         Ok(run)
     }
@@ -170,8 +170,11 @@ impl Run {
             node.op().free();
             self.pass.note_freed(node);
         }
-        for (edge, grad) in node.edges().iter().zip(results) {
-            if let (Some(edge), Some(grad)) = (edge, grad) {
+        // Also nodes that no gradient comes to have their turn: hooks are told, and what was saved is freed.
+        let mut results = results.into_iter();
+        for edge in node.edges() {
+            let grad = results.next().flatten();
+            if let Some(edge) = edge {
                 self.deliver(edge, grad)?;
             }
         }
@@ -194,12 +197,13 @@ impl Run {
         Ok(results)
     }
 
-    /// Sends a gradient to the node that made the tensor, fitted to the tensor's shape and dtype.
-    fn deliver(&mut self, edge: &Edge, grad: Tensor) -> Result<()> {
+    /// Sends a gradient, or word that there is none, to the node that made the tensor, fitted to the tensor's
+    /// shape and dtype.
+    fn deliver(&mut self, edge: &Edge, grad: Option<Tensor>) -> Result<()> {
         if self.search.as_ref().is_some_and(|search| !search.wants(edge)) {
             return Ok(());
         }
-        let grad = fit(edge, grad)?;
+        let grad = grad.map(|grad| fit(edge, grad)).transpose()?;
         if edge.node.receive(self.id, edge.output, grad, add)? {
             self.ready.push(Ready(edge.node.clone()));
         }
@@ -280,13 +284,12 @@ fn fit(edge: &Edge, grad: Tensor) -> Result<Tensor> {
 
 /// What a rule gave as the inputs look: hooks see gradients as they will be sent on.
 fn fitted(node: &NodeRef, grads: InputGrads) -> Result<InputGrads> {
-    let pairs = grads.into_iter().zip(node.edges());
-    pairs
-        .map(|(grad, edge)| match (grad, edge) {
-            (Some(grad), Some(edge)) => fit(edge, grad).map(Some),
-            _ => Ok(None),
-        })
-        .collect()
+    let mut grads = grads.into_iter();
+    let fitted = |edge: &Option<Edge>| match (grads.next().flatten(), edge) {
+        (Some(grad), Some(edge)) => fit(edge, grad).map(Some),
+        _ => Ok(None),
+    };
+    node.edges().iter().map(fitted).collect()
 }
 
 /// The sum of two gradients, in the first one's memory when nobody else can see it.

@@ -2,7 +2,7 @@
 
 use super::node::{lock, next_id, try_lock, Edge, InputGrads, Node, NodeRef, OutputGrads};
 use crate::tensor::{Tensor, WeakTensor};
-use crate::Result;
+use crate::{Error, Kind, Result};
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,17 @@ pub trait GradHook: Any + Send + Sync {
     /// Called with the complete gradient; what it returns takes its place.
     fn call(&self, grad: &Tensor) -> Result<Option<Tensor>>;
 
+    /// Called when the tensor's node has its turn and no gradient has come to the tensor.
+    fn call_without(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What messages call it.
     fn name(&self) -> String {
         "hook".into()
     }
 
-    /// Called with a leaf whose gradient has been added.
+    /// Called with a leaf whose node has had its turn, most often since its gradient has been added.
     fn tell(&self, leaf: &Tensor) -> Result<()> {
         self.call(leaf).map(drop)
     }
@@ -102,7 +107,11 @@ impl Node {
     pub(crate) fn run_hooks(&self, grads: &mut OutputGrads) -> Result<()> {
         let Some(calls) = self.calls() else { return Ok(()) };
         for (output, call) in &calls {
-            let (Call::Hook(hook), Some(grad)) = (call, &mut grads[*output]) else { continue };
+            let Call::Hook(hook) = call else { continue };
+            let Some(grad) = &mut grads[*output] else {
+                hook.call_without()?;
+                continue;
+            };
             if let Some(replaced) = hook.call(grad)? {
                 check_replaced(|| hook.name(), grad, &replaced)?;
                 *grad = replaced;
@@ -213,11 +222,24 @@ fn check_all_replaced(
         grads.len()
     );
     for pair in grads.iter().zip(replaced) {
-        if let (Some(grad), Some(replaced)) = pair {
-            check_replaced(&hook, grad, replaced)?;
+        match pair {
+            (Some(grad), Some(replaced)) => check_replaced(&hook, grad, replaced)?,
+            (None, Some(replaced)) => return Err(no_gradient(&hook(), replaced.shape())),
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// The error of a hook that returned a gradient of that shape in place of none.
+pub fn no_gradient(hook: &str, shape: &[usize]) -> Error {
+    Error::new(
+        Kind::Autograd,
+        format!(
+            "{hook}: can't replace a None gradient with a non-None value (of shape {shape:?}); return None where \
+             None is given"
+        ),
+    )
 }
 
 fn check_replaced(hook: impl Fn() -> String, grad: &Tensor, replaced: &Tensor) -> Result<()> {

@@ -122,10 +122,15 @@ impl Backward for AccumulateGrad {
 
     fn backward(&self, node: &NodeRef, _needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
         if let Some(grad) = grads.pop().flatten() {
-            let array = lock(&self.leaf).array.clone();
-            self.slot.accumulate(grad, array.layout())?;
-            node.run_accumulated(|| self.leaf(node))?;
+            let leaf = lock(&self.leaf);
+            let (array, tensor) = (leaf.array.clone(), leaf.tensor.clone());
+            drop(leaf);
+            // One that no longer asks for a gradient keeps what it has.
+            if tensor.upgrade().is_none_or(|leaf| leaf.requires_grad()) {
+                self.slot.accumulate(grad, array.layout())?;
+            }
         }
+        node.run_accumulated(|| self.leaf(node))?;
         Ok(InputGrads::new())
     }
 

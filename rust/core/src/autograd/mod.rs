@@ -1,5 +1,5 @@
 //! The graph and the backward pass. Reading order: `op`, `saved`, `apply`, `node`, `hooks`,
-//! `leaf`, `engine`, `search`, `nested`, `anomaly`.
+//! `leaf`, `engine`, `search`, `nested`, `tied`, `anomaly`.
 
 pub mod anomaly;
 pub(crate) mod apply;
@@ -13,6 +13,7 @@ pub mod node;
 pub mod op;
 pub mod saved;
 mod search;
+mod tied;
 
 pub use crate::mode::{self, is_grad_enabled, is_recording, GradMode};
 pub use apply::{apply, apply_many};
@@ -24,3 +25,4 @@ pub use nested::looks_for_inputs;
 pub use node::{Edge, Needs, NodeRef};
 pub use op::{Grads, Op, Saved, Saves};
 pub use saved::{freed_error, pop_saved_hooks, push_saved_hooks, Kept, Packed, SavedHooks};
+pub use tied::Ties;

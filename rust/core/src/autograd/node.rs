@@ -215,16 +215,18 @@ impl Node {
         &self.op
     }
 
-    /// Adds a gradient of output `output` that arrived in `run`; true if it is the run's first here.
+    /// Adds a gradient of output `output` that arrived in `run`, or notes that there is none; true if this is the
+    /// run's first word here.
     pub(crate) fn receive(
         &self,
         run: u64,
         output: usize,
-        grad: Tensor,
+        grad: Option<Tensor>,
         add: impl FnOnce(Tensor, Tensor) -> Result<Tensor>,
     ) -> Result<bool> {
         let mut pending = lock(&self.pending);
         if let Some(entry) = pending.iter_mut().find(|p| p.run == run) {
+            let Some(grad) = grad else { return Ok(false) };
             let Some(held) = entry.grads[output].take() else {
                 entry.grads[output] = Some(grad);
                 return Ok(false);
@@ -240,7 +242,7 @@ impl Node {
         }
         let mut grads = OutputGrads::new();
         grads.resize(self.outputs.len(), None);
-        grads[output] = Some(grad);
+        grads[output] = grad;
         pending.push(Pending { run, grads });
         Ok(true)
     }

@@ -3,6 +3,7 @@
 use super::mode;
 use super::node::{lock, try_lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
 use super::saved::{freed_error, Kept, SavedArray, SavedSet};
+use super::tied::{tie, Ties};
 use crate::array::Array;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -35,6 +36,11 @@ pub trait Op<const N: usize>: Debug + Send + Sync + 'static {
     /// PyTorch's name of the recorded node, `MatmulBackward0` for `matmul`.
     fn grad_fn_name(&self) -> String {
         camel_case(Self::NAME) + "Backward0"
+    }
+
+    /// Of which inputs its gradients are functions even where they do not depend on them, as PyTorch's are.
+    fn ties(&self) -> Ties {
+        Ties::Nothing
     }
 
     /// What `backward` reads, given which inputs need a gradient. All else is freed after forward.
@@ -213,7 +219,7 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
         let set = set.map(|set| set.unpacked(O::NAME)).transpose()?;
         let saved = Saved { name: O::NAME, set: set.as_ref(), node, needs };
-        Ok(self.op.backward(&saved, &grad)?.into_iter().collect())
+        tie(self.op.ties(), node, self.op.backward(&saved, &grad)?.into_iter().collect())
     }
 
     fn saved(&self) -> Vec<(String, SavedArray)> {

@@ -3,7 +3,7 @@
 
 use super::promote::compute_dtype;
 use crate::array::Array;
-use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
+use crate::autograd::{apply::apply, Grads, Op, Saved, Saves, Ties};
 use crate::kernels::conv::{self, Conv2dGeometry};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -113,6 +113,10 @@ impl Op<2> for Convolve {
         "ConvolutionBackward0".into()
     }
 
+    fn ties(&self) -> Ties {
+        Ties::Unused(2)
+    }
+
     fn saves(&self, [x, weight]: [bool; 2]) -> Saves<2> {
         Saves::inputs([weight, x])
     }
@@ -131,6 +135,10 @@ impl Op<3> for Convolve {
 
     fn grad_fn_name(&self) -> String {
         "ConvolutionBackward0".into()
+    }
+
+    fn ties(&self) -> Ties {
+        Ties::Unused(2)
     }
 
     fn saves(&self, [x, weight, _]: [bool; 3]) -> Saves<3> {
@@ -157,6 +165,10 @@ impl Op<2> for ConvInput {
 
     fn grad_fn_name(&self) -> String {
         "ConvolutionBackward0".into()
+    }
+
+    fn ties(&self) -> Ties {
+        Ties::Unused(2)
     }
 
     fn saves(&self, [grad, weight]: [bool; 2]) -> Saves<2> {

@@ -173,7 +173,7 @@ impl Op<1> for Norm {
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
         let (x, shape, p) = (saved.input(0)?, saved.shape(0), self.p);
         if p == 0.0 {
-            return Ok([Some(Tensor::zeros(&shape, grad.dtype())?)]);
+            return Ok([None]);
         }
         let grad = self.over.expand(grad, &shape)?;
         if p == 1.0 {
@@ -185,7 +185,8 @@ impl Op<1> for Norm {
             return Ok([Some(grad * (x / norm).masked_fill(&is_zero, 0.0)?)]);
         }
         if p.is_infinite() {
-            let attains = x.abs()?.eq(&norm)?.to_dtype(grad.dtype())?;
+            // A nan attains the norm that it makes nan.
+            let attains = x.abs()?.eq(&norm)?.logical_or(&x.isnan()?)?.to_dtype(grad.dtype())?;
             let dims: Vec<isize> =
                 (0..shape.len()).filter(|&d| self.over.mask[d]).map(|d| d as isize).collect();
             let ties = if dims.is_empty() { attains.clone() } else { attains.sum(&dims, true)? };

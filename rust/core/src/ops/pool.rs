@@ -4,7 +4,7 @@ use super::conv::check_sizes;
 use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::apply::{apply, apply_and};
-use crate::autograd::{Grads, Kept, Op, Saved};
+use crate::autograd::{Grads, Kept, Op, Saved, Ties};
 use crate::dtype::DType;
 use crate::kernels::pool::{self, pool_extent, AvgDivisor, PoolGeometry};
 use crate::layout::Dims;
@@ -132,6 +132,10 @@ impl Op<1> for MaxPool {
         "MaxPool2DWithIndicesBackward0".into()
     }
 
+    fn ties(&self) -> Ties {
+        Ties::Zeros(1)
+    }
+
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
         let shape = out_shape(x.shape(), &self.geometry);
@@ -205,6 +209,10 @@ impl Op<1> for AvgPool {
 
     fn grad_fn_name(&self) -> String {
         "AvgPool2DBackward0".into()
+    }
+
+    fn ties(&self) -> Ties {
+        Ties::Zeros(1)
     }
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
@@ -364,7 +372,7 @@ impl Tensor {
             let kernel = [extents[0] / size[0], extents[1] / size[1]];
             return self.avg_pool2d(&PoolOptions::tiles(kernel), true, None);
         }
-        let mut out = self.to_dtype(compute_dtype(self.dtype()))?;
+        let mut out = self.tied(Ties::Zeros(1))?.to_dtype(compute_dtype(self.dtype()))?;
         for (dim, (&extent, &count)) in extents.iter().zip(&size).enumerate() {
             out = out.adaptive_means(dim as isize - 2, extent, count)?;
         }

@@ -270,7 +270,7 @@ impl Tensor {
         let p = probabilities("bernoulli", self.array(), &Layout::contiguous(self.shape()))?;
         let mut out = Array::empty(self.shape(), self.dtype())?;
         fill_by_chance(generator, &mut out, &p);
-        Ok(Self::constant(out))
+        Self::constant(out).drawn("BernoulliBackward0", &[self])
     }
 
     /// Overwrites this tensor with uniform numbers in `[from, to)`.
@@ -298,11 +298,12 @@ impl Tensor {
 
     /// Overwrites this tensor with 1 at the probability that each element of `p`, broadcast, names, else 0.
     pub fn bernoulli_each_(&self, p: &Tensor, generator: &mut Generator) -> Result<()> {
-        let p = probabilities("bernoulli_", p.array(), self.array().layout())?;
-        self.overwrite("bernoulli_", |out, _| {
-            fill_by_chance(generator, out, &p);
+        let chances = probabilities("bernoulli_", p.array(), self.array().layout())?;
+        let values = self.new_values("bernoulli_", |out, _| {
+            fill_by_chance(generator, out, &chances);
             Ok(())
-        })
+        })?;
+        self.copy_(&values.drawn("BernoulliBackward0", &[p])?)
     }
 
     /// Overwrites this tensor with integers in `[from, to)`, up to the largest of its dtype if there is no `to`;
@@ -334,13 +335,18 @@ impl Tensor {
     /// New values for every element, in the order of memory, as PyTorch fills, whatever the order of the dims;
     /// `make` is told whether this tensor is contiguous.
     fn overwrite(&self, op: &str, make: impl FnOnce(&mut Array, bool) -> Result<()>) -> Result<()> {
+        self.copy_(&self.new_values(op, make)?)
+    }
+
+    /// Values for [`Tensor::overwrite`].
+    fn new_values(&self, op: &str, make: impl FnOnce(&mut Array, bool) -> Result<()>) -> Result<Tensor> {
         crate::autograd::check_writable(op, self)?;
         let mut values = Array::empty(self.shape(), self.dtype())?;
         make(&mut values, self.array().is_contiguous())?;
         if !self.array().is_contiguous() {
             values = values.with_layout(self.array().layout().like());
         }
-        self.copy_(&Tensor::constant(values))
+        Ok(Tensor::constant(values))
     }
 
     /// A new tensor in this one's shape and order of dims, filled as [`Tensor::overwrite`] does.

@@ -140,11 +140,14 @@ pub(crate) fn record_write(base: &Tensor, value: &Tensor, view: &Layout) -> Edge
     Edge { node: Node::record(CopySlices(region), edges, smallvec![Meta::of(base.array())]), output: 0 }
 }
 
-/// History of the view of `base` at `view`, if the base has one.
-pub(crate) fn record_read(base: &Tensor, view: &Layout) -> Option<Edge> {
-    let edge = base.edge_unchecked()?;
+/// History of the view of `base` at `view`, if the base has one, or `always`.
+pub(crate) fn record_read(base: &Tensor, view: &Layout, always: bool) -> Option<Edge> {
+    let edge = base.edge_unchecked();
+    if edge.is_none() && !always {
+        return None;
+    }
     let region = Region::new(base.array().layout(), view);
     let meta = Meta { shape: Dims::from_slice(view.shape()), dtype: base.dtype() };
     let op = crate::autograd::op::Recorded::new(AsStrided(region), None);
-    Some(Edge { node: Node::record(op, smallvec![Some(edge)], smallvec![meta]), output: 0 })
+    Some(Edge { node: Node::record(op, smallvec![edge], smallvec![meta]), output: 0 })
 }

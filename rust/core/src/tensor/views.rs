@@ -142,7 +142,8 @@ impl Tensor {
             (ViewOf::Silent { base: base.downgrade() }, SILENT_VIEW)
         } else {
             let generation = base.0.generation.load(Ordering::Relaxed);
-            (ViewOf::Followed { base, generation }, VIEW)
+            let version = source.version();
+            (ViewOf::Followed { base, generation, version }, VIEW)
         };
         lock(&self.0.meta).view = Some(view);
         self.0.view.store(kind, Ordering::Relaxed);
@@ -165,7 +166,8 @@ impl Tensor {
             self.shape()
         );
         let old = self.replace_edge(&mut lock(&self.0.meta), None);
-        self.0.requires_grad.store(false, Ordering::Relaxed);
+        let is_cut = self.0.requires_grad.swap(false, Ordering::Relaxed);
+        self.0.is_cut.fetch_or(is_cut, Ordering::Relaxed);
         drop(old);
         Ok(())
     }
@@ -181,9 +183,7 @@ impl Tensor {
     }
 
     pub(crate) fn is_stale(&self) -> bool {
-        let meta = lock(&self.0.meta);
-        let followed = meta.view.as_ref().and_then(ViewOf::followed);
-        followed.is_some_and(|(base, generation)| generation != base.0.generation.load(Ordering::Relaxed))
+        lock(&self.0.meta).view.as_ref().is_some_and(ViewOf::is_stale)
     }
 
     /// Brings a view's history up to date when its base was written in place since.
@@ -193,14 +193,19 @@ impl Tensor {
         }
         let Some(base) = self.view_base() else { return };
         let now = base.0.generation.load(Ordering::Relaxed);
-        let edge = region::record_read(&base, self.array().layout());
+        let version_now = base.version();
+        // With a base that needs no gradient any more, a view that had a history has one that leads nowhere.
+        let had_history = lock(&self.0.meta).edge.is_some();
+        let edge = region::record_read(&base, self.array().layout(), had_history);
         let mut meta = lock(&self.0.meta);
-        let requires_grad = edge.is_some();
-        let old = self.replace_edge(&mut meta, edge);
-        if let Some(ViewOf::Followed { generation, .. }) = &mut meta.view {
-            *generation = now;
+        let mut old = None;
+        if edge.is_some() {
+            old = self.replace_edge(&mut meta, edge);
+            self.0.requires_grad.store(true, Ordering::Relaxed);
         }
-        self.0.requires_grad.store(requires_grad, Ordering::Relaxed);
+        if let Some(ViewOf::Followed { generation, version, .. }) = &mut meta.view {
+            (*generation, *version) = (now, version_now);
+        }
         drop(meta);
         drop(old);
     }

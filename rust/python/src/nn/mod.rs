@@ -7,7 +7,9 @@ mod pool;
 mod softmax;
 
 use crate::convert::ints_of;
-use crate::tensor::PyTensor;
+use crate::error::IntoPy;
+use crate::tensor::{Out, PyTensor};
+use firesteel::autograd::Ties;
 use firesteel::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyUserWarning};
 use pyo3::prelude::*;
@@ -60,8 +62,15 @@ pub fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
     PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)
 }
 
+/// The tensor itself for a formula that is one operation in PyTorch, whose recorded gradient is a function of it.
+#[pyfunction]
+fn _tied(py: Python<'_>, x: &Bound<'_, PyTensor>) -> PyResult<Out> {
+    x.get().tensor().tied(Ties::Zeros(1)).py(py).map(Out)
+}
+
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(_tied, m)?)?;
     softmax::register(m)?;
     loss::register(m)?;
     conv::register(m)?;

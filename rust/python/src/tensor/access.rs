@@ -250,7 +250,7 @@ impl PyTensor {
     /// register_hook(hook) -> handle
     ///
     /// Calls `hook(grad)` with this tensor's gradient in every backward pass; what it returns, unless
-    /// None, replaces the gradient. `handle.remove()` ends it.
+    /// None, replaces the gradient. `grad` is None where rules gave none. `handle.remove()` ends it.
     fn register_hook(&self, py: Python<'_>, hook: &Bound<'_, PyAny>) -> PyResult<PyHookHandle> {
         self.tensor().register_hook(hook_of("register_hook", hook)?).py(py).map(PyHookHandle::new)
     }

@@ -8,7 +8,7 @@ use crate::flag;
 use crate::graph::memory_key;
 use crate::tensor::Out;
 use firesteel::dtype::{Bool, Element};
-use firesteel::{dispatch_all, Array, DType, Layout, Tensor};
+use firesteel::{dispatch_all, Array, DType, Error, Kind, Layout, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -38,6 +38,22 @@ fn to_dtype(slf: Bound<'_, PyTensor>, dtype: DType) -> PyResult<Bound<'_, PyTens
     }
     let out = enter(slf.py(), x.numel(), || x.to_dtype(dtype))?;
     Out(out).into_pyobject(slf.py())
+}
+
+/// An error for what `float` and `int` cannot convert.
+fn expect_scalar(x: &Tensor) -> firesteel::Result<()> {
+    if x.numel() == 1 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Shape,
+        format!(
+            "only one element tensors can be converted to Python scalars, not one with {} elements (shape {:?}); use \
+             .tolist(), or reduce it with .sum() or .mean()",
+            x.numel(),
+            x.shape()
+        ),
+    ))
 }
 
 /// One element as a Python number.
@@ -249,10 +265,12 @@ impl PyTensor {
     }
 
     fn __float__(&self, py: Python<'_>) -> PyResult<f64> {
+        expect_scalar(&self.tensor()).py(py)?;
         self.tensor().array().item_f64().py(py)
     }
 
     fn __int__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        expect_scalar(&self.tensor()).py(py)?;
         item_object(py, self.tensor().array())?.call_method0(intern!(py, "__int__"))
     }
 

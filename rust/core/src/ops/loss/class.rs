@@ -2,7 +2,7 @@
 
 use super::Reduction;
 use crate::array::Array;
-use crate::autograd::{apply::apply, Grads, Kept, Op, Saved};
+use crate::autograd::{apply::apply, Grads, Kept, Op, Saved, Ties};
 use crate::dtype::Element;
 use crate::kernels::rows::total;
 use crate::layout::Dims;
@@ -227,6 +227,10 @@ fn scale(targets: &Targets, reduction: Reduction) -> f64 {
 
 impl Op<1> for NllLoss {
     const NAME: &'static str = "nll_loss";
+
+    fn ties(&self) -> Ties {
+        Ties::Zeros(1)
+    }
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let (targets, dtype) = (self.targets.get(Self::NAME)?, x.dtype());

@@ -2,7 +2,9 @@
 
 use super::{or_empty, ready};
 use crate::array::Array;
-use crate::autograd::{apply::apply, check_writable, is_recording, GradMode, Grads, Kept, Op, Saved, Saves};
+use crate::autograd::{
+    apply::apply, check_writable, is_recording, GradMode, Grads, Kept, Op, Saved, Saves, Ties,
+};
 use crate::dtype::DType;
 use crate::kernels::batch_norm::{self, BatchNormBackward, Planes};
 use crate::kernels::rows::Float;
@@ -132,6 +134,10 @@ impl Op<3> for BatchNorm {
 
     fn grad_fn_name(&self) -> String {
         "NativeBatchNormBackward0".into()
+    }
+
+    fn ties(&self) -> Ties {
+        Ties::Unused(2)
     }
 
     fn saves(&self, _needs: [bool; 3]) -> Saves<3> {

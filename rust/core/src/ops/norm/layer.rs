@@ -3,7 +3,7 @@
 use super::{or_empty, ready};
 use crate::array::Array;
 use crate::autograd::anomaly::as_one;
-use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves};
+use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves, Ties};
 use crate::dtype::DType;
 use crate::kernels::norm;
 use crate::kernels::rows::Float;
@@ -100,6 +100,10 @@ impl Op<3> for LayerNorm {
 
     fn grad_fn_name(&self) -> String {
         "NativeLayerNormBackward0".into()
+    }
+
+    fn ties(&self) -> Ties {
+        Ties::Unused(3)
     }
 
     fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
@@ -261,8 +265,10 @@ impl Tensor {
                 parameter.shape(),
                 self.shape()
             );
-            let parameter = parameter.reshape(&per_channel)?;
-            out = if role == "weight" { out.mul(&parameter)? } else { out.add(&parameter)? };
+            let weighed = role == "weight";
+            let tied = if weighed { parameter.tied(Ties::Unused(1))? } else { parameter.clone() };
+            let parameter = tied.reshape(&per_channel)?;
+            out = if weighed { out.mul(&parameter)? } else { out.add(&parameter)? };
         }
         out.to_dtype(self.dtype()) // float32 parameters of 16-bit inputs have widened it
     }
