@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from report import Group
+
+GROUP = Group("start-up")
 WITHOUT_NUMPY = "import sys, warnings; warnings.simplefilter('ignore'); sys.modules['numpy'] = None; "
 
 
@@ -23,4 +26,4 @@ def test_bare_interpreter(race):
     def make(_lib):
         return lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)
 
-    race(make, batched=False, rounds=5)
+    race(make, batched=False, rounds=5, ratio=None)
