@@ -31,7 +31,7 @@ class Pace:
         return min(self.most, max(self.least, int(self.row / seconds) // 2 * 2 + 1))
 
 
-FULL = Pace(batch=0.02, most=25, least=3, row=1.4)
+FULL = Pace(batch=0.02, most=21, least=3, row=1.1)
 QUICK = Pace(batch=0.006, most=7, least=1, row=0.12)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -12,6 +13,7 @@ from sizes import package_size, wheel_size
 
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 MB = 1e6
+MISSED = ("missed", "missing", "wrong")
 SLOWDOWN = 2.5  # how many times longer a call may take beside a busy process
 
 
@@ -31,7 +33,7 @@ class Row:
     """Seconds per call of one case in every round; `theirs` is empty without PyTorch.
 
     `ratio` is how many times faster than PyTorch it should be at least, `seconds` how long it may take;
-    `missing` is the name that Firesteel does not have.
+    `missing` is the name that Firesteel does not have; the result of a `wrong` row is not PyTorch's.
     """
 
     group: Group
@@ -42,6 +44,7 @@ class Row:
     ratio: float | None = 1.0
     seconds: float | None = None
     missing: str | None = None
+    wrong: bool = False
 
     @property
     def speedup(self) -> float | None:
@@ -58,9 +61,9 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """One of "met", "missed", "missing", "?" without PyTorch, and nothing where nothing is wanted."""
-        if self.missing:
-            return "missing"
+        """One of `MISSED`, "met", "?" without PyTorch, and nothing where nothing is wanted."""
+        if self.missing or self.wrong:
+            return "wrong" if self.wrong else "missing"
         if self.seconds is not None:
             return _verdict(statistics.median(self.ours) <= self.seconds)
         if self.ratio is None:
@@ -69,14 +72,9 @@ class Row:
 
     def cells(self) -> list[str]:
         """The row as text."""
-        if self.missing:
-            times = [f"no {self.missing}", "", ""]
-        else:
-            medians = [
-                time_text(statistics.median(times)) if times else "" for times in (self.ours, self.theirs)
-            ]
-            times = [*medians, "" if self.speedup is None else f"{self.speedup:.2f}"]
-        return [self.case, str(self.threads), *times, self.wanted, self.verdict]
+        times = [time_text(statistics.median(times)) if times else "" for times in (self.ours, self.theirs)]
+        ratio = "" if self.speedup is None else f"{self.speedup:.2f}"
+        return [self.case, str(self.threads), *times, ratio, self.wanted, self.verdict]
 
 
 @dataclass
@@ -179,8 +177,8 @@ class Report:
         ]
 
     def missed(self) -> list[Row]:
-        """The rows that are slower than PyTorch, slower than they should be, or missing."""
-        return [row for row in self.rows if row.verdict in ("missed", "missing")]
+        """The rows that are slower than they should be (than PyTorch at least), missing, or wrong."""
+        return [row for row in self.rows if row.verdict in MISSED]
 
     def print(self, write: Callable[[str], None], libraries: Iterable[ModuleType]) -> None:
         """Writes all tables, and what was missed."""
@@ -196,11 +194,10 @@ class Report:
             write("")
             write("how many times longer beside a busy process, with 2 threads")
             print_table([["case", "firesteel", "torch", "wanted", ""], *(s.cells() for s in slow)], write)
-            medians = [
-                middle([s.ours for s in slow]),
-                middle([s.theirs for s in slow if s.theirs is not None]),
-            ]
-            write("median: " + ", torch: ".join(f"{m:.1f} x" for m in medians if m is not None))
+            ours = middle([row.ours for row in slow])
+            theirs = middle([row.theirs for row in slow if row.theirs is not None])
+            beside = "" if theirs is None else f", torch: {theirs:.1f} x"
+            write(f"median: {ours:.1f} x{beside}, wanted <= {SLOWDOWN:g} x: {_verdict(ours <= SLOWDOWN)}")
         self._print_missed(write)
         write("")
         write(wheel_size())
@@ -216,21 +213,24 @@ class Report:
             write(group.name.upper())
             print_table([head, *(row.cells() for row in rows)], write, widths)
             for mean in self.means(group):
-                write(mean.text())
+                if mean.ratio is not None or mean.missing:
+                    write(mean.text())
 
     def _print_missed(self, write: Callable[[str], None]) -> None:
-        groups = [mean for group in self.groups() for mean in self.means(group) if mean.verdict == "missed"]
-        small = [item for item in (*self.memory, *self.slowdowns()) if item.verdict in ("missed", "missing")]
-        missed = self.missed()
+        missed, means = self.missed(), [mean for group in self.groups() for mean in self.means(group)]
+        means = [mean for mean in means if mean.verdict == "missed"]
+        small = [item for item in (*self.memory, *self.slowdowns()) if item.verdict == "missed"]
         write("")
-        write(f"MISSED: {len(missed)} of {len(self.rows)} rows, {len(groups)} of the groups' means")
-        for mean in groups:
+        write(f"MISSED: {len(missed)} of {len(self.rows)} rows, {len(means)} of the groups' means")
+        for mean in means:
             write(f"  {mean.group.name}: {mean.text()}")
-        table = [[row.group.name, *row.cells()] for row in missed]
+        table = [[row.group.name, *row.cells()] for row in missed if not row.missing]
         if table:
             print_table(table, lambda line: write(f"  {line}"))
         for item in small:
             write("  " + "  ".join(item.cells()))
+        for name, count in Counter(row.missing for row in missed if row.missing).items():
+            write(f"  missing: {name} ({count} rows)")
 
 
 def geometric_mean(ratios: Sequence[float]) -> float | None:

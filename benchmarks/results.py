@@ -32,6 +32,7 @@ def write_json(path: Path, report: Report, quick: bool) -> None:
         },
         "missed": [{"group": r.group.name, "case": r.case, "threads": r.threads} for r in report.missed()],
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 

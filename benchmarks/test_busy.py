@@ -38,8 +38,8 @@ def neighbour():
 
 
 def test_quiet(race, case):
-    race(CASES[case], THREADS, group=QUIET, ratio=None)
+    race(CASES[case], THREADS, group=QUIET)
 
 
 def test_beside_a_busy_process(race, case, neighbour):
-    race(CASES[case], THREADS, group=BUSY, ratio=None)
+    race(CASES[case], THREADS, group=BUSY)
