@@ -19,7 +19,7 @@ import pytest
 
 import firesteel
 from agree import results_agree
-from racing import FULL, QUICK, race as run_race
+from racing import FULL, QUICK, race as run_race, share_of_others
 from report import Group, Memory, Report, Row
 from results import write_json
 
@@ -44,10 +44,13 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used")
 
 
-def pytest_collection_finish():
-    """Later collections need not look at what was imported, which takes a tenth of a second."""
+def pytest_collection_finish(session):
+    """Looks if the machine is quiet, and spares later collections what was imported (a tenth of a second)."""
+    if session.config.getoption("benchmark_disable"):
+        return
     gc.collect()
     gc.freeze()
+    _report.others = share_of_others()
 
 
 def pytest_generate_tests(metafunc):

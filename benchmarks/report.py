@@ -14,6 +14,7 @@ from sizes import package_size, wheel_size
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 MB = 1e6
 MISSED = ("missed", "missing", "wrong")
+NOISE = 0.05  # the part of the processors that others may take before figures mean little
 SLOWDOWN = 2.5  # how many times longer a call may take beside a busy process
 
 
@@ -68,7 +69,7 @@ class Row:
             return _verdict(statistics.median(self.ours) <= self.seconds)
         if self.ratio is None:
             return ""
-        return "?" if self.speedup is None else _verdict(self.speedup >= self.ratio)
+        return "?" if self.speedup is None else _verdict(round(self.speedup, 2) >= self.ratio)
 
     def cells(self) -> list[str]:
         """The row as text."""
@@ -92,7 +93,7 @@ class Mean:
         """As of a row."""
         if self.group.goal is None:
             return ""
-        return "?" if self.ratio is None else _verdict(self.ratio >= self.group.goal)
+        return "?" if self.ratio is None else _verdict(round(self.ratio, 2) >= self.group.goal)
 
     def text(self) -> str:
         """The mean as a line of the table."""
@@ -145,10 +146,11 @@ class Slowdown:
 
 @dataclass
 class Report:
-    """All that a run has measured."""
+    """All that a run has measured; `others` is the part of the processors that was busy when it began."""
 
     rows: list[Row] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
+    others: float | None = None
 
     def groups(self) -> list[Group]:
         """The groups in the order of their first rows."""
@@ -159,7 +161,8 @@ class Report:
         means = []
         for threads in sorted({row.threads for row in self.rows if row.group == group}):
             rows = [row for row in self.rows if (row.group, row.threads) == (group, threads)]
-            ratios = [row.speedup for row in rows if row.speedup is not None and row.ratio is not None]
+            rows = [row for row in rows if row.ratio is not None]
+            ratios = [row.speedup for row in rows if row.speedup is not None]
             missing = sum(row.missing is not None for row in rows)
             means.append(Mean(group, threads, len(rows), missing, geometric_mean(ratios)))
         return means
@@ -203,6 +206,8 @@ class Report:
         write(wheel_size())
         for library in libraries:
             write(package_size(library))
+        if self.others is not None and self.others > NOISE:
+            write(f"NOISE: other programs took {self.others:.0%} of the processors when the run began")
 
     def _print_rows(self, write: Callable[[str], None]) -> None:
         head = ["case", "threads", "firesteel", "torch", "ratio", "wanted", ""]

@@ -21,7 +21,7 @@ def write_json(path: Path, report: Report, quick: bool) -> None:
     result = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": quick,
-        "machine": machine(),
+        "machine": machine() | {"others": report.others},
         "groups": [_mean(mean) for group in report.groups() for mean in report.means(group)],
         "rows": [_row(row) for row in report.rows],
         "memory": [_memory(row) for row in report.memory],

@@ -13,7 +13,7 @@ import pytest
 import firesteel
 import readme
 from agree import results_agree
-from racing import FULL, QUICK, batch
+from racing import FULL, QUICK, batch, share_of_others
 from report import BUSY, QUIET, Group, Memory, Report, Row, geometric_mean
 from results import write_json
 
@@ -47,7 +47,7 @@ def _report() -> Report:
         Row(BUSY, "b", 2, [3.0], [10.0]),
     ]
     memory = [Memory("step", 3_000_000, 2_000_000), Memory("not there", None, 1)]
-    return Report(rows, memory)
+    return Report(rows, memory, others=0.5)
 
 
 def test_every_case_runs() -> None:
@@ -90,7 +90,7 @@ def test_means_are_geometric_and_compared_with_the_goal() -> None:
     assert one.verdict == "met"
     assert (two.threads, two.ratio, two.verdict) == (2, pytest.approx(3.0), "met")
     (start,) = _report().means(Group("start-up"))
-    assert (start.rows, start.ratio, start.verdict) == (2, pytest.approx(40.0), "")
+    assert (start.rows, start.ratio, start.verdict) == (1, pytest.approx(40.0), "")
     assert (
         Report([Row(Group("slow", 2.5), "half", 1, [2.0], [4.0])]).means(Group("slow", 2.5))[0].verdict
         == "missed"
@@ -115,6 +115,7 @@ def test_the_tables_show_everything() -> None:
     assert "median: 2.5 x, torch: 30.0 x, wanted <= 2.5 x: met" in text
     assert "MISSED: 4 of 12 rows" in text
     assert "missing: nn.Hopfield (1 rows)" in text
+    assert "NOISE: other programs took 50% of the processors" in text
     assert [line for line in lines if line.startswith("step") and "missed" in line]
     assert [line for line in lines if line.startswith("  ") and "not right" in line and "wrong" in line]
 
@@ -168,6 +169,7 @@ def test_a_wrong_result_does_not_race(other) -> None:
 def test_rounds_are_odd_and_fit_into_their_time() -> None:
     assert FULL.rounds(1e-9) == FULL.most and FULL.rounds(1e9) == FULL.least
     assert all(pace.rounds(seconds / 100) % 2 for pace in (FULL, QUICK) for seconds in range(1, 100))
+    assert 0 <= (share_of_others(0.01) or 0) <= 1
     calls: list[int] = []
     count, seconds = batch(lambda: calls.append(1), 0.001)
     assert count == len(calls) >= 3 and seconds >= 0.001
