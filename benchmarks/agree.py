@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import numpy as np
 
@@ -10,6 +11,28 @@ import numpy as np
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4, "float16": 1e-2, "bfloat16": 3e-2}
 LOSS_TOLERANCE = 1e-3
 STEPS = 3
+
+
+def made(make: Callable, library: ModuleType) -> Callable:
+    """The call in this library, which draws the same random numbers in either."""
+    library.manual_seed(0)
+    return make(library)
+
+
+def missing_name(make: Callable, ours: ModuleType, theirs: ModuleType | None = None) -> str | None:
+    """The name that a first call did not find in our library; None where it found all.
+
+    Raises:
+        AttributeError: where theirs does not have it either.
+    """
+    try:
+        made(make, ours)()
+    except AttributeError as error:
+        if theirs is not None:
+            made(make, theirs)()
+        owner = getattr(error.obj, "__name__", type(error.obj).__name__)
+        return f"{owner}.{error.name}".removeprefix(f"{ours.__name__}.")
+    return None
 
 
 def results_agree(ours: Callable[[], object], theirs: Callable[[], object]) -> None:

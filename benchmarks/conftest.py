@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 
 import firesteel
-from agree import results_agree
+from agree import made, missing_name, results_agree
 from racing import FULL, QUICK, race as run_race, share_of_others
 from report import Group, Memory, Report, Row
 from results import write_json
@@ -96,13 +96,13 @@ def race(request, benchmark):
         for library in libraries:
             library.set_num_threads(threads)
         try:
-            row.missing = _what_is_missing(make)
+            row.missing = missing_name(make, *libraries)
             if row.missing:
                 _report.rows.append(row)
                 pytest.skip(f"missing: {row.missing}")
             if benchmark.disabled:
                 return
-            calls = [_made(make, library) for library in libraries]
+            calls = [made(make, library) for library in libraries]
             if torch is not None and batched:
                 _compare(agree, calls, row)
             pace = QUICK if request.config.getoption("quick") else FULL
@@ -113,24 +113,6 @@ def race(request, benchmark):
         _report.rows.append(row)
 
     return run
-
-
-def _made(make: Callable, library: ModuleType) -> Callable:
-    """The call in this library, which draws the same random numbers in either."""
-    library.manual_seed(0)
-    return make(library)
-
-
-def _what_is_missing(make: Callable) -> str | None:
-    """The name that a first call did not find in Firesteel, though the same call works in PyTorch."""
-    try:
-        _made(make, firesteel)()
-    except AttributeError as error:
-        if torch is not None:
-            _made(make, torch)()
-        owner = getattr(error.obj, "__name__", type(error.obj).__name__)
-        return f"{owner}.{error.name}".removeprefix("firesteel.")
-    return None
 
 
 def _compare(agree: Callable[[Callable, Callable], None], calls: list[Callable], row: Row) -> None:

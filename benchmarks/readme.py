@@ -25,12 +25,13 @@ def tables(results: dict[str, Any]) -> str:
     threads = sorted({mean["threads"] for mean in results["groups"]})
     heads = [f"{count} thread{'s' * (count > 1)}" for count in threads]
     versions = f"Firesteel {machine['firesteel']} beside PyTorch {machine['torch']}"
+    kind = " (a quick run)" if results["quick"] else ""
     source = f"{versions} on {machine['cores']} cores of {machine['cpu']} ({machine['isa']})"
     groups = dict.fromkeys(mean["group"] for mean in results["groups"])
     shown = [group for group in groups if group not in (QUIET.name, BUSY.name)]
     return "\n".join(
         [
-            f"{source}, {results['date'][:10]}. How many times faster, as the geometric mean of the rows:",
+            f"{source}, {results['date'][:10]}{kind}. How many times faster, in the geometric mean:",
             "",
             *_markdown([["group", "rows", *heads], *(_group(results, group, threads) for group in shown)]),
             "",

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import firesteel
 import readme
-from agree import results_agree
+from agree import losses_agree, made, missing_name, results_agree
+from models import STEPS
 from racing import FULL, QUICK, batch, share_of_others
 from report import BUSY, QUIET, Group, Memory, Report, Row, geometric_mean
 from results import write_json
@@ -164,6 +166,28 @@ def test_a_wrong_result_does_not_race(other) -> None:
     results_agree(lambda: (x, None, [x.bfloat16()]), lambda: (x * 1.00001, None, [x.bfloat16()]))
     with pytest.raises(AssertionError):
         results_agree(lambda: x, lambda: other(x))
+
+
+def test_a_name_is_missing_only_where_theirs_has_it() -> None:
+    theirs = SimpleNamespace(manual_seed=firesteel.manual_seed, nn=SimpleNamespace(Hopfield=int))
+
+    def make(lib):
+        return lambda: lib.nn.Hopfield()
+
+    assert missing_name(make, firesteel, theirs) == missing_name(make, firesteel) == "nn.Hopfield"
+    assert missing_name(lambda lib: lambda: lib.ones(1), firesteel, theirs) is None
+    with pytest.raises(AttributeError):
+        missing_name(make, firesteel, firesteel)
+
+
+def test_training_steps_begin_with_the_same_weights() -> None:
+    steps = [made(STEPS["moons MLP, batch 100"], firesteel) for _ in range(2)]
+    with firesteel.no_grad():
+        steps[1].model[0].weight.zero_()
+    losses_agree(*steps)
+    steps[1].optimizer.param_groups[0]["lr"] = 10.0
+    with pytest.raises(AssertionError, match="losses"):
+        losses_agree(*steps)
 
 
 def test_rounds_are_odd_and_fit_into_their_time() -> None:
