@@ -56,9 +56,9 @@ format: setup ## format everything
 	$(VENV)/bin/ruff format python tests examples benchmarks docs/pictures
 	$(VENV)/bin/ruff check --fix python tests examples benchmarks docs/pictures
 
-bench: build ## time Firesteel beside PyTorch, where that is installed
+bench: build ## race Firesteel against PyTorch, where that is installed; in short: make bench ARGS=--quick
 	cargo bench --package firesteel
-	$(PY) -m pytest benchmarks --benchmark-only
+	$(PY) -m pytest benchmarks --benchmark-only --json runs/benchmark.json $(ARGS)
 
 wheel: setup ## build the wheel for distribution into dist/
 	$(MATURIN) build --profile dist --out dist

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from report import Group
+
+GROUP = Group("autograd", 5.0)
 # How many times faster than PyTorch an operation should be, with its backward pass, on one element.
 BOTH = 5.0
 DEEP = 1_000_000
@@ -85,7 +88,7 @@ def test_chain(race, depth):
 
         return call
 
-    race(make, batched=depth < DEEP, rounds=25 if depth < DEEP else 3, ratio=BOTH)
+    race(make, batched=depth < DEEP, rounds=3 if depth == DEEP else None, ratio=BOTH)
 
 
 def test_10000_inputs_into_one_sum(race):
@@ -116,7 +119,6 @@ def test_one_leaf_used_10000_times(race):
     race(make, batched=False, ratio=BOTH)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 def test_accumulation_of_a_million(race, threads):
     """Gradients that are added to those of the passes before."""
 
