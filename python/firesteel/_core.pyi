@@ -5,7 +5,7 @@
 # signatures that the module shows have no other defaults than literals.
 
 from builtins import bool as _bool, float as _float, int as _int, type as _type
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Literal, Protocol, Self, SupportsIndex, TypeAlias, TypeVar, final, overload
 
@@ -2188,23 +2188,19 @@ def binary_cross_entropy_with_logits(
 # -- optimizers and files ------------------------------------------------------------------------------
 
 def _sgd_step(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    momentum_buffers: list[Tensor | None],
+    params: Iterable[Tensor],
+    states: Mapping[Any, dict[str, Any]],
     lr: _float,
     momentum: _float,
     dampening: _float,
     weight_decay: _float,
     nesterov: _bool,
     maximize: _bool,
-) -> list[Tensor | None]: ...
+) -> None: ...
 def _adam_step(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    max_exp_avg_sqs: Sequence[Tensor],
-    steps: Sequence[Tensor],
+    params: Iterable[Tensor],
+    states: Mapping[Any, dict[str, Any]],
+    start: Callable[[Tensor, _bool], dict[str, Any]],
     lr: _float,
     beta1: _float,
     beta2: _float,

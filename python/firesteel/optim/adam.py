@@ -87,25 +87,17 @@ class Adam(Optimizer):
         """Changes the parameters once; see `Optimizer.step`."""
         loss = self._loss(closure) if closure is not None else None
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            amsgrad = group["amsgrad"]
-            states = [self.state[p] or self._start(p, amsgrad) for p in params]
             beta1, beta2 = group["betas"]
             _adam_step(
-                params,
-                [p.grad for p in params],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [state["max_exp_avg_sq"] for state in states] if amsgrad else [],
-                [state["step"] for state in states],
+                group["params"],
+                self.state,
+                self._start,
                 float(group["lr"]),
                 float(beta1),
                 float(beta2),
                 float(group["eps"]),
                 float(group["weight_decay"]),
-                amsgrad,
+                group["amsgrad"],
                 group["maximize"],
                 group["decoupled_weight_decay"],
             )

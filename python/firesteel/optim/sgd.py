@@ -79,28 +79,14 @@ class SGD(Optimizer):
         """Changes the parameters once; see `Optimizer.step`."""
         loss = self._loss(closure) if closure is not None else None
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            momentum = group["momentum"]
-            buffers: list[Tensor | None]
-            if momentum:
-                states = [self.state[p] for p in params]
-                buffers = [state.get("momentum_buffer") for state in states]
-            else:
-                buffers = [None] * len(params)
-            made = _sgd_step(
-                params,
-                [p.grad for p in params],
-                buffers,
+            _sgd_step(
+                group["params"],
+                self.state,
                 float(group["lr"]),
-                float(momentum),
+                float(group["momentum"]),
                 float(group["dampening"]),
                 float(group["weight_decay"]),
                 group["nesterov"],
                 group["maximize"],
             )
-            if momentum:
-                for state, buffer in zip(states, made, strict=True):
-                    state["momentum_buffer"] = buffer
         return loss

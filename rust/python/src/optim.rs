@@ -2,55 +2,90 @@
 
 use crate::enter::enter;
 use crate::flag;
-use crate::tensor::Out;
-use crate::tensor::{tensors_of, PyTensor};
+use crate::tensor::{Out, PyTensor};
 use firesteel::kernels::optim::{AdamOptions, SgdOptions};
 use firesteel::optim::{adam_step, sgd_step, AdamState};
 use firesteel::Tensor;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::PyString;
 
-fn optional(list: &Bound<'_, PyList>) -> PyResult<Vec<Option<Tensor>>> {
-    list.iter()
-        .map(|item| if item.is_none() { Ok(None) } else { Ok(Some(item.cast::<PyTensor>()?.get().tensor())) })
-        .collect()
+/// A parameter that has a gradient: its object, itself and the gradient.
+struct Trained<'py> {
+    object: Bound<'py, PyAny>,
+    tensor: Tensor,
+    grad: Tensor,
 }
 
-/// One step of stochastic gradient descent; returns the momentum buffers.
+/// The parameters that have a gradient. They are asked here and not in Python, where that took half of a small step.
+fn trained<'py>(params: &Bound<'py, PyAny>) -> PyResult<Vec<Trained<'py>>> {
+    let mut found = Vec::new();
+    for object in params.try_iter()? {
+        let object = object?;
+        let tensor = object.cast::<PyTensor>()?.get().tensor();
+        if let Some(grad) = tensor.grad() {
+            found.push(Trained { object, tensor, grad });
+        }
+    }
+    Ok(found)
+}
+
+/// Their tensors and gradients.
+fn unzip(trained: &[Trained<'_>]) -> (Vec<Tensor>, Vec<Tensor>) {
+    trained.iter().map(|x| (x.tensor.clone(), x.grad.clone())).unzip()
+}
+
+/// Entry `key` of a parameter's state.
+fn entry(state: &Bound<'_, PyAny>, key: &Bound<'_, PyString>) -> PyResult<Tensor> {
+    Ok(state.get_item(key)?.cast::<PyTensor>()?.get().tensor())
+}
+
+/// One step of stochastic gradient descent for those of `params` that have a gradient. With momentum, `states` holds
+/// a dict for each parameter, where its buffer is kept.
 #[pyfunction]
-fn _sgd_step<'py>(
-    py: Python<'py>,
-    params: &Bound<'py, PyAny>,
-    grads: &Bound<'py, PyAny>,
-    momentum_buffers: &Bound<'py, PyList>,
+fn _sgd_step(
+    py: Python<'_>,
+    params: &Bound<'_, PyAny>,
+    states: &Bound<'_, PyAny>,
     lr: f64,
     momentum: f64,
     dampening: f64,
     weight_decay: f64,
     #[pyo3(from_py_with = flag::nesterov)] nesterov: bool,
     #[pyo3(from_py_with = flag::maximize)] maximize: bool,
-) -> PyResult<Bound<'py, PyList>> {
-    let (params, grads) = (tensors_of("step", params)?, tensors_of("step", grads)?);
-    let given = optional(momentum_buffers)?;
+) -> PyResult<()> {
+    let trained = trained(params)?;
+    let (tensors, grads) = unzip(&trained);
     let options = SgdOptions { lr, momentum, dampening, weight_decay, nesterov, maximize };
-    let numel = params.iter().map(Tensor::numel).sum();
-    let kept = enter(py, numel, || sgd_step(&params, &grads, &given, &options))?;
-    if momentum == 0.0 || given.iter().all(Option::is_some) {
-        return Ok(momentum_buffers.clone());
+    let numel = tensors.iter().map(Tensor::numel).sum();
+    if momentum == 0.0 {
+        let none = vec![None; tensors.len()];
+        return enter(py, numel, || sgd_step(&tensors, &grads, &none, &options)).map(drop);
     }
-    PyList::new(py, kept.into_iter().map(|buffer| buffer.map(Out)).collect::<Vec<_>>())
+    let key = intern!(py, "momentum_buffer");
+    let states = trained.iter().map(|x| states.get_item(&x.object)).collect::<PyResult<Vec<_>>>()?;
+    let buffer = |state: &Bound<'_, PyAny>| {
+        let buffer = state.call_method1(intern!(py, "get"), (key,))?;
+        Ok(if buffer.is_none() { None } else { Some(buffer.cast::<PyTensor>()?.get().tensor()) })
+    };
+    let buffers = states.iter().map(buffer).collect::<PyResult<Vec<_>>>()?;
+    let kept = enter(py, numel, || sgd_step(&tensors, &grads, &buffers, &options))?;
+    for ((state, before), buffer) in states.iter().zip(&buffers).zip(kept) {
+        if before.is_none() {
+            state.set_item(key, buffer.map(Out))?;
+        }
+    }
+    Ok(())
 }
 
-/// One step of Adam or, with `decoupled`, AdamW; everything is updated in place.
+/// One step of Adam or, with `decoupled`, AdamW for those of `params` that have a gradient. `states` holds a dict for
+/// each parameter, which `start(parameter, amsgrad)` fills before its first step; everything is updated in place.
 #[pyfunction]
 fn _adam_step(
     py: Python<'_>,
     params: &Bound<'_, PyAny>,
-    grads: &Bound<'_, PyAny>,
-    exp_avgs: &Bound<'_, PyAny>,
-    exp_avg_sqs: &Bound<'_, PyAny>,
-    max_exp_avg_sqs: &Bound<'_, PyAny>,
-    steps: &Bound<'_, PyAny>,
+    states: &Bound<'_, PyAny>,
+    start: &Bound<'_, PyAny>,
     lr: f64,
     beta1: f64,
     beta2: f64,
@@ -60,20 +95,21 @@ fn _adam_step(
     #[pyo3(from_py_with = flag::maximize)] maximize: bool,
     #[pyo3(from_py_with = flag::decoupled)] decoupled: bool,
 ) -> PyResult<()> {
-    let (params, grads) = (tensors_of("step", params)?, tensors_of("step", grads)?);
-    let mut max = if amsgrad { tensors_of("step", max_exp_avg_sqs)? } else { Vec::new() }.into_iter();
-    let averages = tensors_of("step", exp_avgs)?
-        .into_iter()
-        .zip(tensors_of("step", exp_avg_sqs)?)
-        .zip(tensors_of("step", steps)?);
-    let states: Vec<AdamState> = averages
-        .map(|((exp_avg, exp_avg_sq), step)| AdamState {
-            exp_avg,
-            exp_avg_sq,
-            max_exp_avg_sq: max.next(),
-            step,
+    let trained = trained(params)?;
+    let (tensors, grads) = unzip(&trained);
+    let state_of = |x: &Trained<'_>| {
+        let mut state = states.get_item(&x.object)?;
+        if !state.is_truthy()? {
+            state = start.call1((&x.object, amsgrad))?;
+        }
+        Ok(AdamState {
+            exp_avg: entry(&state, intern!(py, "exp_avg"))?,
+            exp_avg_sq: entry(&state, intern!(py, "exp_avg_sq"))?,
+            max_exp_avg_sq: if amsgrad { Some(entry(&state, intern!(py, "max_exp_avg_sq"))?) } else { None },
+            step: entry(&state, intern!(py, "step"))?,
         })
-        .collect();
+    };
+    let states = trained.iter().map(state_of).collect::<PyResult<Vec<_>>>()?;
     let options = AdamOptions {
         lr,
         betas: (beta1, beta2),
@@ -82,8 +118,8 @@ fn _adam_step(
         decoupled_weight_decay: decoupled,
         maximize,
     };
-    let numel = params.iter().map(Tensor::numel).sum();
-    enter(py, numel, || adam_step(&params, &grads, &states, &options))
+    let numel = tensors.iter().map(Tensor::numel).sum();
+    enter(py, numel, || adam_step(&tensors, &grads, &states, &options))
 }
 
 /// Adds the functions.
