@@ -9,6 +9,7 @@ from typing import Any
 from firesteel import _mapping
 from firesteel._core import (
     Tensor,
+    _constant_pad,
     _tied,
     _write_out,
     adaptive_avg_pool2d,
@@ -18,7 +19,6 @@ from firesteel._core import (
     batch_norm as _batch_norm,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
-    cat,
     celu,
     conv1d,
     conv2d,
@@ -469,20 +469,22 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if mode in ("reflect", "replicate"):
         input = _tied(input)
-    joined = False
+    befores, afters = [0] * input.ndim, [0] * input.ndim
+    is_view = True
     for i in range(len(pad) // 2):
         before, after = pad[2 * i], pad[2 * i + 1]
         dim = input.ndim - 1 - i
         if before < 0 or after < 0:
             input = _cropped(input, dim, max(-before, 0), max(-after, 0))
             before, after = max(before, 0), max(after, 0)
-        if before or after:
-            if mode == "constant":
-                input = _pad_constant(input, dim, before, after, float(value or 0))
-            else:
-                input = input.index_select(dim, _padded_index(input.shape[dim], before, after, mode))
-            joined = True
-    return input if joined else input.clone()
+        if mode == "constant":
+            befores[dim], afters[dim] = before, after
+        elif before or after:
+            input = input.index_select(dim, _padded_index(input.shape[dim], before, after, mode))
+            is_view = False
+    if mode == "constant" and (any(befores) or any(afters)):
+        return _constant_pad(input, befores, afters, float(value or 0))
+    return input.clone() if is_view else input
 
 
 def _cropped(input: Tensor, dim: int, before: int, after: int) -> Tensor:
@@ -492,15 +494,6 @@ def _cropped(input: Tensor, dim: int, before: int, after: int) -> Tensor:
             f"pad: cutting off {before} and {after} leaves nothing of dim {dim}, size {input.shape[dim]}"
         )
     return input.narrow(dim, before, length)
-
-
-def _pad_constant(input: Tensor, dim: int, before: int, after: int, value: float) -> Tensor:
-    parts = [input]
-    for n, place in ((before, 0), (after, 2)):
-        if n > 0:
-            shape = [*input.shape[:dim], n, *input.shape[dim + 1 :]]
-            parts.insert(place, input.new_full(shape, value))
-    return cat(parts, dim)
 
 
 def _padded_index(size: int, before: int, after: int, mode: str) -> Tensor:

@@ -184,6 +184,13 @@ impl Array {
         self.0.storage.as_ptr().cast::<T>().wrapping_add(self.0.layout.offset())
     }
 
+    /// Pointer to the first element as an unsigned integer of its size.
+    #[inline]
+    pub(crate) fn as_words<W>(&self) -> *mut W {
+        assert_eq!(self.0.dtype.size(), std::mem::size_of::<W>(), "elements of another size");
+        self.0.storage.as_ptr().cast::<W>().wrapping_add(self.0.layout.offset())
+    }
+
     /// The elements of a contiguous array.
     #[inline]
     pub fn slice<T: Element>(&self) -> &[T] {

@@ -2,24 +2,26 @@
 
 use super::map::{Shared, GRAIN_CHEAP};
 use super::nest::Nest;
+use super::relayout::{by_size, copy_run};
 use crate::array::Array;
-use crate::dispatch_all;
-use crate::dtype::Element;
-use crate::layout::contiguous_strides;
-use crate::par;
+use crate::dtype::{DType, Element};
+use crate::layout::{contiguous_strides, Dims, Strides};
+use crate::simd::{dispatch, Isa, Kernel};
+use crate::{dispatch_all, par};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `out[b, ...] = x[offsets[b] + ...]`: `rest` is the layout of one picked item of `x` (its offset is
 /// `x`'s), `out` is contiguous. Offsets are in elements; the caller has checked the indices that they
 /// are made of, in memory that nobody else can write.
 pub fn take(offsets: &[i64], rest: &Array, out: &Array) {
     assert!(out.is_contiguous() && out.numel() == offsets.len() * rest.numel());
-    dispatch_all!(rest.dtype(), T => take_items::<T>(rest, offsets, out));
+    by_size!(rest.dtype(), W => take_items::<W>(rest, offsets, out));
 }
 
-fn take_items<T: Element>(rest: &Array, offsets: &[i64], out: &Array) {
+fn take_items<W: Copy>(rest: &Array, offsets: &[i64], out: &Array) {
     let item = rest.numel();
-    let (xp, op) = (Shared(rest.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
+    let (xp, op) = (Shared(rest.as_words::<W>()), Shared(out.as_words::<W>()));
     // The output comes first: its order of dims decides the walk.
     let nest = Nest::new(rest.shape(), [&contiguous_strides(rest.shape()), rest.strides()]);
     let [to_step, step] = nest.inner_strides();
@@ -30,7 +32,7 @@ fn take_items<T: Element>(rest: &Array, offsets: &[i64], out: &Array) {
             // SAFETY: `take`'s callers check the offsets; `out` has `item` elements per offset (asserted).
             unsafe {
                 if contiguous {
-                    std::ptr::copy_nonoverlapping(from, to, item);
+                    copy_run(from, to, item);
                 } else {
                     nest.runs(0..item, &mut |[start, offset], len| {
                         for j in 0..len as isize {
@@ -101,68 +103,175 @@ fn put_items<T: Element>(rest: &Array, offsets: &[i64], values: &Array, accumula
 /// The sum: integers wrap, floats are rounded each time.
 #[inline(always)]
 pub(super) fn add<T: Element>(a: T, b: T) -> T {
-    if T::DTYPE.is_float() {
-        // Rounding the sum of two float32 from float64 to float32 gives their float32 sum.
-        T::from_f64(a.to_f64() + b.to_f64())
-    } else if T::DTYPE == crate::DType::Bool {
-        T::from_i64(a.to_i64() | b.to_i64())
-    } else {
-        T::from_i64(a.to_i64().wrapping_add(b.to_i64()))
+    match T::DTYPE {
+        DType::F64 => T::from_f64(a.to_f64() + b.to_f64()),
+        DType::F32 | DType::F16 | DType::BF16 => T::from_f32(a.to_f32() + b.to_f32()),
+        DType::Bool => T::from_i64(a.to_i64() | b.to_i64()),
+        DType::U8 | DType::I32 | DType::I64 => T::from_i64(a.to_i64().wrapping_add(b.to_i64())),
     }
 }
 
-/// `out[i] = x[.., index[i], ..]` along `dim`; shapes are `index`'s. The op has checked the indices, in an
-/// array that nobody else can write.
-pub fn gather(x: &Array, dim: usize, index: &Array, out: &Array) {
-    dispatch_all!(x.dtype(), T => gather_elements::<T>(x, dim, index, out));
-}
-
-fn without(strides: &[isize], dim: usize) -> crate::layout::Strides {
-    let mut strides: crate::layout::Strides = strides.into();
-    if let Some(stride) = strides.get_mut(dim) {
-        *stride = 0;
-    }
+/// The strides of what an index moves along `dim`: there it does not step.
+fn without(strides: &[isize], dim: usize) -> Strides {
+    let mut strides: Strides = strides.into();
+    strides[dim] = 0;
     strides
 }
 
-fn gather_elements<T: Element>(x: &Array, dim: usize, index: &Array, out: &Array) {
-    let along = x.strides().get(dim).copied().unwrap_or(0);
+/// `out[i] = x[.., index[i], ..]` along `dim`; shapes are those of `index`, an int64 array that may lie anyhow. Whether
+/// all of its indices are positions of the dim; if not, some elements are wrong.
+///
+/// Indices are compared where they are used: another thread may be writing to them.
+#[must_use]
+pub fn gather(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
+    assert!(out.shape() == index.shape() && x.rank() == index.rank() && x.shape()[dim] > 0);
+    by_size!(x.dtype(), W => gather_words::<W>(x, dim, index, out))
+}
+
+fn gather_words<W: Copy>(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
+    let (along, last) = (x.strides()[dim], x.shape()[dim] as u64 - 1);
     let nest = Nest::new(index.shape(), [out.strides(), index.strides(), &without(x.strides(), dim)]);
-    let [os, is, xs] = nest.inner_strides();
-    let (op, ip, xp) = (Shared(out.as_ptr::<T>()), Shared(index.as_ptr::<i64>()), Shared(x.as_ptr::<T>()));
+    let steps = nest.inner_strides();
+    let (op, ip, xp) =
+        (Shared(out.as_words::<W>()), Shared(index.as_ptr::<i64>()), Shared(x.as_words::<W>()));
+    let is_wrong = AtomicBool::new(false);
     par::for_each_chunk(index.numel(), GRAIN_CHEAP / 4, |range| {
         nest.runs(range, &mut |[o, i, x], len| {
-            for j in 0..len as isize {
-                // SAFETY: the op gives arrays of the index's shape, and indices below the extent along `dim`.
-                unsafe {
-                    let at = *ip.at(i + j * is) as isize;
-                    *op.at(o + j * os) = *xp.at(x + j * xs + at * along);
-                }
+            let (out, index, x) = (op.at(o), ip.at(i), xp.at(x));
+            if !dispatch(GatherRun { out, index, x, steps, len, along, last }) {
+                is_wrong.store(true, Ordering::Relaxed);
             }
         });
     });
+    !is_wrong.into_inner()
 }
 
-/// `out[.., index[i], ..] = src[i]` along `dim`, or `+=`; on one thread, in index order. Indices as for
-/// [`gather`].
-pub fn scatter(out: &Array, dim: usize, index: &Array, src: &Array, accumulate: bool) {
-    dispatch_all!(out.dtype(), T => scatter_elements::<T>(out, dim, index, src, accumulate));
+/// One run of `gather`.
+struct GatherRun<W> {
+    out: *mut W,
+    index: *const i64,
+    x: *const W,
+    steps: [isize; 3],
+    len: usize,
+    along: isize,
+    /// The last position.
+    last: u64,
 }
 
-fn scatter_elements<T: Element>(out: &Array, dim: usize, index: &Array, src: &Array, accumulate: bool) {
-    let along = out.strides().get(dim).copied().unwrap_or(0);
-    let nest = Nest::new(index.shape(), [index.strides(), src.strides(), &without(out.strides(), dim)]);
-    let [is, ss, os] = nest.inner_strides();
-    let (ip, sp, op) = (Shared(index.as_ptr::<i64>()), Shared(src.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
-    nest.runs(0..nest.numel(), &mut |[i, s, o], len| {
-        for j in 0..len as isize {
-            // SAFETY: the op gives arrays of the index's shape, and indices below the extent along `dim`.
-            unsafe {
-                let at = *ip.at(i + j * is) as isize;
-                let slot = op.at(o + j * os + at * along);
-                let value = *sp.at(s + j * ss);
-                *slot = if accumulate { add(*slot, value) } else { value };
+impl<W: Copy> Kernel for GatherRun<W> {
+    const WIDE: bool = false;
+    type Output = bool;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> bool {
+        let Self { out, index, x, steps, len, along, last } = self;
+        let mut is_right = true;
+        // SAFETY: the nest stays inside `out` and `index`; indices beyond the last position are read as that one.
+        unsafe {
+            let mut position = |i: isize| {
+                let position = *index.offset(i) as u64; // negative ones become large
+                is_right &= position <= last;
+                position.min(last) as isize
+            };
+            match steps {
+                [1, 0, 1] => copy_run(x.offset(position(0) * along), out, len),
+                [1, 1, 0] if along == 1 => {
+                    (0..len as isize).for_each(|j| *out.offset(j) = *x.offset(position(j)));
+                }
+                [os, is, xs] => (0..len as isize).for_each(|j| {
+                    *out.offset(j * os) = *x.offset(j * xs + position(j * is) * along);
+                }),
             }
         }
+        is_right
+    }
+}
+
+/// `out[.., index[i], ..] = src[i]` along `dim`, or `+=`, where indices coincide one after the other. Indices as for
+/// [`gather`]; where some are wrong, so is `out`.
+#[must_use]
+pub fn scatter(out: &Array, dim: usize, index: &Array, src: &Array, accumulate: bool) -> bool {
+    assert!(src.shape() == index.shape() && out.rank() == index.rank() && out.shape()[dim] > 0);
+    if accumulate {
+        return dispatch_all!(out.dtype(), T => {
+            scatter_with(out.as_ptr::<T>(), src.as_ptr::<T>(), [out, index, src], dim, add::<T>)
+        });
+    }
+    by_size!(out.dtype(), W => {
+        scatter_with(out.as_words::<W>(), src.as_words::<W>(), [out, index, src], dim, |_, value| value)
+    })
+}
+
+/// Threads share the positions of another dim, the first or the last: what is written through one of these is written
+/// by one thread.
+fn scatter_with<T: Copy>(
+    out: *mut T,
+    src: *const T,
+    [to, index, from]: [&Array; 3],
+    dim: usize,
+    join: impl Fn(T, T) -> T + Copy + Sync,
+) -> bool {
+    let (along, last) = (to.strides()[dim], to.shape()[dim] as u64 - 1);
+    let shared = if dim > 0 { 0 } else { index.rank() - 1 };
+    let (count, grain) = match index.shape()[shared] {
+        _ if shared == dim => (1, 1), // a vector
+        extent => {
+            (extent, (GRAIN_CHEAP * extent / index.numel().max(1)).max(if dim > 0 { 1 } else { MIN_COLUMNS }))
+        }
+    };
+    let (op, ip, sp) = (Shared(out), Shared(index.as_ptr::<i64>()), Shared(src.cast_mut()));
+    let is_wrong = AtomicBool::new(false);
+    par::for_each_chunk(count, grain, |range| {
+        let mut shape: Dims = index.shape().into();
+        if shared != dim {
+            shape[shared] = range.len();
+        }
+        let first = range.start as isize;
+        let nest = Nest::new(&shape, [index.strides(), from.strides(), &without(to.strides(), dim)]);
+        let steps = nest.inner_strides();
+        let start = |x: &Array| first * x.strides()[shared];
+        let (op, ip, sp) = (op.at(start(to)), ip.at(start(index)), sp.at(start(from)));
+        nest.runs(0..nest.numel(), &mut |[i, s, o], len| {
+            let (index, src, out) = (ip.wrapping_offset(i), sp.wrapping_offset(s), op.wrapping_offset(o));
+            if !dispatch(ScatterRun { index, src, out, steps, len, along, last, join }) {
+                is_wrong.store(true, Ordering::Relaxed);
+            }
+        });
     });
+    !is_wrong.into_inner()
+}
+
+/// One run of `scatter`.
+struct ScatterRun<T, F> {
+    index: *const i64,
+    src: *const T,
+    out: *mut T,
+    steps: [isize; 3],
+    len: usize,
+    along: isize,
+    last: u64,
+    join: F,
+}
+
+impl<T: Copy, F: Fn(T, T) -> T> Kernel for ScatterRun<T, F> {
+    const WIDE: bool = false;
+    type Output = bool;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> bool {
+        let Self { index, src, out, steps, len, along, last, join } = self;
+        let mut is_right = true;
+        // SAFETY: the nest stays inside all three; indices beyond the last position are taken as that one.
+        unsafe {
+            let mut write = |i: isize, s: isize, o: isize| {
+                let position = *index.offset(i) as u64;
+                is_right &= position <= last;
+                let slot = out.offset(o + position.min(last) as isize * along);
+                *slot = join(*slot, *src.offset(s));
+            };
+            match steps {
+                [1, 1, 0] => (0..len as isize).for_each(|j| write(j, j, 0)),
+                [is, ss, os] => (0..len as isize).for_each(|j| write(j * is, j * ss, j * os)),
+            }
+        }
+        is_right
+    }
 }

@@ -14,10 +14,13 @@ pub struct Nest<const N: usize> {
     numel: usize,
 }
 
+/// An extent, and a stride per operand.
 #[derive(Debug, Clone, Copy)]
-struct Dim<const N: usize> {
-    extent: usize,
-    strides: [isize; N],
+pub struct Dim<const N: usize> {
+    /// Number of steps.
+    pub extent: usize,
+    /// Elements from step to step.
+    pub strides: [isize; N],
 }
 
 impl<const N: usize> Nest<N> {
@@ -59,6 +62,23 @@ impl<const N: usize> Nest<N> {
     /// One stride per operand inside a run.
     pub fn inner_strides(&self) -> [isize; N] {
         self.dims[0].strides
+    }
+
+    /// The dims that are left, innermost first.
+    pub fn dims(&self) -> &[Dim<N>] {
+        &self.dims
+    }
+
+    /// Takes the innermost dim and dim `d` out, if there is one: they span planes, which the rest walks.
+    pub fn into_planes(mut self, d: usize) -> ([Dim<N>; 2], Self) {
+        let none = Dim { extent: 1, strides: [0; N] };
+        let outer = if d < self.dims.len() { self.dims.remove(d) } else { none };
+        let inner = std::mem::replace(&mut self.dims[0], none);
+        if self.dims.len() > 1 {
+            self.dims.remove(0);
+        }
+        self.numel = self.dims.iter().map(|dim| dim.extent).product();
+        ([inner, outer], self)
     }
 
     /// Calls `run(offsets, len)` for each inner run of the steps in `range`.
@@ -156,6 +176,17 @@ mod tests {
         let nest = Nest::new(&[2, 3, 4], [&[12, 4, 1], &[12, 4, 1]]);
         assert_eq!(nest.dims.len(), 1);
         assert_eq!(visit(&nest, 5..7), [[5, 5], [6, 6]]);
+    }
+
+    #[test]
+    fn planes_and_the_rest_make_the_whole() {
+        let nest = Nest::new(&[2, 3, 4], [&[1, 2, 6], &[12, 4, 1]]); // output dims of 2, 3, 4 from inside
+        let ([inner, outer], rest) = nest.into_planes(2);
+        assert_eq!((inner.extent, inner.strides), (2, [1, 12]));
+        assert_eq!((outer.extent, outer.strides), (4, [6, 1]));
+        assert_eq!(visit(&rest, 0..rest.numel()), [[0, 0], [2, 4], [4, 8]]);
+        let ([inner, outer], rest) = Nest::new(&[5], [&[1]]).into_planes(1);
+        assert_eq!((inner.extent, outer.extent, rest.numel()), (5, 1, 1));
     }
 
     #[test]

@@ -1,23 +1,64 @@
 //! Stable sorting of rows with the places that the elements come from; NaN counts as the largest.
+//!
+//! Elements become unsigned integers of the same order. Long rows are sorted by their bytes, which needs no
+//! comparison (1e6 float32: a sixth of the time of a sort by comparing), short ones by comparing.
 
 use super::map::Shared;
-use super::num::Num;
+use super::rank::Ranked;
+use super::top::top;
 use crate::alloc::Block;
 use crate::array::Array;
 use crate::par;
 use crate::Result;
-use std::cmp::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 /// Elements per task.
 const GRAIN: usize = 2 * 1024;
+/// Rows of this length are sorted by bytes.
+const BY_BYTES: usize = 512;
+/// Of which a row has this many times as many, so few are picked out and not sorted out.
+pub(super) const FEW: usize = 8;
 
-/// The order of numbers with NaN last.
-#[inline]
-pub fn compare<T: Num>(a: T, b: T) -> Ordering {
-    match a.partial_cmp(&b) {
-        Some(order) => order,
-        None => a.is_nan().cmp(&b.is_nan()),
+/// An element of a row in the making: its rank, and its place.
+pub(super) trait Entry: Copy + Ord {
+    /// Bytes of the rank.
+    const BYTES: usize;
+    fn new(rank: u64, place: usize) -> Self;
+    /// Byte `d` of the rank, the lowest first.
+    fn byte(self, d: usize) -> usize;
+    fn place(self) -> usize;
+}
+
+/// Ranks of 32 bits above places of 32.
+impl Entry for u64 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn new(rank: u64, place: usize) -> Self {
+        rank << 32 | place as u64
+    }
+    #[inline(always)]
+    fn byte(self, d: usize) -> usize {
+        (self >> (32 + 8 * d)) as usize & 0xff
+    }
+    #[inline(always)]
+    fn place(self) -> usize {
+        (self & 0xffff_ffff) as usize
+    }
+}
+
+impl Entry for (u64, usize) {
+    const BYTES: usize = 8;
+    #[inline(always)]
+    fn new(rank: u64, place: usize) -> Self {
+        (rank, place)
+    }
+    #[inline(always)]
+    fn byte(self, d: usize) -> usize {
+        (self.0 >> (8 * d)) as usize & 0xff
+    }
+    #[inline(always)]
+    fn place(self) -> usize {
+        self.1
     }
 }
 
@@ -25,7 +66,7 @@ pub fn compare<T: Num>(a: T, b: T) -> Ordering {
 /// for a row and its indices is not there.
 ///
 /// `x` is contiguous with `n > 0` elements per row; the results are contiguous with `k` per row.
-pub fn sort_rows<T: Num>(
+pub fn sort_rows<T: Ranked>(
     x: &Array,
     n: usize,
     k: usize,
@@ -37,47 +78,129 @@ pub fn sort_rows<T: Num>(
     assert!(values.numel() == x.numel() / n * k && indices.numel() == values.numel());
     let (xp, vp, ip) =
         (Shared(x.as_ptr::<T>()), Shared(values.as_ptr::<T>()), Shared(indices.as_ptr::<i64>()));
-    let order = |a: &(T, i64), b: &(T, i64)| {
-        let order = if descending { compare(b.0, a.0) } else { compare(a.0, b.0) };
-        order.then(a.1.cmp(&b.1))
-    };
     let failure = Mutex::new(None);
     par::for_each_chunk(x.numel() / n, GRAIN.div_ceil(n), |range| {
-        // From the allocator, not a Vec: a row may be most of the memory that there is.
-        let block = match Block::new(n * size_of::<(T, i64)>()) {
-            Ok(block) => block,
-            Err(error) => {
+        let mut scratch = Scratch(None);
+        for r in range {
+            // SAFETY: row `r` of `n` elements is inside the input, of `k` inside both results (asserted).
+            let (row, values, indices) = unsafe {
+                let at = (r * k) as isize;
+                (
+                    std::slice::from_raw_parts(xp.at((r * n) as isize), n),
+                    std::slice::from_raw_parts_mut(vp.at(at), k),
+                    std::slice::from_raw_parts_mut(ip.at(at), k),
+                )
+            };
+            if let Err(error) = sort_row(row, descending, &mut scratch, values, indices) {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 return;
-            }
-        };
-        let start = block.as_ptr().cast::<(T, i64)>();
-        for r in range {
-            // SAFETY: row `r` of `n` elements is inside the input (asserted).
-            let row = unsafe { std::slice::from_raw_parts(xp.at((r * n) as isize), n) };
-            for (i, &value) in row.iter().enumerate() {
-                // SAFETY: the block has room for `n` pairs, and blocks are aligned for any of them.
-                unsafe { start.add(i).write((value, i as i64)) };
-            }
-            // SAFETY: the `n` pairs have just been written.
-            let pairs = unsafe { std::slice::from_raw_parts_mut(start, n) };
-            if k < n && k > 0 {
-                pairs.select_nth_unstable_by(k - 1, order);
-            }
-            // Indices break ties, so that a sort which is not stable gives the stable order.
-            pairs[..k].sort_unstable_by(order);
-            for (i, &(value, index)) in pairs[..k].iter().enumerate() {
-                let at = (r * k + i) as isize;
-                // SAFETY: row `r` of `k` elements is inside both results (asserted).
-                unsafe {
-                    *vp.at(at) = value;
-                    *ip.at(at) = index;
-                }
             }
         }
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+fn sort_row<T: Ranked>(
+    row: &[T],
+    descending: bool,
+    scratch: &mut Scratch,
+    values: &mut [T],
+    indices: &mut [i64],
+) -> Result<()> {
+    let (n, k) = (row.len(), values.len());
+    if n >= FEW * k {
+        let entries = scratch.entries(2 * k.max(FEW))?;
+        let count = top(row, k, descending, entries);
+        write(row, &entries[..count], values, indices);
+        return Ok(());
+    }
+    let rank = |x: T| if descending { x.rank() ^ T::RANKS } else { x.rank() };
+    let (lowest, highest) =
+        row.iter().fold((u64::MAX, 0), |(low, high), &x| (low.min(rank(x)), high.max(rank(x))));
+    if highest - lowest <= u64::from(u32::MAX) && n <= u32::MAX as usize {
+        sorted::<u64, T>(row, |x| rank(x) - lowest, scratch, values, indices)
+    } else {
+        sorted::<(u64, usize), T>(row, rank, scratch, values, indices)
+    }
+}
+
+fn sorted<E: Entry, T: Ranked>(
+    row: &[T],
+    rank: impl Fn(T) -> u64,
+    scratch: &mut Scratch,
+    values: &mut [T],
+    indices: &mut [i64],
+) -> Result<()> {
+    let (n, k) = (row.len(), values.len());
+    let (entries, spare) = scratch.entries::<E>(2 * n)?.split_at_mut(n);
+    for (i, (entry, &x)) in entries.iter_mut().zip(row).enumerate() {
+        *entry = E::new(rank(x), i);
+    }
+    if k == n && n >= BY_BYTES {
+        write(row, by_bytes(entries, spare), values, indices);
+        return Ok(());
+    }
+    if 0 < k && k < n {
+        entries.select_nth_unstable(k - 1);
+    }
+    // Places break ties, so that a sort which is not stable gives the stable order.
+    entries[..k].sort_unstable();
+    write(row, &entries[..k], values, indices);
+    Ok(())
+}
+
+/// Sorts by the lowest byte first, then by the next, each time keeping the order of equals; bytes that all have in
+/// common are left out. The result is in one of the two.
+fn by_bytes<'a, E: Entry>(mut from: &'a mut [E], mut to: &'a mut [E]) -> &'a [E] {
+    let mut counts = [[0usize; 256]; 8];
+    for entry in from.iter() {
+        for (d, counts) in counts[..E::BYTES].iter_mut().enumerate() {
+            counts[entry.byte(d)] += 1;
+        }
+    }
+    for (d, counts) in counts[..E::BYTES].iter_mut().enumerate() {
+        if counts[from[0].byte(d)] == from.len() {
+            continue;
+        }
+        let mut start = 0;
+        for count in counts.iter_mut() {
+            start += std::mem::replace(count, start);
+        }
+        for &entry in from.iter() {
+            let at = &mut counts[entry.byte(d)];
+            to[*at] = entry;
+            *at += 1;
+        }
+        std::mem::swap(&mut from, &mut to);
+    }
+    from
+}
+
+fn write<E: Entry, T: Copy>(row: &[T], entries: &[E], values: &mut [T], indices: &mut [i64]) {
+    for ((entry, value), index) in entries.iter().zip(values).zip(indices) {
+        (*value, *index) = (row[entry.place()], entry.place() as i64);
+    }
+}
+
+/// Memory for entries. From the allocator, not a Vec: a row may be most of the memory that there is.
+struct Scratch(Option<Block>);
+
+impl Scratch {
+    /// Room for `count` entries, of any values.
+    fn entries<E: Entry>(&mut self, count: usize) -> Result<&mut [E]> {
+        let bytes = count * size_of::<E>();
+        if self.0.as_ref().is_none_or(|block| block.capacity() < bytes) {
+            let block = Block::new(bytes)?;
+            // SAFETY: the block has that many bytes; zeros are entries.
+            unsafe { block.as_ptr().write_bytes(0, bytes) };
+            self.0 = Some(block);
+        }
+        let start = self.0.as_ref().map_or(std::ptr::dangling_mut(), |block| block.as_ptr().cast::<E>());
+        // SAFETY: the block has room for them, is aligned for any of them, and any bytes, which were written when it
+        // was made or as entries since, are entries; `self` is borrowed mutably.
+        Ok(unsafe { std::slice::from_raw_parts_mut(start, count) })
     }
 }

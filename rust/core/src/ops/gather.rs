@@ -1,7 +1,7 @@
 //! Elements picked along one dim by an index tensor of the result's shape, and written back.
 
 use crate::array::Array;
-use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Kept, Op, Saved};
+use crate::autograd::{apply::apply, inplace::apply_inplace, mode, Grads, Kept, Op, Saved};
 use crate::kernels::{copy, gather};
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
@@ -19,9 +19,27 @@ pub(super) fn own_indices(
 ) -> Result<Array> {
     let own = Array::empty(index.shape(), DType::I64)?;
     copy::copy(index, &own);
-    match own.slice::<i64>().iter().find(|&&i| !is_valid(i)) {
-        Some(&i) => Err(refuse(i)),
+    match first_invalid(&own, is_valid) {
+        Some(i) => Err(refuse(i)),
         None => Ok(own),
+    }
+}
+
+/// The first element of a contiguous index for which `is_valid` does not hold.
+fn first_invalid(index: &Array, is_valid: impl Fn(i64) -> bool) -> Option<i64> {
+    // All of a piece are looked at, which vectors do faster than stopping at the first.
+    let all_valid = |piece: &&[i64]| piece.iter().fold(true, |valid, &i| valid & is_valid(i));
+    let piece = index.slice::<i64>().chunks(1024).find(|piece| !all_valid(piece))?;
+    piece.iter().copied().find(|&i| !is_valid(i))
+}
+
+/// The error of an index that has a place outside of `dim`.
+fn refused(op: &str, index: &Array, dim: usize, extent: usize) -> Error {
+    let is_valid = |i| (0..extent as i64).contains(&i);
+    match index.contiguous() {
+        // Nothing: somebody has written to the index since.
+        Ok(index) => out_of_bounds(op, first_invalid(&index, is_valid).unwrap_or(-1), dim, 0, extent),
+        Err(error) => error,
     }
 }
 
@@ -40,7 +58,7 @@ pub(super) fn out_of_bounds(op: &str, i: i64, dim: usize, lowest: i64, extent: u
 #[derive(Debug)]
 struct Gather {
     dim: usize,
-    /// From [`check_index`], or the same array handed on.
+    /// From [`own_index`], or the same array handed on.
     index: Kept,
 }
 
@@ -54,8 +72,8 @@ impl Op<1> for Gather {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let index = self.index.get(Self::NAME)?;
         let out = Array::empty(index.shape(), x.dtype())?;
-        if out.numel() > 0 {
-            gather::gather(x, self.dim, &index, &out);
+        if out.numel() > 0 && !gather::gather(x, self.dim, &index, &out) {
+            return Err(refused(Self::NAME, &index, self.dim, x.shape()[self.dim]));
         }
         Ok(out)
     }
@@ -75,7 +93,7 @@ impl Op<1> for Gather {
 #[derive(Debug)]
 struct Scatter {
     dim: usize,
-    /// From [`check_index`], or the same array handed on.
+    /// From [`own_index`], or the same array handed on.
     index: Kept,
     accumulate: bool,
 }
@@ -102,7 +120,9 @@ impl Scatter {
     /// Writes into `out`, which has the wide dtype.
     fn write(&self, index: &Array, out: &Array, src: &Array) -> Result<()> {
         let src = used(src, index).to_dtype(out.dtype())?;
-        gather::scatter(out, self.dim, index, &src, self.accumulate);
+        if !gather::scatter(out, self.dim, index, &src, self.accumulate) {
+            return Err(refused(self.called(), index, self.dim, out.shape()[self.dim]));
+        }
         Ok(())
     }
 }
@@ -181,9 +201,8 @@ impl Op<2> for Scatter {
     }
 }
 
-/// The dim, and the index as contiguous int64 of its own, checked against `x`. An empty index may have any shape and
-/// dtype.
-fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usize, Array)> {
+/// The dim, checked with the index's shape and dtype against `x`. An empty index may have any.
+fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<usize> {
     ensure!(
         matches!(index.dtype(), DType::I64 | DType::I32) || index.numel() == 0,
         DType,
@@ -192,7 +211,7 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
     );
     let dim = normalize_dim(op, dim, x.rank())?;
     if index.numel() == 0 {
-        return Ok((dim, Array::empty(index.shape(), DType::I64)?));
+        return Ok(dim);
     }
     ensure!(
         x.rank() == index.rank(),
@@ -212,13 +231,25 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<(usiz
             x.shape()
         );
     }
+    Ok(dim)
+}
+
+/// The index as int64 that no later write changes, with all of its places in `dim`: for what is kept for a backward
+/// pass, or used after the first write.
+fn own_index(op: &str, x: &Tensor, dim: usize, index: &Tensor) -> Result<Array> {
+    if index.numel() == 0 {
+        return Array::empty(index.shape(), DType::I64);
+    }
     let extent = x.shape()[dim];
-    let own = own_indices(
-        index.array(),
-        |i| (0..extent as i64).contains(&i),
-        |i| out_of_bounds(op, i, dim, 0, extent),
-    )?;
-    Ok((dim, own))
+    own_indices(index.array(), |i| (0..extent as i64).contains(&i), |i| out_of_bounds(op, i, dim, 0, extent))
+}
+
+/// The index as it is, if it is only read once, by a kernel that checks it, and not kept; else one of its own.
+fn index_once(op: &str, x: &Tensor, dim: usize, index: &Tensor, is_recorded: bool) -> Result<Array> {
+    if is_recorded || index.dtype() != DType::I64 || index.numel() == 0 || x.shape()[dim] == 0 {
+        return own_index(op, x, dim, index);
+    }
+    Ok(index.array().clone())
 }
 
 /// Whether two gap-free views share memory. PyTorch does not ask where there are gaps.
@@ -246,11 +277,12 @@ impl Tensor {
     pub fn gather(&self, dim: isize, index: &Tensor) -> Result<Tensor> {
         if self.rank() == 0 || index.rank() == 0 {
             let (x, flat) = (as_vector(self)?, as_vector(index)?);
-            let (dim, own) = check_index("gather", &x, dim, &flat)?;
-            return apply(Gather { dim, index: Kept::of(own) }, [&x])?.reshape(index.shape());
+            return x.gather(dim, &flat)?.reshape(index.shape());
         }
-        let (dim, index) = check_index("gather", self, dim, index)?;
-        apply(Gather { dim, index: Kept::of(index) }, [self])
+        let dim = check_index(Gather::NAME, self, dim, index)?;
+        let is_recorded = mode::is_recording() && self.requires_grad();
+        let index = Kept::of(index_once(Gather::NAME, self, dim, index, is_recorded)?);
+        apply(Gather { dim, index }, [self])
     }
 
     /// A copy with `src` written at the indices along `dim`.
@@ -275,7 +307,8 @@ impl Tensor {
 
     fn scattered(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Result<Tensor> {
         let (x, index, src) = (as_vector(self)?, as_vector(index)?, as_vector(src)?);
-        let out = apply(x.scatter_op(op, dim, &index, &src, add)?, [&x, &src])?;
+        let is_recorded = mode::is_recording() && (self.requires_grad() || src.requires_grad());
+        let out = apply(x.scatter_op(op, dim, &index, &src, add, is_recorded)?, [&x, &src])?;
         if self.rank() == 0 {
             out.reshape(&[])
         } else {
@@ -293,10 +326,10 @@ impl Tensor {
             );
         }
         let (x, index, src) = (as_vector(self)?, as_vector(index)?, as_vector(src)?);
-        apply_inplace(x.scatter_op(op, dim, &index, &src, add)?, [&x, &src])
+        apply_inplace(x.scatter_op(op, dim, &index, &src, add, true)?, [&x, &src])
     }
 
-    /// Checks everything; no operand is 0-d.
+    /// Checks all but what [`index_once`] leaves to the kernel; no operand is 0-d.
     fn scatter_op(
         &self,
         op: &str,
@@ -304,6 +337,7 @@ impl Tensor {
         index: &Tensor,
         src: &Tensor,
         accumulate: bool,
+        is_recorded: bool,
     ) -> Result<Scatter> {
         ensure!(
             self.dtype() == src.dtype(),
@@ -312,7 +346,7 @@ impl Tensor {
             self.dtype(),
             src.dtype()
         );
-        let (dim, index) = check_index(op, self, dim, index)?;
+        let dim = check_index(op, self, dim, index)?;
         let fits = src.rank() == index.rank() && index.shape().iter().zip(src.shape()).all(|(i, s)| i <= s);
         ensure!(
             fits || index.numel() == 0,
@@ -321,6 +355,7 @@ impl Tensor {
             index.shape(),
             src.shape()
         );
+        let index = index_once(op, self, dim, index, is_recorded)?;
         Ok(Scatter { dim, index: Kept::of(index), accumulate })
     }
 

@@ -2,9 +2,10 @@
 
 use super::gather::out_of_bounds;
 use crate::array::Array;
-use crate::autograd::{apply::apply, check_writable, inplace::apply_inplace, Grads, Kept, Op, Saved};
+use crate::autograd::{apply::apply, check_writable, inplace::apply_inplace, mode, Grads, Kept, Op, Saved};
+use crate::kernels::mask::Hits;
 use crate::kernels::{copy, gather};
-use crate::layout::{broadcast_shapes, normalize_dim, Dims};
+use crate::layout::{broadcast_shapes, normalize_dim, Dims, Layout, Strides};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, DType, Result};
 use smallvec::SmallVec;
@@ -162,6 +163,45 @@ impl Op<1> for Index {
 
     fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
         visit(&self.picks.indices);
+    }
+}
+
+/// Positions of one dim in the order of a list of indices.
+#[derive(Debug)]
+struct SelectAlong(Picks);
+
+impl Op<1> for SelectAlong {
+    const NAME: &'static str = "index_select";
+
+    fn only_moves(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
+        let (dim, indices) = (self.0.dims[0], self.0.indices.get(Self::NAME)?);
+        let mut shape = Dims::from_slice(x.shape());
+        shape[dim] = self.0.shape[0];
+        let out = Array::empty(&shape, x.dtype())?;
+        if out.numel() > 0 {
+            // As gather has it, with the same index for all other dims.
+            let mut strides = Strides::from_elem(0, x.rank());
+            strides[dim] = 1;
+            let index = indices.with_layout(Layout::new(shape, strides, indices.layout().offset()));
+            let is_right = gather::gather(x, dim, &index, &out);
+            debug_assert!(is_right, "picks are checked");
+        }
+        Ok(out)
+    }
+
+    fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        let rest = (0..grad.rank()).filter(|d| *d != self.0.dims[0]);
+        let order: Vec<isize> = self.0.dims.iter().copied().chain(rest).map(|d| d as isize).collect();
+        let op = IndexAdd { picks: self.0.again()?, padding: None };
+        Ok([Some(apply(op, [&grad.permute(&order)?])?)])
+    }
+
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.0.indices);
     }
 }
 
@@ -335,11 +375,27 @@ fn leading(dims: &[usize]) -> usize {
 impl Tensor {
     /// `x[i, :, j]` with index tensors (int or bool) for some dims; `None` takes a dim whole.
     pub fn index(&self, indices: &[Option<Tensor>]) -> Result<Tensor> {
+        if let [Some(mask)] = indices {
+            let is_recorded = mode::is_recording() && self.requires_grad();
+            if mask.dtype() == DType::Bool && mask.shape() == self.shape() && mask.rank() > 0 && !is_recorded
+            {
+                return self.where_holds(mask);
+            }
+        }
         let (x, indexed) = expand_masks("index", self, indices)?;
         let picks = Picks::new("index", x.shape(), &indexed, true)?;
         let (lead, items) = (leading(&picks.dims), picks.shape.len());
         let out = apply(Index { picks, name: "IndexBackward0", padding: None }, [&x])?;
         Ok(out.move_block(items, lead)?.into_new())
+    }
+
+    /// The elements where a mask of the same shape holds, in row-major order; without a history.
+    fn where_holds(&self, mask: &Tensor) -> Result<Tensor> {
+        let (x, mask) = (self.array().contiguous()?, mask.array().contiguous()?);
+        let hits = Hits::of(&mask);
+        let out = Array::empty(&[hits.count()], x.dtype())?;
+        hits.elements(&x, &out);
+        Ok(Tensor::constant(out))
     }
 
     /// `x[i, :, j] = values` in place, or `+=`. A single value for a mask may have any dtype.
@@ -354,6 +410,17 @@ impl Tensor {
             self.dtype().scalar_name(),
             values.dtype().scalar_name()
         );
+        let is_recorded = mode::is_recording() && (self.requires_grad() || values.requires_grad());
+        if let ([Some(mask)], false) = (indices, accumulate || is_recorded) {
+            if mask.dtype() == DType::Bool && mask.rank() > 0 && values.numel() == 1 && values.rank() <= 1 {
+                // One number wherever the mask holds: no list of the places.
+                check_rank("index_put_", self, mask.rank())?;
+                check_mask("index_put_", self, 0, mask.shape())?;
+                let mut shape = Dims::from_slice(mask.shape());
+                shape.resize(self.rank(), 1);
+                return self.masked_fill_tensor_(&mask.reshape(&shape)?, &values.reshape(&[])?);
+            }
+        }
         let (x, indexed) = expand_masks("index_put_", self, indices)?;
         let picks = Picks::new("index_put_", x.shape(), &indexed, true)?;
         let (lead, items) = (leading(&picks.dims), picks.shape.len());
@@ -465,8 +532,10 @@ impl Tensor {
         }
         let index = index.reshape(&[index.numel()])?;
         let picks = Picks::new("index_select", self.shape(), &[(dim, index.array().clone())], false)?;
-        let op = Index { picks, name: "IndexSelectBackward0", padding: None };
-        apply(op, [self])?.move_block(1, dim)
+        if dim > 0 {
+            return apply(SelectAlong(picks), [self]);
+        }
+        apply(Index { picks, name: "IndexSelectBackward0", padding: None }, [self])
     }
 
     /// Rows of this matrix at `index`, of any shape; items of `padding` get no gradient.
@@ -506,10 +575,17 @@ impl Tensor {
     /// Indices of the elements that are not 0, one row each, in row-major order.
     pub fn nonzero(&self) -> Result<Tensor> {
         let mask = self.array().to_dtype(DType::Bool)?.contiguous()?;
-        let hits = || mask.bytes().iter().enumerate().filter(|(_, &byte)| byte != 0).map(|(i, _)| i);
-        let mut rows = Array::empty(&[hits().count(), self.rank()], DType::I64)?;
-        for (row, hit) in rows.slice_mut::<i64>().chunks_exact_mut(self.rank().max(1)).zip(hits()) {
-            let mut rest = hit;
+        let hits = Hits::of(&mask);
+        let mut rows = Array::empty(&[hits.count(), self.rank()], DType::I64)?;
+        if self.rank() == 1 {
+            hits.places(rows.slice_mut());
+            return Ok(Tensor::constant(rows));
+        }
+        let mut places = Array::empty(&[hits.count()], DType::I64)?;
+        hits.places(places.slice_mut());
+        let rows_of = rows.slice_mut::<i64>().chunks_exact_mut(self.rank().max(1));
+        for (row, &hit) in rows_of.zip(places.slice::<i64>()) {
+            let mut rest = hit as usize;
             for (index, &extent) in row.iter_mut().zip(self.shape()).rev() {
                 *index = (rest % extent) as i64;
                 rest /= extent;

@@ -30,6 +30,7 @@ pub mod matmul;
 pub mod moments;
 pub mod norm;
 pub mod operators;
+pub mod pad;
 pub mod pointwise;
 pub mod pool;
 pub mod pow;

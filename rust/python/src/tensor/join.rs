@@ -70,6 +70,19 @@ fn stack<'py>(
     delivered(py, "stack", joined(py, "stack", tensors, dim, Tensor::stack)?, out)
 }
 
+/// A copy with `before[d]` and `after[d]` elements of `value` at the ends of each dim `d`.
+#[pyfunction]
+fn _constant_pad(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    before: Vec<usize>,
+    after: Vec<usize>,
+    value: f64,
+) -> PyResult<Out> {
+    let x = &input.get().tensor();
+    enter(py, x.numel(), || x.constant_pad(&before, &after, value)).map(Out)
+}
+
 #[pymethods]
 impl PyTensor {
     /// split(input, split_size_or_sections, dim=0) -> tuple of Tensors: pieces along a dim, as views.
@@ -195,5 +208,6 @@ pub const FUNCTIONS: &[&str] = &["split", "chunk", "unbind", "flip", "roll", "ti
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(cat, m)?)?;
     m.add_function(wrap_pyfunction!(concat, m)?)?;
+    m.add_function(wrap_pyfunction!(_constant_pad, m)?)?;
     m.add_function(wrap_pyfunction!(stack, m)?)
 }

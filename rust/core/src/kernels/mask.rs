@@ -1,0 +1,117 @@
+//! What a mask picks: how much it is, where it lies, and its elements in a row.
+
+use super::map::{Shared, GRAIN_CHEAP};
+use super::relayout::by_size;
+use crate::array::Array;
+use crate::par;
+use crate::simd::{dispatch, Isa, Kernel};
+
+/// Bytes of a mask that are counted, and then picked from, by themselves: a thread's share.
+const BLOCK: usize = GRAIN_CHEAP;
+
+/// How many bytes are not 0.
+struct Count<'a>(&'a [u8]);
+impl Kernel for Count<'_> {
+    const WIDE: bool = false;
+    type Output = usize;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> usize {
+        // Sums of a byte each, so that a vector has many.
+        let pieces =
+            self.0.chunks(255).map(|piece| piece.iter().map(|&byte| u8::from(byte != 0)).sum::<u8>());
+        pieces.map(usize::from).sum()
+    }
+}
+
+/// The number of hits before each block of `mask`, and of all.
+fn starts(mask: &[u8]) -> Vec<usize> {
+    let blocks = mask.len().div_ceil(BLOCK);
+    let mut starts = vec![0; blocks + 1];
+    let shared = Shared(starts.as_mut_ptr());
+    par::for_each(blocks, |b| {
+        let count = dispatch(Count(&mask[b * BLOCK..mask.len().min((b + 1) * BLOCK)]));
+        // SAFETY: block `b` has an element of its own.
+        unsafe { *shared.at(b as isize + 1) = count };
+    });
+    for b in 0..blocks {
+        starts[b + 1] += starts[b];
+    }
+    starts
+}
+
+/// A mask with its hits counted.
+#[derive(Debug)]
+pub struct Hits<'a> {
+    mask: &'a [u8],
+    starts: Vec<usize>,
+}
+
+impl<'a> Hits<'a> {
+    /// Counts the elements of a contiguous bool or uint8 array that are not 0.
+    pub fn of(mask: &'a Array) -> Self {
+        let mask = mask.bytes();
+        Self { mask, starts: starts(mask) }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.starts[self.starts.len() - 1]
+    }
+
+    /// Writes the places of all hits.
+    pub fn places(&self, out: &mut [i64]) {
+        assert_eq!(out.len(), self.count());
+        self.pick(Shared(out.as_mut_ptr()), |i| i as i64);
+    }
+
+    /// Writes the elements of `x` at all hits into `out`; both are contiguous, and `x` has an element per byte of the
+    /// mask.
+    pub fn elements(&self, x: &Array, out: &Array) {
+        assert!(x.is_contiguous() && out.is_contiguous() && x.dtype() == out.dtype());
+        assert!(x.numel() == self.mask.len() && out.numel() == self.count());
+        by_size!(x.dtype(), W => {
+            let from = Shared(x.as_words::<W>());
+            // SAFETY: `x` has an element for each byte of the mask (asserted).
+            self.pick(Shared(out.as_words::<W>()), move |i| unsafe { *from.at(i as isize) });
+        });
+    }
+
+    fn pick<T: Copy>(&self, out: Shared<T>, value: impl Fn(usize) -> T + Sync) {
+        par::for_each(self.starts.len() - 1, |b| {
+            let (first, begin) = (b * BLOCK, self.starts[b]);
+            let block = &self.mask[first..self.mask.len().min(first + BLOCK)];
+            let last = block.iter().rposition(|&byte| byte != 0);
+            let (Some(last), Some(room)) = (last, (self.starts[b + 1] - begin).checked_sub(1)) else {
+                return;
+            };
+            let mut k = 0;
+            // Every element is written, and stays if it is a hit: without a branch that cannot be foretold.
+            for (i, &byte) in block[..=last].iter().enumerate() {
+                // SAFETY: the block's hits have `room + 1` places; if somebody has changed the mask since they were
+                // counted, the last is written again and again.
+                unsafe { *out.at((begin + k.min(room)) as isize) = value(first + i) };
+                k += usize::from(byte != 0);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_hits_in_masks_of_any_length() {
+        for len in [0, 1, 2, 255, 256, 1000, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
+            for every in [1, 2, 3, 100, 1_000_000] {
+                let mask: Vec<u8> =
+                    (0..len).map(|i| if i % every == every / 2 { i as u8 | 1 } else { 0 }).collect();
+                let hits = Hits { starts: starts(&mask), mask: &mask };
+                let expected: Vec<i64> = (0..len as i64).filter(|&i| mask[i as usize] != 0).collect();
+                let mut places = vec![-1; hits.count()];
+                hits.places(&mut places);
+                assert_eq!(places, expected, "{len}, every {every}");
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Numbers as unsigned integers of the same order.
+
+use super::num::Num;
+
+/// A number that has a rank: NaN has the highest, 0 and -0 have the same.
+pub trait Ranked: Num {
+    /// All bits of ranks: what reverses their order.
+    const RANKS: u64;
+    /// The rank.
+    fn rank(self) -> u64;
+}
+
+macro_rules! integers {
+    ($($type:ty: $unsigned:ty;)*) => {
+        $(impl Ranked for $type {
+            const RANKS: u64 = <$unsigned>::MAX as u64;
+            #[inline(always)]
+            fn rank(self) -> u64 {
+                // The lowest becomes 0.
+                (self as $unsigned).wrapping_sub(<$type>::MIN as $unsigned) as u64
+            }
+        })*
+    };
+}
+integers! {
+    u8: u8;
+    i32: u32;
+    i64: u64;
+}
+
+macro_rules! floats {
+    ($($type:ty: $unsigned:ty;)*) => {
+        $(impl Ranked for $type {
+            const RANKS: u64 = <$unsigned>::MAX as u64;
+            #[inline(always)]
+            fn rank(self) -> u64 {
+                let bits = (self + 0.0).to_bits(); // -0 becomes 0
+                let sign = 1 << (<$unsigned>::BITS - 1);
+                // The bits of negative numbers grow as they fall.
+                let rank = if bits & sign == 0 { bits | sign } else { !bits };
+                (if self.is_nan() { <$unsigned>::MAX } else { rank }) as u64
+            }
+        })*
+    };
+}
+floats! {
+    f32: u32;
+    f64: u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_have_the_order_of_the_numbers() {
+        let numbers = [
+            f64::NEG_INFINITY,
+            -2.0,
+            -f64::MIN_POSITIVE,
+            -0.0,
+            5e-324,
+            1.0,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
+        ];
+        assert!(numbers.map(Ranked::rank).is_sorted_by(|a, b| a < b));
+        assert!(numbers.map(|x| (x as f32).rank()).is_sorted());
+        assert_eq!((0.0f32.rank(), (-f32::NAN).rank()), ((-0.0f32).rank(), f32::RANKS));
+        assert!([i64::MIN, -1, 0, 1, i64::MAX].map(Ranked::rank).is_sorted_by(|a, b| a < b));
+        assert!([i32::MIN, -1, 0, 1, i32::MAX].map(Ranked::rank).is_sorted_by(|a, b| a < b));
+        assert_eq!([0u8, 255].map(Ranked::rank), [0, 255]);
+    }
+}

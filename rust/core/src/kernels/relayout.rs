@@ -1,0 +1,167 @@
+//! Moving elements from one layout to another. Only their size counts, so there is a kernel for each size and none
+//! for each dtype.
+
+use super::map::{Shared, GRAIN_CHEAP};
+use super::nest::Nest;
+use super::transpose::Transposed;
+use crate::array::Array;
+use crate::par;
+use crate::simd::{dispatch, Isa, Kernel};
+use std::ops::Range;
+
+/// The expression with `$word` bound to the unsigned integer that has the size of the elements.
+macro_rules! by_size {
+    ($dtype:expr, $word:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => {
+                type $word = u8;
+                $body
+            }
+            2 => {
+                type $word = u16;
+                $body
+            }
+            4 => {
+                type $word = u32;
+                $body
+            }
+            _ => {
+                type $word = u64;
+                $body
+            }
+        }
+    };
+}
+pub(super) use by_size;
+
+/// `out = x`, of one shape and dtype, whose elements share no memory.
+pub(super) fn relayout(x: &Array, out: &Array) {
+    debug_assert!(x.shape() == out.shape() && x.dtype() == out.dtype());
+    by_size!(x.dtype(), W => relayout_words::<W>(x, out));
+}
+
+fn relayout_words<W: Copy + Send + Sync>(x: &Array, out: &Array) {
+    if out.numel() == 0 {
+        return;
+    }
+    let nest = Nest::new(out.shape(), [out.strides(), x.strides()]);
+    let (op, xp) = (Shared(out.as_words::<W>()), Shared(x.as_words::<W>()));
+    let inner = nest.dims()[0];
+    // Where the output's neighbours lie apart in `x`, `x` has neighbours along another dim.
+    let across = match inner.strides {
+        [1, -1..=1] => None,
+        _ => nest.dims().iter().skip(1).position(|dim| dim.strides[1] == 1).map(|d| d + 1),
+    };
+    if across.is_none() && (nest.dims().len() == 1 || inner.extent >= GRAIN_CHEAP) {
+        let steps = inner.strides;
+        return par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
+            nest.runs(range, &mut |[o, x], len| {
+                let (out, x) = (op.at(o), xp.at(x).cast_const());
+                dispatch(Plane { out, x, steps, len, rows: 1, row_steps: [0, 0] });
+            });
+        });
+    }
+    let ([inner, outer], rest) = nest.into_planes(across.unwrap_or(1));
+    let rows = rest.numel() * outer.extent;
+    par::for_each_chunk(rows, GRAIN_CHEAP.div_ceil(inner.extent), |range: Range<usize>| {
+        let (mut plane, last) = (range.start / outer.extent, (range.end - 1) / outer.extent);
+        let steps = rest.inner_strides();
+        rest.runs(plane..last + 1, &mut |[o, x], len| {
+            for j in 0..len as isize {
+                let begin = range.start.saturating_sub(plane * outer.extent);
+                let end = outer.extent.min(range.end - plane * outer.extent);
+                let at = begin as isize;
+                dispatch(Plane {
+                    out: op.at(o + j * steps[0] + at * outer.strides[0]),
+                    x: xp.at(x + j * steps[1] + at * outer.strides[1]),
+                    steps: inner.strides,
+                    len: inner.extent,
+                    rows: end - begin,
+                    row_steps: outer.strides,
+                });
+                plane += 1;
+            }
+        });
+    });
+}
+
+/// `rows` rows of `len` elements; strides of output and input in a row, and from row to row.
+struct Plane<W> {
+    out: *mut W,
+    x: *const W,
+    steps: [isize; 2],
+    len: usize,
+    rows: usize,
+    row_steps: [isize; 2],
+}
+
+impl<W: Copy> Kernel for Plane<W> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { out, x, steps, len, rows, row_steps } = self;
+        let starts = (0..rows as isize)
+            .map(|row| (out.wrapping_offset(row * row_steps[0]), x.wrapping_offset(row * row_steps[1])));
+        // SAFETY: the nest stays inside both layouts, which share no memory.
+        unsafe {
+            match (steps, row_steps[1]) {
+                ([1, 1], _) => starts.for_each(|(out, x)| copy_run(x, out, len)),
+                ([1, -1], _) => {
+                    starts.for_each(|(out, x)| (0..len).for_each(|i| *out.add(i) = *x.sub(i)));
+                }
+                ([1, 0], _) => starts.for_each(|(out, x)| std::slice::from_raw_parts_mut(out, len).fill(*x)),
+                ([1, x_row], 1) => {
+                    Transposed { x, x_row, out, out_row: row_steps[0], rows: len, cols: rows }.run::<I>();
+                }
+                ([1, xs], _) => {
+                    starts
+                        .for_each(|(out, x)| (0..len).for_each(|i| *out.add(i) = *x.offset(i as isize * xs)));
+                }
+                ([os, xs], _) => starts.for_each(|(out, x)| {
+                    (0..len as isize).for_each(|i| *out.offset(i * os) = *x.offset(i * xs));
+                }),
+            }
+        }
+    }
+}
+
+/// Bytes of a run that are worth a call of memcpy.
+const LONG_RUN: usize = 512;
+
+/// Copies `len` elements; short runs in blocks of which the last overlaps the one before.
+///
+/// # Safety
+/// They are valid to read, and to write, and do not overlap.
+#[inline(always)]
+pub(super) unsafe fn copy_run<W: Copy>(from: *const W, to: *mut W, len: usize) {
+    let bytes = len * size_of::<W>();
+    // SAFETY: the caller's promise; a block is at most as long as the run.
+    unsafe {
+        let (from, to) = (from.cast::<u8>(), to.cast::<u8>());
+        match bytes {
+            LONG_RUN.. => std::ptr::copy_nonoverlapping(from, to, bytes),
+            32.. => copy_blocks::<32>(from, to, bytes),
+            16.. => copy_blocks::<16>(from, to, bytes),
+            8.. => copy_blocks::<8>(from, to, bytes),
+            4.. => copy_blocks::<4>(from, to, bytes),
+            _ => (0..bytes).for_each(|i| *to.add(i) = *from.add(i)),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`copy_run`]; the run has `N` bytes at least.
+#[inline(always)]
+unsafe fn copy_blocks<const N: usize>(from: *const u8, to: *mut u8, bytes: usize) {
+    let mut at = 0;
+    while at < bytes {
+        let block = at.min(bytes - N);
+        // SAFETY: block + N <= bytes.
+        unsafe {
+            to.add(block)
+                .cast::<[u8; N]>()
+                .write_unaligned(from.add(block).cast::<[u8; N]>().read_unaligned());
+        }
+        at += N;
+    }
+}

@@ -1,0 +1,92 @@
+//! The few first elements of a long row, picked out in one pass.
+
+use super::rank::Ranked;
+use crate::simd::{dispatch, Isa, Kernel};
+
+/// Elements that are compared with the limit together.
+const BLOCK: usize = 64;
+
+/// The `k` elements of lowest rank (highest if `descending`) with their places, in order, at the start of `entries`;
+/// of equals the first. How many they are: `k`, or all.
+///
+/// What is found is collected in `entries`, which has room for `2 * k` at least. When they are full only the best `k`
+/// stay, and the last of these is the limit: later elements must be better, for among equals the first counts.
+pub(super) fn top<T: Ranked>(row: &[T], k: usize, descending: bool, entries: &mut [(u64, usize)]) -> usize {
+    if k == 0 {
+        return 0;
+    }
+    let flip = if descending { T::RANKS } else { 0 };
+    let (mut count, mut limit, mut start) = (0, u64::MAX, 0);
+    while start < row.len() {
+        let end = row.len().min(start + BLOCK);
+        for (i, &x) in row[start..end].iter().enumerate() {
+            let rank = x.rank() ^ flip;
+            if rank < limit || count < k {
+                entries[count] = (rank, start + i);
+                count += 1;
+                if count == entries.len() {
+                    entries.select_nth_unstable(k - 1);
+                    (count, limit) = (k, entries[k - 1].0);
+                }
+            }
+        }
+        start = dispatch(Next { row, start: end, flip, limit });
+    }
+    entries[..count].sort_unstable();
+    count.min(k)
+}
+
+/// The start of the next block that has an element below the limit; the row's length if none has.
+struct Next<'a, T> {
+    row: &'a [T],
+    start: usize,
+    flip: u64,
+    limit: u64,
+}
+
+impl<T: Ranked> Kernel for Next<'_, T> {
+    type Output = usize;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> usize {
+        let Self { row, mut start, flip, limit } = self;
+        if limit == u64::MAX {
+            return start;
+        }
+        while let Some(block) = row[start..].first_chunk::<BLOCK>() {
+            if block.iter().fold(false, |found, x| found | ((x.rank() ^ flip) < limit)) {
+                return start;
+            }
+            start += BLOCK;
+        }
+        start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_rows_with_ties() {
+        for n in [1, 5, 63, 64, 65, 200, 1000] {
+            let row: Vec<f32> = (0..n).map(|i| ((i * 7919) % 101) as f32 - 50.0).collect();
+            for k in [0, 1, 2, 7, 70].into_iter().filter(|&k| k <= n) {
+                for descending in [false, true] {
+                    let mut order: Vec<usize> = (0..n).collect();
+                    order.sort_by(|&a, &b| {
+                        let order = row[a].total_cmp(&row[b]);
+                        if descending {
+                            order.reverse()
+                        } else {
+                            order
+                        }
+                    });
+                    let mut entries = vec![(0, 0); 2 * k.max(4)];
+                    let count = top(&row, k, descending, &mut entries);
+                    let places: Vec<usize> = entries[..count].iter().map(|entry| entry.1).collect();
+                    assert_eq!(places, order[..k], "{k} of {n}");
+                }
+            }
+        }
+    }
+}
