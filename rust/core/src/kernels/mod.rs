@@ -19,6 +19,7 @@ pub mod pool;
 pub mod power;
 pub mod ramp;
 pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod region;
 pub mod rows;
