@@ -10,6 +10,8 @@ from firesteel.autograd import gradcheck, gradgradcheck
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")  # PyTorch's own advice
+
 LAYERS = ["RNN", "LSTM", "GRU"]
 OPTIONS = [
     {},
@@ -27,7 +29,13 @@ SPECIAL = [
 ]
 CASES = [*itertools.product(LAYERS, OPTIONS), *SPECIAL]
 IDS = [f"{name}-{'-'.join(f'{k}={v}' for k, v in options.items()) or 'plain'}" for name, options in CASES]
-CELLS = [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu"}), ("LSTMCell", {}), ("GRUCell", {}), ("GRUCell", {"bias": False})]
+CELLS = [
+    ("RNNCell", {}),
+    ("RNNCell", {"nonlinearity": "relu"}),
+    ("LSTMCell", {}),
+    ("GRUCell", {}),
+    ("GRUCell", {"bias": False}),
+]
 
 
 def numbers(*shape, seed=0, dtype="float32"):
@@ -57,13 +65,19 @@ def close(ours, theirs, tolerance=2e-5):
         assert tuple(mine.shape) == tuple(other.shape)
         assert str(mine.dtype).split(".")[-1] == str(other.dtype).split(".")[-1]
         np.testing.assert_allclose(
-            np.array(mine.detach().tolist()), np.array(other.detach().tolist()), atol=tolerance, rtol=tolerance
+            np.array(mine.detach().tolist()),
+            np.array(other.detach().tolist()),
+            atol=tolerance,
+            rtol=tolerance,
         )
 
 
 def run(lib, layer, arrays, packed=None, wide=False):
     """Outputs of a layer, and gradients of inputs and parameters under a weighing of all outputs."""
-    inputs = [lib.tensor(array.tolist(), dtype=getattr(lib, str(array.dtype)), requires_grad=True) for array in arrays]
+    inputs = [
+        lib.tensor(array.tolist(), dtype=getattr(lib, str(array.dtype)), requires_grad=True)
+        for array in arrays
+    ]
     x, states = inputs[0], tuple(inputs[1:])
     given = x
     if packed is not None:
@@ -73,7 +87,10 @@ def run(lib, layer, arrays, packed=None, wide=False):
     hx = () if not states else (states if len(states) == 2 else states[0],)
     results = flat(layer(given, *hx))
     floats = [result for result in results if result.dtype in (lib.float32, lib.float64)]
-    loss = sum((out * lib.tensor(numbers(*out.shape, seed=i).tolist(), dtype=out.dtype)).sum() for i, out in enumerate(floats))
+    loss = sum(
+        (out * lib.tensor(numbers(*out.shape, seed=i).tolist(), dtype=out.dtype)).sum()
+        for i, out in enumerate(floats)
+    )
     loss.backward()
     return results, [x.grad for x in [*inputs, *layer.parameters()]]
 
@@ -93,14 +110,19 @@ def test_layers_match(name, options, form):
     ours, theirs = made(name, 5, 4, **options)
     assert repr(ours) == repr(theirs)
     reference = theirs.state_dict()
-    assert {k: v.tolist() for k, v in ours.state_dict().items()} == {k: v.tolist() for k, v in reference.items()}
+    assert {k: v.tolist() for k, v in ours.state_dict().items()} == {
+        k: v.tolist() for k, v in reference.items()
+    }
     shape = [1 if form == "one-step" else 6, 3, 5]
     if options.get("batch_first"):
         shape[:2] = shape[1::-1]
     if form == "unbatched":
         del shape[0 if options.get("batch_first") else 1]
     with_states = form in ("batch", "unbatched", "packed-state")
-    arrays = [numbers(*shape), *(states_of(name, options, None if form == "unbatched" else 3) if with_states else [])]
+    arrays = [
+        numbers(*shape),
+        *(states_of(name, options, None if form == "unbatched" else 3) if with_states else []),
+    ]
     lengths = [2, 6, 4] if "packed" in form else None
     close(run(ft, ours, arrays, lengths), run(torch, theirs, arrays, lengths))
 
@@ -110,7 +132,9 @@ def test_layers_match(name, options, form):
 @pytest.mark.parametrize("name", LAYERS)
 def test_sizes_around_those_of_registers_and_tiles(name, batch, width):
     arrays = [numbers(7, batch, 3)]
-    close(*(run(lib, layer, arrays) for lib, layer in zip((ft, torch), made(name, 3, width), strict=True)), 5e-5)
+    close(
+        *(run(lib, layer, arrays) for lib, layer in zip((ft, torch), made(name, 3, width), strict=True)), 5e-5
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -127,7 +151,9 @@ def test_cells_match(name, options, form):
     ours, theirs = made(name, 5, 4, **options)
     assert repr(ours) == repr(theirs)
     lead = () if form == "unbatched" else (3,)
-    states = [] if form == "no-state" else [numbers(*lead, 4, seed=i) for i in (1, 2)[: 1 + (name == "LSTMCell")]]
+    states = (
+        [] if form == "no-state" else [numbers(*lead, 4, seed=i) for i in (1, 2)[: 1 + (name == "LSTMCell")]]
+    )
     arrays = [numbers(*lead, 5), *states]
     close(run(ft, ours, arrays), run(torch, theirs, arrays))
 
@@ -180,16 +206,21 @@ def test_dropout_is_between_layers_and_in_training_alone(name):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("function", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
 def test_gradients_and_their_gradients(function, reverse):
-    """Of all inputs, on sequences of different lengths; the fused gradient and that made of operations agree."""
+    """Of all inputs, on sequences of different lengths; both ways to the first derivatives agree."""
     gates, states = {"lstm": (4, 2), "gru": (3, 1)}.get(function, (1, 1))
     sizes = ft.tensor([3, 2, 1])
     shapes = [(6, 2), *[(1, 3, 2)] * states, *[(gates * 2, 2)] * 2, *[(gates * 2,)] * 2]
-    inputs = [ft.tensor(numbers(*s, seed=i).tolist(), dtype=ft.float64, requires_grad=True) for i, s in enumerate(shapes)]
+    inputs = [
+        ft.tensor(numbers(*s, seed=i).tolist(), dtype=ft.float64, requires_grad=True)
+        for i, s in enumerate(shapes)
+    ]
 
     def call(x, *rest):
         hx, params = list(rest[:states]), list(rest[states:])
         if not reverse:
-            return getattr(ft, function)(x, sizes, hx if states == 2 else hx[0], params, True, 1, 0.0, True, False)
+            return getattr(ft, function)(
+                x, sizes, hx if states == 2 else hx[0], params, True, 1, 0.0, True, False
+            )
         both = [ft.cat([state, state]) for state in hx]
         return getattr(ft, function)(
             x, sizes, both if states == 2 else both[0], params + params, True, 1, 0.0, True, True

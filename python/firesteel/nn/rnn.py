@@ -138,8 +138,9 @@ class RNNBase(Module):
             raise RuntimeError(f"input must have {expected} dimensions, got {input.dim()}; reshape it")
         if input.size(-1) != self.input_size:
             raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.size(-1)} "
-                f"(input of shape {tuple(input.shape)}); use a layer of that input_size, or transpose the input"
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, "
+                f"got {input.size(-1)} (input of shape {tuple(input.shape)}); use a layer of that "
+                "input_size, or transpose the input"
             )
 
     def get_expected_hidden_size(self, input: Tensor, batch_sizes: Tensor | None) -> tuple[int, int, int]:
@@ -197,7 +198,14 @@ class RNNBase(Module):
         return output, hidden
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        rest = (self._flat_weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
+        rest = (
+            self._flat_weights,
+            self.bias,
+            self.num_layers,
+            self.dropout,
+            self.training,
+            self.bidirectional,
+        )
         if isinstance(input, PackedSequence):
             data, sizes, order, back = input
             hx = self._zeros(data, sizes) if hx is None else self.permute_hidden(hx, order)
@@ -221,7 +229,9 @@ class RNNBase(Module):
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
-        defaults = dict(proj_size=0, num_layers=1, bias=True, batch_first=False, dropout=0, bidirectional=False)
+        defaults = dict(
+            proj_size=0, num_layers=1, bias=True, batch_first=False, dropout=0, bidirectional=False
+        )
         for name, default in defaults.items():
             value = getattr(self, name)
             if value != default:
@@ -232,8 +242,8 @@ class RNNBase(Module):
 def _probability(dropout: Any) -> float:
     if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
         raise ValueError(
-            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed, "
-            f"but is {dropout!r}"
+            "dropout should be a number in range [0, 1] representing the probability of an element being "
+            f"zeroed, but is {dropout!r}"
         )
     return float(dropout)
 
@@ -244,8 +254,8 @@ class RNN(RNNBase):
     Args:
         input_size: last size of the input (T, N, input_size), or (N, T, input_size) with `batch_first`, or
             (T, input_size) without a batch, or a `PackedSequence`.
-        hidden_size: last size of the output and of the state h (num_layers * directions, N, hidden_size), which is
-            zeros if not given.
+        hidden_size: last size of the output and of the state h (num_layers * directions, N, hidden_size),
+            which is zeros if not given.
         num_layers: each layer reads the output of the one before.
         nonlinearity: "tanh" or "relu".
         bias: whether there are `bias_ih_l0`, `bias_hh_l0` and so on.
@@ -298,10 +308,11 @@ class RNN(RNNBase):
 class GRU(RNNBase):
     """Layers of gated recurrent units, step by step over sequences.
 
-    r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh), n = tanh(W_ih x + b_ih + r * (W_hh h + b_hh)), each with its rows
-    of the weights; then h = (1 - z) * n + z * h. Arguments and results are those of `RNN`.
+    r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh), n = tanh(W_ih x + b_ih + r * (W_hh h + b_hh)), each with
+    its rows of the weights; then h = (1 - z) * n + z * h. Arguments and results are those of `RNN`.
 
-    Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014, with r after the product.
+    Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014, with r after the
+    product.
 
     Example:
         >>> import firesteel as torch
@@ -339,14 +350,14 @@ class GRU(RNNBase):
 class LSTM(RNNBase):
     """Layers of long short-term memory, step by step over sequences.
 
-    i, f, o = sigmoid(W_ih x + b_ih + W_hh h + b_hh) and g = tanh(the same), each with its rows of the weights (in the
-    order i, f, g, o); then c = f * c + i * g and h = o * tanh(c). Arguments and results are those of `RNN`, but the
-    state is the pair (h, c).
+    i, f, o = sigmoid(W_ih x + b_ih + W_hh h + b_hh) and g = tanh(the same), each with its rows of the weights
+    (in the order i, f, g, o); then c = f * c + i * g and h = o * tanh(c). Arguments and results are those of
+    `RNN`, but the state is the pair (h, c).
 
     Args:
         proj_size: if not 0, h is multiplied by `weight_hr_l0` (proj_size, hidden_size) and has that size.
 
-    Source: Hochreiter and Schmidhuber, Long short-term memory, 1997, with the forget gate of Gers et al., 2000.
+    Source: Hochreiter and Schmidhuber, Long short-term memory, 1997, with Gers et al.'s forget gate, 2000.
 
     Example:
         >>> import firesteel as torch
@@ -402,13 +413,18 @@ class LSTM(RNNBase):
         return hx[0].index_select(1, permutation), hx[1].index_select(1, permutation)
 
     def _zeros(self, input: Tensor, batch_sizes: Tensor | None) -> Any:
-        sizes = self.get_expected_hidden_size(input, batch_sizes), self.get_expected_cell_size(input, batch_sizes)
+        sizes = (
+            self.get_expected_hidden_size(input, batch_sizes),
+            self.get_expected_cell_size(input, batch_sizes),
+        )
         return zeros(sizes[0], dtype=input.dtype), zeros(sizes[1], dtype=input.dtype)
 
     def _batched(self, hx: Any, is_batched: bool) -> Any:
         rank = 3 if is_batched else 2
         if not isinstance(hx, (tuple, list)) or len(hx) != 2:
-            raise RuntimeError(f"LSTM: hx must be the pair (h, c) of two tensors, got {type(hx).__name__}; give both")
+            raise RuntimeError(
+                f"LSTM: hx must be the pair (h, c) of two tensors, got {type(hx).__name__}; give both"
+            )
         if hx[0].dim() != rank or hx[1].dim() != rank:
             kind = "batched" if is_batched else "unbatched"
             raise RuntimeError(

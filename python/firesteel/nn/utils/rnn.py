@@ -28,14 +28,14 @@ class _Packed(NamedTuple):
 
 
 class PackedSequence(_Packed):
-    """Sequences of different lengths without padding: their first elements, then their second ones, and so on.
+    """Sequences of different lengths without padding: their first elements, then their second ones, and on.
 
     Made by `pack_padded_sequence` and `pack_sequence`, and taken by `nn.RNN`, `nn.LSTM` and `nn.GRU`.
 
     Attributes:
         data: the elements (N, *), the longest sequence's first at each step.
         batch_sizes: how many sequences each step has, int64 (T,).
-        sorted_indices: the order by falling length that the sequences were brought into; None if they were so.
+        sorted_indices: the order by falling length that the sequences were brought into; None if they were.
         unsorted_indices: the way back.
 
     Example:
@@ -168,13 +168,16 @@ def pack_padded_sequence(
             "unsqueeze it"
         )
     if input.numel() == 0:
-        raise RuntimeError(f"Cannot pack empty tensors, got shape {tuple(input.shape)}; give at least one element")
+        raise RuntimeError(
+            f"Cannot pack empty tensors, got shape {tuple(input.shape)}; give at least one element"
+        )
     rows = input.transpose(0, 1) if batch_first else input
     steps, batch = rows.shape[:2]
     if tuple(lengths.shape) != (batch,):
         raise RuntimeError(
-            f"Expected `len(lengths)` to be equal to batch_size, but got lengths of shape {tuple(lengths.shape)} "
-            f"(batch_size={batch}); give one length for each sequence, and check batch_first"
+            f"Expected `len(lengths)` to be equal to batch_size, but got lengths of shape "
+            f"{tuple(lengths.shape)} (batch_size={batch}); give one length for each sequence, and check "
+            "batch_first"
         )
     if not enforce_sorted:
         lengths, order = sort(lengths, descending=True)
@@ -192,8 +195,8 @@ def pack_padded_sequence(
         )
     if given[0] > steps:
         raise RuntimeError(
-            f"pack_padded_sequence: the longest of lengths, {given[0]}, exceeds the {steps} steps of input (shape "
-            f"{tuple(input.shape)}); check batch_first"
+            f"pack_padded_sequence: the longest of lengths, {given[0]}, exceeds the {steps} steps of input "
+            f"(shape {tuple(input.shape)}); check batch_first"
         )
     places = _places(lengths, given[0])
     numbers = arange(given[0] * batch)[places.flatten()]

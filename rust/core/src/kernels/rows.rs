@@ -28,8 +28,8 @@ pub trait Float:
     fn exp<I: Isa>(self) -> Self;
     /// Natural logarithm.
     fn ln<I: Isa>(self) -> Self;
-    /// `1 / (1 + exp(-self))`.
-    fn sigmoid<I: Isa>(self) -> Self;
+    /// `1 / (1 + exp(-self))`, not exact below 1e-37.
+    fn gate<I: Isa>(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh<I: Isa>(self) -> Self;
 }
@@ -46,8 +46,8 @@ macro_rules! float {
                 Real::<I>::ln(self)
             }
             #[inline(always)]
-            fn sigmoid<I: Isa>(self) -> Self {
-                Real::<I>::sigmoid(self)
+            fn gate<I: Isa>(self) -> Self {
+                Real::<I>::gate(self)
             }
             #[inline(always)]
             fn tanh<I: Isa>(self) -> Self {

@@ -179,3 +179,41 @@ impl<T: Float> Few<T> {
         P * nr
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(len: usize, by: usize) -> Vec<f32> {
+        (0..len).map(|i| (i * by % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn products_are_right_and_rows_do_not_depend_on_each_other() {
+        for [m, n, k] in [[1, 1, 1], [2, 33, 7], [3, 130, 20], [4, 31, 5], [13, 64, 400], [30, 100, 800]] {
+            let (a, b, start) = (values(m * k, 37), values(k * n, 53), values(m * n, 29));
+            let right = Mat { ptr: b.as_ptr(), row: n as isize, col: 1 };
+            // SAFETY: `b` is k x n.
+            let packed = unsafe { PackedRight::new(right, k, n).unwrap() };
+            let product = |first: usize, rows: usize, c: &mut [f32], accumulate: bool| {
+                let a = Mat { ptr: a[first * k..].as_ptr(), row: k as isize, col: 1 };
+                let c = MatMut { ptr: c[first * n..].as_mut_ptr(), row: n as isize, col: 1 };
+                // SAFETY: the rows lie in the vectors.
+                unsafe { packed.multiply(rows, a, c, accumulate) };
+            };
+            for accumulate in [false, true] {
+                let (mut all, mut single) = (start.clone(), start.clone());
+                product(0, m, &mut all, accumulate);
+                (0..m).for_each(|row| product(row, 1, &mut single, accumulate));
+                assert_eq!(all, single, "{m} x {n} x {k}");
+                for (index, got) in all.iter().enumerate() {
+                    let (i, j) = (index / n, index % n);
+                    let exact =
+                        (0..k).map(|q| f64::from(a[i * k + q]) * f64::from(b[q * n + j])).sum::<f64>()
+                            + if accumulate { f64::from(start[index]) } else { 0.0 };
+                    assert!((f64::from(*got) - exact).abs() < 1e-4 * (k as f64).sqrt(), "{m} x {n} x {k}");
+                }
+            }
+        }
+    }
+}

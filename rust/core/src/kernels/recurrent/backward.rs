@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::{for_rows, load, store, Cell, Float, Step, Weight, LANES};
+use super::{add, load, store, tasks, Cell, Float, Step, Weight, LANES};
 use crate::kernels::gemm::Mat;
 use crate::kernels::shared::SharedSlice;
+use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
 use crate::Result;
 
@@ -57,16 +58,15 @@ impl<T: Float> Backward<'_, T> {
         let b = Mat { ptr: self.weight.as_ptr(), row: w as isize, col: 1 };
         // SAFETY: the weight is all x H; it is borrowed.
         let weight = unsafe { Weight::new(b, [all, w], self.steps.len())? };
+        let tasks = tasks(self.steps, batch, count * all * w);
         let parts = Parts {
             hidden: SharedSlice::new(std::mem::take(&mut self.hidden)),
             cells: SharedSlice::new(std::mem::take(&mut self.cells)),
             by_gates: SharedSlice::new(std::mem::take(&mut self.by_gates)),
             by_share: SharedSlice::new(std::mem::take(&mut self.by_share)),
         };
-        for_rows(batch, count * all * w, |rows| {
-            // SAFETY: every task has rows of its own, of each step and of the state.
-            unsafe { self.walk(&parts, &weight, rows) };
-        });
+        // SAFETY: every task has rows of its own, of each step and of the state.
+        par::for_each(tasks.len(), |task| unsafe { self.walk(&parts, &weight, tasks[task].clone()) });
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl<T: Float> Backward<'_, T> {
     unsafe fn walk(&self, parts: &Parts<'_, T>, weight: &Weight<T>, rows: Range<usize>) {
         let (w, all) = (self.width, self.cell.gates() * self.width);
         for step in self.steps.iter().rev() {
-            let len = step.rows.min(rows.end).saturating_sub(rows.start);
+            let len = step.rows_of(&rows);
             if len == 0 {
                 continue;
             }
@@ -87,25 +87,23 @@ impl<T: Float> Backward<'_, T> {
             let (hidden, by_gates) = unsafe {
                 (parts.hidden.part(rows.start * w, len * w), parts.by_gates.part(first * all, len * all))
             };
-            if let Some(grad) = self.grad {
-                hidden.iter_mut().zip(&grad[narrow.clone()]).for_each(|(sum, grad)| *sum += *grad);
-            }
+            let grad = self.grad.map(|grad| &grad[narrow.clone()]);
             let (gates, before) = (&self.gates[wide], &self.before[narrow.clone()]);
             let mut share = None;
             match self.cell {
                 Cell::Lstm => {
                     // SAFETY: as above.
                     let cells = unsafe { parts.cells.part(rows.start * w, len * w) };
-                    dispatch(Lstm { w, gates, before: &self.extra[narrow], hidden, cells, by_gates });
+                    dispatch(Lstm { w, gates, before: &self.extra[narrow], grad, hidden, cells, by_gates });
                 }
                 Cell::Gru => {
                     // SAFETY: as above.
                     let by_share = unsafe { parts.by_share.part(first * all, len * all) };
                     let (extra, by_share) = (&self.extra[narrow], share.insert(by_share));
-                    dispatch(Gru { w, gates, before, extra, hidden, by_gates, by_share });
+                    dispatch(Gru { w, gates, before, extra, grad, hidden, by_gates, by_share });
                 }
-                Cell::Tanh => dispatch(Plain::<_, true> { gates, hidden, by_gates }),
-                Cell::Relu => dispatch(Plain::<_, false> { gates, hidden, by_gates }),
+                Cell::Tanh => dispatch(Plain::<_, true> { gates, grad, hidden, by_gates }),
+                Cell::Relu => dispatch(Plain::<_, false> { gates, grad, hidden, by_gates }),
             }
             let by = share.as_deref().unwrap_or(by_gates);
             weight.multiply(by, hidden, [all, w], self.cell == Cell::Gru);
@@ -113,11 +111,12 @@ impl<T: Float> Backward<'_, T> {
     }
 }
 
-/// One step of LSTM; `hidden` holds the gradient of its result.
+/// One step of LSTM; `hidden` holds the gradient of its result, but for `grad`.
 struct Lstm<'a, T> {
     w: usize,
     gates: &'a [T],
     before: &'a [T],
+    grad: Option<&'a [T]>,
     hidden: &'a [T],
     cells: &'a mut [T],
     by_gates: &'a mut [T],
@@ -133,8 +132,12 @@ impl<T: Float> Kernel for Lstm<'_, T> {
             let by_gates = &mut self.by_gates[row * 4 * w..(row + 1) * 4 * w];
             for j in (0..w).step_by(LANES) {
                 let (at, len) = (row * w + j, LANES.min(w - j));
-                let [mut i, mut f, mut g, mut o] = [0, 1, 2, 3].map(|gate| load(gates, gate * w + j, len));
-                let (before, dh) = (load(self.before, at, len), load(self.hidden, at, len));
+                let (mut i, mut f) = (load(gates, j, len), load(gates, w + j, len));
+                let (mut g, mut o) = (load(gates, 2 * w + j, len), load(gates, 3 * w + j, len));
+                let (before, mut dh) = (load(self.before, at, len), load(self.hidden, at, len));
+                if let Some(grad) = self.grad {
+                    add(&mut dh, load(grad, at, len));
+                }
                 let mut dc = load(self.cells, at, len);
                 for l in 0..LANES {
                     let t = (f[l] * before[l] + i[l] * g[l]).tanh::<I>();
@@ -147,21 +150,22 @@ impl<T: Float> Kernel for Lstm<'_, T> {
                     g[l] = dg;
                 }
                 store(self.cells, at, len, dc);
-                [i, f, g, o]
-                    .into_iter()
-                    .enumerate()
-                    .for_each(|(gate, x)| store(by_gates, gate * w + j, len, x));
+                store(by_gates, j, len, i);
+                store(by_gates, w + j, len, f);
+                store(by_gates, 2 * w + j, len, g);
+                store(by_gates, 3 * w + j, len, o);
             }
         }
     }
 }
 
-/// One step of GRU; `hidden` holds the gradient of its result, then what goes past the gates.
+/// One step of GRU; `hidden` holds the gradient of its result, but for `grad`, then what goes past the gates.
 struct Gru<'a, T> {
     w: usize,
     gates: &'a [T],
     before: &'a [T],
     extra: &'a [T],
+    grad: Option<&'a [T]>,
     hidden: &'a mut [T],
     by_gates: &'a mut [T],
     by_share: &'a mut [T],
@@ -178,9 +182,13 @@ impl<T: Float> Kernel for Gru<'_, T> {
             let (by_gates, by_share) = (&mut self.by_gates[whole.clone()], &mut self.by_share[whole]);
             for j in (0..w).step_by(LANES) {
                 let (at, len) = (row * w + j, LANES.min(w - j));
-                let [mut r, mut z, mut n] = [0, 1, 2].map(|gate| load(gates, gate * w + j, len));
+                let (mut r, mut z) = (load(gates, j, len), load(gates, w + j, len));
+                let mut n = load(gates, 2 * w + j, len);
                 let (before, extra) = (load(self.before, at, len), load(self.extra, at, len));
                 let mut dh = load(self.hidden, at, len);
+                if let Some(grad) = self.grad {
+                    add(&mut dh, load(grad, at, len));
+                }
                 let mut dn = dh;
                 for l in 0..LANES {
                     let d = dh[l];
@@ -191,10 +199,12 @@ impl<T: Float> Kernel for Gru<'_, T> {
                     r[l] = dn[l] * extra[l] * r[l] * (one - r[l]);
                 }
                 store(self.hidden, at, len, dh);
-                for (gate, [x, h]) in [[r, r], [z, z], [dn, n]].into_iter().enumerate() {
-                    store(by_gates, gate * w + j, len, x);
-                    store(by_share, gate * w + j, len, h);
-                }
+                store(by_gates, j, len, r);
+                store(by_gates, w + j, len, z);
+                store(by_gates, 2 * w + j, len, dn);
+                store(by_share, j, len, r);
+                store(by_share, w + j, len, z);
+                store(by_share, 2 * w + j, len, n);
             }
         }
     }
@@ -203,6 +213,7 @@ impl<T: Float> Kernel for Gru<'_, T> {
 /// One step without gates.
 struct Plain<'a, T, const TANH: bool> {
     gates: &'a [T],
+    grad: Option<&'a [T]>,
     hidden: &'a [T],
     by_gates: &'a mut [T],
 }
@@ -215,6 +226,9 @@ impl<T: Float, const TANH: bool> Kernel for Plain<'_, T, TANH> {
         for j in (0..self.hidden.len()).step_by(LANES) {
             let len = LANES.min(self.hidden.len() - j);
             let (y, mut d) = (load(self.gates, j, len), load(self.hidden, j, len));
+            if let Some(grad) = self.grad {
+                add(&mut d, load(grad, j, len));
+            }
             for l in 0..LANES {
                 let relu = if y[l] <= zero { zero } else { d[l] };
                 d[l] = if TANH { d[l] * (one - y[l] * y[l]) } else { relu };

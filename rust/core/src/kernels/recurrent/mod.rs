@@ -7,9 +7,9 @@ mod backward;
 mod forward;
 
 pub(crate) use backward::Backward;
-pub(crate) use forward::{Forward, Kept};
+pub(crate) use forward::{Forward, Input, Kept};
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use super::gemm::{gemm, Float as Multiplied, Mat, MatMut, PackedRight};
 use super::rows;
@@ -54,6 +54,13 @@ pub struct Step {
     pub rows: usize,
 }
 
+impl Step {
+    /// How many of these rows of the batch it has.
+    fn rows_of(&self, rows: &Range<usize>) -> usize {
+        self.rows.min(rows.end).saturating_sub(rows.start)
+    }
+}
+
 /// Elements computed at a time: one AVX-512 register of f32.
 const LANES: usize = 16;
 /// Work that is worth a thread: about 20 microseconds of multiplications.
@@ -74,6 +81,15 @@ fn load<T: Copy + Default>(x: &[T], at: usize, len: usize) -> [T; LANES] {
     }
 }
 
+/// Adds lane to lane.
+// Written as a loop: combinators of the standard library are not compiled for the instruction set.
+#[inline(always)]
+fn add<T: AddAssign + Copy>(sum: &mut [T; LANES], x: [T; LANES]) {
+    for l in 0..LANES {
+        sum[l] += x[l];
+    }
+}
+
 /// Writes the first `len` lanes.
 #[inline(always)]
 fn store<T: Copy>(out: &mut [T], at: usize, len: usize, values: [T; LANES]) {
@@ -83,14 +99,27 @@ fn store<T: Copy>(out: &mut [T], at: usize, len: usize, values: [T; LANES]) {
     }
 }
 
-/// Splits the rows of a batch over the threads; `work` is the number of multiplications of them all.
-fn for_rows(batch: usize, work: usize, body: impl Fn(Range<usize>) + Sync) {
-    if batch == 0 {
-        return;
+/// The rows of a batch in parts of equal work, one for each thread; all of them need `work` multiplications.
+fn tasks(steps: &[Step], batch: usize, work: usize) -> Vec<Range<usize>> {
+    // Without packing the product itself takes all threads, and its bits depend on the number of rows.
+    let limit = if steps.len() < PACK_FROM { 1 } else { par::num_threads() };
+    let count = limit.min(batch).min(work / GRAIN).max(1);
+    let total: usize = steps.iter().map(|step| step.rows).sum();
+    let mut lengths: Vec<usize> = steps.iter().map(|step| step.rows).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut tasks, mut start, mut done) = (Vec::with_capacity(count), 0, 0);
+    for row in 0..batch {
+        // Steps that have this row.
+        while lengths.last().is_some_and(|rows| *rows <= row) {
+            lengths.pop();
+        }
+        done += lengths.len();
+        if done * count >= total * (tasks.len() + 1) {
+            tasks.push(start..row + 1);
+            start = row + 1;
+        }
     }
-    let tasks = par::num_threads().min(batch).min(work / GRAIN).max(1);
-    let rows = batch.div_ceil(tasks);
-    par::for_each(batch.div_ceil(rows), |task| body(task * rows..batch.min((task + 1) * rows)));
+    tasks
 }
 
 /// The weight that the hidden state is multiplied by at every step.

@@ -7,11 +7,15 @@ use crate::autograd::saved::SavedArray;
 use crate::autograd::{apply_many, freed_error, grad, is_recording, Kept, Needs, NodeRef, Options};
 use crate::kernels::matmul::matmul;
 use crate::kernels::recurrent::{self, Step};
-use crate::layout::Layout;
+use crate::layout::{Dims, Layout, Strides};
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
 use crate::{dispatch_float, DType, Result};
 use std::any::Any;
+
+/// From so many rows in a batch on the input is multiplied in chunks, by the thread that has the rows; with fewer all
+/// threads do that together first.
+const CHUNKED_FROM: usize = 8;
 
 /// The recorded layer. Its inputs are the sequence, the states before it, the two weights, and the biases if any.
 #[derive(Debug)]
@@ -41,7 +45,8 @@ fn own(x: &Array, dtype: DType) -> Result<Array> {
 fn flat(x: Array) -> Array {
     let width = x.shape()[x.rank() - 1];
     let rows = x.shape()[..x.rank() - 1].iter().product();
-    x.into_layout(Layout::contiguous(&[rows, width]))
+    let (strides, offset) = (Strides::from_slice(&[width as isize, 1]), x.layout().offset());
+    x.into_layout(Layout::new(Dims::from_slice(&[rows, width]), strides, offset))
 }
 
 /// An array without elements.
@@ -212,34 +217,52 @@ fn forward<T: recurrent::Float>(
     let biases = biases.map(|[input, hidden]| Ok::<_, crate::Error>([input?, hidden?])).transpose()?;
     let sequence = flat(ready(x)?);
     let count = sequence.shape()[0];
-    let mut gates = Array::empty(&[count, cell.gates() * width], dtype)?;
-    if let Some([input, hidden]) = &biases {
-        gates.copy_from(input)?;
-        if cell != Cell::Gru {
-            let both = Tensor::constant(input.clone()).add(&Tensor::constant(hidden.clone()))?;
-            gates.copy_from(both.array())?;
+    let all = cell.gates() * width;
+    // GRU adds the hidden state's bias within a gate.
+    let biases = match biases {
+        Some([input, hidden]) if cell != Cell::Gru => {
+            let both = Tensor::constant(input).add(&Tensor::constant(hidden))?.array().clone();
+            Some([both.clone(), both])
         }
-    }
+        biases => biases,
+    };
     let input = ready(weights.input)?;
-    let transposed = input.with_layout(input.layout().transpose(0, 1));
-    matmul(cell.op(), &sequence, &transposed, &gates, biases.is_some())?;
+    let mut share;
+    let input = if states[0].shape()[0] < CHUNKED_FROM {
+        share = Array::empty(&[count, all], dtype)?;
+        let transposed = input.with_layout(input.layout().transpose(0, 1));
+        matmul(cell.op(), &sequence, &transposed, &share, false)?;
+        recurrent::Input::Share(share.slice_mut())
+    } else {
+        recurrent::Input::Sequence { x: sequence.slice(), width: sequence.shape()[1], weight: input.slice() }
+    };
     let mut hidden = own(states[0].array(), dtype)?;
     let mut cells = if cell == Cell::Lstm { own(states[1].array(), dtype)? } else { none(dtype)? };
     let mut out = Array::empty(&with_width(x.shape(), width), dtype)?;
-    let has_extra = is_recorded && matches!(cell, Cell::Lstm | Cell::Gru);
-    let mut before = if is_recorded { Array::empty(&[count, width], dtype)? } else { none(dtype)? };
-    let mut extra = if has_extra { Array::empty(&[count, width], dtype)? } else { none(dtype)? };
+    let kept = |width: usize, wanted: bool| {
+        if wanted && is_recorded {
+            Array::empty(&[count, width], dtype)
+        } else {
+            none(dtype)
+        }
+    };
+    let has_extra = matches!(cell, Cell::Lstm | Cell::Gru);
+    let (mut gates, mut before, mut extra) = (kept(all, true)?, kept(width, true)?, kept(width, has_extra)?);
     let pass = recurrent::Forward::<T> {
         cell,
         steps,
         width,
+        input,
         weight: weight.slice(),
-        bias: biases.as_ref().filter(|_| cell == Cell::Gru).map(|[_, hidden]| hidden.slice()),
-        gates: gates.slice_mut(),
+        biases: biases.as_ref().map(|[input, hidden]| [input.slice(), hidden.slice()]),
         hidden: hidden.slice_mut(),
         cells: cells.slice_mut(),
         out: out.slice_mut(),
-        kept: is_recorded.then(|| recurrent::Kept { hidden: before.slice_mut(), extra: extra.slice_mut() }),
+        kept: is_recorded.then(|| recurrent::Kept {
+            gates: gates.slice_mut(),
+            hidden: before.slice_mut(),
+            extra: extra.slice_mut(),
+        }),
     };
     pass.run()?;
     let mut outputs = vec![out, hidden];
