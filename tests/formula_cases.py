@@ -109,6 +109,43 @@ def convolutions(v):
     }
 
 
+def stepwise(name, gates):
+    """A recurrent layer on one sequence, and what its formula names, from the steps one by one."""
+    states = 2 if name == "lstm" else 1
+
+    def run(x, w, v):
+        zeros = [firesteel.zeros(1, 1, 2, dtype=F64)] * states
+        hx = zeros if states == 2 else zeros[0]
+        sizes = firesteel.ones(len(x), dtype=firesteel.int64)
+        return getattr(firesteel, name)(x, sizes, hx, [w, v], False, 1, 0.0, True, False)[0]
+
+    def step(p, q, h, c):
+        if gates == 1:
+            return (firesteel.tanh(p + q) if name == "rnn_tanh" else firesteel.relu(p + q)), c
+        if name == "gru":
+            (pr, pz, pn), (qr, qz, qn) = p.chunk(3), q.chunk(3)
+            r, z = firesteel.sigmoid(pr + qr), firesteel.sigmoid(pz + qz)
+            return (1 - z) * firesteel.tanh(pn + r * qn) + z * h, c
+        i, f, u, o = (p + q).chunk(4)
+        c = firesteel.sigmoid(f) * c + firesteel.sigmoid(i) * firesteel.tanh(u)
+        return firesteel.sigmoid(o) * firesteel.tanh(c), c
+
+    def facts(v):
+        h = c = firesteel.zeros(2, dtype=F64)
+        before, ps, qs, ys = [], [], [], []
+        for x in v["x"]:
+            before.append(h.detach())
+            ps.append((v["w"] @ x).requires_grad_())
+            qs.append(v["v"] @ h if h.requires_grad else (v["v"] @ h).requires_grad_())
+            h, c = step(ps[-1], qs[-1], h, c)
+            ys.append(h)
+        grads = firesteel.autograd.grad(ys, ps + qs, list(v["g"]))
+        d, e = grads[: len(ps)], grads[len(ps) :]
+        return {"d": firesteel.stack(d), "e": firesteel.stack(e), "h": firesteel.stack(before)}
+
+    return Case(run, facts, x=ROWS, w=numbers(gates * 2, 4, seed=1), v=numbers(gates * 2, 2, seed=2))
+
+
 def gradient(function, at, g):
     """The gradient of a linear function."""
     at = at.detach().clone().requires_grad_()
@@ -455,6 +492,10 @@ CASES = {
     "NativeLayerNormBackward0": Case(
         lambda x, w, b: F.layer_norm(x, (4,), w, b), norm(-1), x=ROWS, w=numbers(4), b=numbers(4, seed=1)
     ),
+    "RnnTanhBackward0": stepwise("rnn_tanh", 1),
+    "RnnReluBackward0": stepwise("rnn_relu", 1),
+    "LstmBackward0": stepwise("lstm", 4),
+    "GruBackward0": stepwise("gru", 3),
     "LogSoftmaxBackward0": Case(lambda x: x.log_softmax(1), x=ROWS),
     "SoftmaxBackward0": Case(lambda x: x.softmax(1), x=ROWS),
     "BinaryCrossEntropyBackward0": Case(lambda p, t: F.binary_cross_entropy(p, t), pairs, p=P, t=T),

@@ -134,6 +134,8 @@ WORDS = {
     ),
     "g with zeros there": "left(g)",
     "diagonal of g": "g.diagonal()",
+    "d^T @ h, d the gradient of p, last step first": "d.mT @ h",
+    "e^T @ h, d, e the gradients of p, q, last step first": "e.mT @ h",
     "that range of g": "g[1:3]",
     "that region of g": "chosen(g)",
 }

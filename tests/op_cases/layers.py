@@ -148,4 +148,66 @@ VIEWS = [
     in_place("swapdims_", S(T((2, 3, 4)), 1, 2)),
 ]
 
-CASES = ACTIVATIONS + TWINS + DROPOUTS + DRAWS + SUMS + VIEWS
+
+def recurrent(name, gates, states=1):
+    """Rows for a recurrent layer and its cell: 3 inputs, 2 hidden units, a batch of 2."""
+
+    def params(width=3):
+        return [T((gates * 2, width)), T((gates * 2, 2)), T((gates * 2,)), T((gates * 2,))]
+
+    def state(*shape):
+        return T(shape) if states == 1 else [T(shape), T(shape)]
+
+    two = [T((gates * 2, 3)), T((gates * 2, 2))] * 2 + [T((gates * 2, 4)), T((gates * 2, 2))] * 2
+    sizes = T((3,), values=[2, 2, 1], dtype="int64")
+    return [
+        Case(
+            name,
+            "f",
+            [
+                S(T((4, 2, 3)), state(1, 2, 2), params(), True, 1, 0.0, True, False, False),
+                S(T((2, 3, 3)), state(4, 2, 2), two, False, 2, 0.0, True, True, True, label="stack"),
+            ],
+            grad=True,
+            tol=30.0,
+            tol16=32.0,  # PyTorch rounds between all steps
+            layouts=STEPWISE,
+            errors=[
+                E(T((4, 2, 5)), state(1, 2, 2), params(), True, 1, 0.0, True, False, False, says=("5", "3")),
+                E(T((4, 2, 3)), state(1, 3, 2), params(), True, 1, 0.0, True, False, False, label="state"),
+            ]
+            if states == 1  # PyTorch's LSTM reads beyond the memory of such weights
+            else [],
+        ),
+        Case(
+            name,
+            "f",
+            [S(T((5, 3)), sizes, state(1, 2, 2), params(), True, 1, 0.0, False, False)],
+            title=f"{name}_packed",
+            grad=True,
+            tol=30.0,
+            tol16=32.0,
+            layouts=("contiguous", "transposed", "offset"),  # PyTorch takes strided batch_sizes for others
+        ),
+        Case(
+            f"{name}_cell",
+            "f",
+            [S(T((2, 3)), state(2, 2), *params()), S(T((2, 3)), state(2, 2), *params()[:2], label="no-bias")],
+            grad=True,
+            tol=30.0,
+            tol16=8.0,
+            layouts=STEPWISE,
+            errors=[E(T((2, 5)), state(2, 2), *params(), says=("5", "3"))],
+        ),
+    ]
+
+
+STEPWISE = ("contiguous", "transposed", "strided", "broadcast", "offset", "mixed")
+RECURRENT = [
+    *recurrent("rnn_tanh", 1),
+    *recurrent("rnn_relu", 1),
+    *recurrent("lstm", 4, states=2),
+    *recurrent("gru", 3),
+]
+
+CASES = RECURRENT + ACTIVATIONS + TWINS + DROPOUTS + DRAWS + SUMS + VIEWS

@@ -277,6 +277,25 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = w * n + b, n = (x - mean) / std over the last dims or a group",
         "grad w = sum of g * n, grad b = sum of g, grad x = (h - mean(h) - n * mean(h * n)) / std, h = g * w",
     ),
+    # Recurrent layers.
+    "RnnTanhBackward0": (
+        "y = tanh(p) of each step, which is h of the next; p = x @ w^T + h @ v^T, and biases",
+        "grad x = d @ w, grad w = d^T @ x, grad v = d^T @ h, d the gradient of p, last step first",
+    ),
+    "RnnReluBackward0": (
+        "y = max(p, 0) of each step, which is h of the next; p = x @ w^T + h @ v^T, and biases",
+        "grad x = d @ w, grad w = d^T @ x, grad v = d^T @ h, d the gradient of p, last step first",
+    ),
+    "LstmBackward0": (
+        "y = o * tanh(c) of each step, which is h of the next, c = f * c + i * u; i, f, u and o are "
+        "functions of p = x @ w^T + h @ v^T, and biases",
+        "grad x = d @ w, grad w = d^T @ x, grad v = d^T @ h, d the gradient of p, last step first",
+    ),
+    "GruBackward0": (
+        "y = (1 - z) * n + z * h of each step, which is h of the next, n = tanh(p + r * q); r and z are "
+        "functions of p + q; p = x @ w^T, q = h @ v^T, and biases",
+        "grad x = d @ w, grad w = d^T @ x, grad v = e^T @ h, d, e the gradients of p, q, last step first",
+    ),
     "LogSoftmaxBackward0": ("y = x - ln(sum of exp(x))", "grad x = g - exp(y) * sum of g"),
     "SoftmaxBackward0": ("y = exp(x) / sum of exp(x)", "grad x = y * (g - sum of g * y)"),
     # Losses: p is the prediction, t the target, n what the sum is divided by.

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from firesteel._core import Tensor, cat, stack, tensor
 from firesteel.autograd.grad_mode import no_grad
 
+from . import rnn as rnn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from firesteel.nn.utils import stateless as stateless

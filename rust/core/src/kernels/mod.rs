@@ -21,6 +21,7 @@ pub mod power;
 pub mod ramp;
 pub mod random;
 pub mod rank;
+pub mod recurrent;
 pub mod reduce;
 pub mod region;
 mod relayout;

@@ -28,6 +28,10 @@ pub trait Float:
     fn exp<I: Isa>(self) -> Self;
     /// Natural logarithm.
     fn ln<I: Isa>(self) -> Self;
+    /// `1 / (1 + exp(-self))`, not exact below 1e-37.
+    fn gate<I: Isa>(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh<I: Isa>(self) -> Self;
 }
 
 macro_rules! float {
@@ -40,6 +44,14 @@ macro_rules! float {
             #[inline(always)]
             fn ln<I: Isa>(self) -> Self {
                 Real::<I>::ln(self)
+            }
+            #[inline(always)]
+            fn gate<I: Isa>(self) -> Self {
+                Real::<I>::gate(self)
+            }
+            #[inline(always)]
+            fn tanh<I: Isa>(self) -> Self {
+                Real::<I>::tanh(self)
             }
         })+
     };

@@ -37,6 +37,7 @@ pub mod pow;
 pub mod promote;
 pub mod random;
 pub mod rearrange;
+pub mod recurrent;
 pub mod reduce;
 pub(crate) mod region;
 pub mod registry;

@@ -108,6 +108,14 @@ const OTHERS: &[&str] = &[
     "rms_norm",
     "group_norm",
     "batch_norm",
+    "rnn_tanh",
+    "rnn_relu",
+    "lstm",
+    "gru",
+    "rnn_tanh_cell",
+    "rnn_relu_cell",
+    "lstm_cell",
+    "gru_cell",
 ];
 
 /// Every operation.

@@ -4,6 +4,7 @@ mod conv;
 mod loss;
 mod norm;
 mod pool;
+mod recurrent;
 mod softmax;
 
 use crate::convert::ints_of;
@@ -75,5 +76,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     loss::register(m)?;
     conv::register(m)?;
     pool::register(m)?;
+    recurrent::register(m)?;
     norm::register(m)
 }

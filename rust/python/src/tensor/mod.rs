@@ -18,6 +18,7 @@ mod view;
 
 pub use access::{sequence_of, tensors_of};
 pub use identity::{register as register_object, Out};
+pub use join::tuple;
 pub use out::{delivered, dtype_for, expect_no_history};
 
 use crate::dtype::{self, PyDType};

@@ -18,7 +18,10 @@ mod integer;
 mod kernel;
 mod pack;
 mod packed;
+mod repeated;
 mod vector;
+
+pub(crate) use repeated::PackedRight;
 
 use crate::dtype::Element;
 use crate::simd::{self, Isa, Level};
@@ -160,7 +163,7 @@ pub unsafe fn gemm<T: GemmElement>(
 }
 
 /// A floating-point type and its vectors.
-trait Float: GemmElement {
+pub(crate) trait Float: GemmElement {
     type Base: Vector<Elem = Self>;
     type V3: Vector<Elem = Self>;
     type V4: Vector<Elem = Self>;

@@ -15,7 +15,7 @@ use crate::par;
 use crate::simd::{self, Isa, Kernel, Level};
 
 /// Longest block of k: a panel of b (at most 32 columns wide, or 16 for AVX2) leaves room in L1.
-const K_BLOCK: usize = 384;
+pub(super) const K_BLOCK: usize = 384;
 /// Columns of a block: its packed b stays within a share of L3.
 const N_BLOCK: usize = 4096;
 /// Rows of a block, if a is packed.
@@ -69,24 +69,24 @@ pub(super) unsafe fn multiply<T: Float>(p: Product<T>, level: Level) {
 }
 
 /// Splits `len` into equal parts of at most `limit`, each a multiple of `unit`.
-fn even(len: usize, limit: usize, unit: usize) -> usize {
+pub(super) fn even(len: usize, limit: usize, unit: usize) -> usize {
     len.div_ceil(len.div_ceil(limit)).next_multiple_of(unit)
 }
 
 /// A part of the product whose packed operands are in scratch at one time.
-struct Block<T> {
-    m: usize,
-    n: usize,
-    k: usize,
-    a: Mat<T>,
-    b: Mat<T>,
-    c: MatMut<T>,
-    packed_a: MatMut<T>,
-    packed_b: MatMut<T>,
-    accumulate: bool,
-    packs_a: bool,
-    mr: usize,
-    nr: usize,
+pub(super) struct Block<T> {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub a: Mat<T>,
+    pub b: Mat<T>,
+    pub c: MatMut<T>,
+    pub packed_a: MatMut<T>,
+    pub packed_b: MatMut<T>,
+    pub accumulate: bool,
+    pub packs_a: bool,
+    pub mr: usize,
+    pub nr: usize,
 }
 
 impl<T: Float> Block<T> {
@@ -147,10 +147,10 @@ impl<T: Float> Block<T> {
 }
 
 /// Part of a block's c that one thread computes.
-struct Rectangle<'a, T> {
-    block: &'a Block<T>,
-    rows: Range<usize>,
-    columns: Range<usize>,
+pub(super) struct Rectangle<'a, T> {
+    pub block: &'a Block<T>,
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
 }
 
 impl<T: Float> Kernel for Rectangle<'_, T> {

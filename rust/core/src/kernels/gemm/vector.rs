@@ -6,7 +6,7 @@ use crate::simd::{Baseline, Isa};
 ///
 /// Every method is `unsafe` for two reasons: the instruction set must be there (kernels are inlined
 /// into functions compiled for it), and pointers must be valid for the lanes that are touched.
-pub(super) trait Vector: Copy {
+pub(crate) trait Vector: Copy {
     type Elem: Copy;
     const LANES: usize;
     /// Rows of the register tile; it is `MR` x `2 * LANES`.
@@ -31,7 +31,7 @@ pub(super) trait Vector: Copy {
 /// A plain array, which the compiler puts into the baseline's registers.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
-pub(super) struct Lanes<T, const L: usize>([T; L]);
+pub(crate) struct Lanes<T, const L: usize>([T; L]);
 
 macro_rules! lanes {
     ($type:ty, $lanes:literal, $fma:ident) => {
@@ -124,7 +124,7 @@ pub(super) mod x86 {
          $store:ident, $fma:ident, $add:ident, |$n:ident| $mask:expr, $maskload:expr, $maskstore:expr,
          |$v:ident| $sum:expr) => {
             #[derive(Clone, Copy)]
-            pub(in super::super) struct $name($register);
+            pub(crate) struct $name($register);
 
             // SAFETY (all blocks): the instruction set and the pointers are the caller's duty.
             #[allow(clippy::undocumented_unsafe_blocks)]

@@ -69,6 +69,15 @@ pub(super) fn expm1_32<I: Isa>(x: f32) -> f32 {
     }
 }
 
+/// `1 / (1 + exp(-x))`, not exact below 1e-37.
+#[inline(always)]
+pub(super) fn gate32<I: Isa>(x: f32) -> f32 {
+    let y = -x.abs();
+    let e = exp_negative32::<I>(if y < -87.0 { -87.0 } else { y });
+    let numerator = if x < 0.0 { e } else { 1.0 };
+    numerator / (1.0 + e)
+}
+
 /// Hyperbolic tangent, as `-m / (m + 2)` with `m = expm1(-2 |x|)`.
 #[inline(always)]
 pub(super) fn tanh32<I: Isa>(x: f32) -> f32 {

@@ -61,6 +61,10 @@ impl<I: Isa> Real<I> for f32 {
         exp::tanh32::<I>(self)
     }
     #[inline(always)]
+    fn gate(self) -> f32 {
+        exp::gate32::<I>(self)
+    }
+    #[inline(always)]
     fn erf(self) -> f32 {
         erf::erf32::<I>(self)
     }
