@@ -271,6 +271,11 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = w * n + b, n = (x - mean) / std over the last dims or a group",
         "grad w = sum of g * n, grad b = sum of g, grad x = (h - mean(h) - n * mean(h * n)) / std, h = g * w",
     ),
+    "ScaledDotProductFlashAttentionForCpuBackward0": (
+        "y = p @ v, p = softmax(scale * q @ k^T + mask)",
+        "grad q = scale * s @ k, grad v = p^T @ g, grad k = scale * s^T @ q, s = p * (h - sum of h * p), "
+        "h = g @ v^T",
+    ),
     "LogSoftmaxBackward0": ("y = x - ln(sum of exp(x))", "grad x = g - exp(y) * sum of g"),
     "SoftmaxBackward0": ("y = exp(x) / sum of exp(x)", "grad x = y * (g - sum of g * y)"),
     # Losses: p is the prediction, t the target, n what the sum is divided by.

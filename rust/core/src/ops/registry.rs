@@ -108,6 +108,7 @@ const OTHERS: &[&str] = &[
     "rms_norm",
     "group_norm",
     "batch_norm",
+    "scaled_dot_product_attention",
 ];
 
 /// Every operation.
