@@ -57,6 +57,16 @@ def along(v, largest=None):
     return {"back": lambda g: firesteel.zeros_like(v["x"]).index_add(0, order, g)}
 
 
+MASK = numbers(3, 5, seed=9)
+
+
+def attention(v):
+    """Weights, and the gradient of the scores."""
+    p = (0.7 * v["q"] @ v["k"].mT + MASK).softmax(1)
+    h = v["g"] @ v["v"].mT
+    return {"p": p, "mask": MASK, "s": p * (h - (h * p).sum(1, keepdim=True))}
+
+
 def others(v):
     """g times the product of the others, written out."""
     x, rows = v["x"], []
@@ -496,6 +506,13 @@ CASES = {
     "RnnReluBackward0": stepwise("rnn_relu", 1),
     "LstmBackward0": stepwise("lstm", 4),
     "GruBackward0": stepwise("gru", 3),
+    "ScaledDotProductFlashAttentionForCpuBackward0": Case(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, MASK, scale=0.7),
+        attention,
+        q=numbers(3, 4),
+        k=numbers(5, 4, seed=1),
+        v=numbers(5, 2, seed=2),
+    ),
     "LogSoftmaxBackward0": Case(lambda x: x.log_softmax(1), x=ROWS),
     "SoftmaxBackward0": Case(lambda x: x.softmax(1), x=ROWS),
     "BinaryCrossEntropyBackward0": Case(lambda p, t: F.binary_cross_entropy(p, t), pairs, p=P, t=T),

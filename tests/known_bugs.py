@@ -28,13 +28,22 @@ ACCIDENT = "PyTorch fails in the middle of its formula here"
 EMPTY_BATCH = "statistics of the wrong size are refused, PyTorch takes them for an empty batch"
 CUMSUM = "cumsum_ refuses bools that need no sum"
 
+UNREAD = "sizes that do not fit are refused, PyTorch does not look at them where there is nothing to compute"
+
 SHARED = [
+    Bug("scaled_dot_product_attention", "empty-last", "*mask*", "*", UNREAD),
+    Bug("scaled_dot_product_attention_dropout", "empty-*", "mask", "*", UNREAD),
+    *(
+        Bug("scaled_dot_product_attention", "empty-first", sample, "*", UNREAD)
+        for sample in ("bool-mask", "float-mask-[gc]*", "grouped-*", "broadcast")
+    ),
     *(Bug("batch_norm", "empty-last", sample, "*", ACCIDENT) for sample in ("first", "eval")),
     Bug("batch_norm", "empty-*", "eval-plain", "*", EMPTY_BATCH),
     Bug("batch_norm_running", "empty-first", "*", "*", EMPTY_BATCH),
 ]
 VALUE = [
     *SHARED,
+    Bug("scaled_dot_product_attention", "empty-last", "broadcast", "*", UNREAD),
 ]
 SPELLING: list[Bug] = []
 INPLACE = [

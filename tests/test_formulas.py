@@ -133,6 +133,7 @@ WORDS = {
         "g * (softmax(x) * t.sum(1, keepdim=True) - t) / n"
     ),
     "g with zeros there": "left(g)",
+    "scale * s^T @ q, s = p * (h - sum of h * p), h = g @ v^T": "scale * s.mT @ q",
     "diagonal of g": "g.diagonal()",
     "d^T @ h, d the gradient of p, last step first": "d.mT @ h",
     "e^T @ h, d, e the gradients of p, q, last step first": "e.mT @ h",
@@ -222,7 +223,7 @@ FORWARD = [
     *("linear of a batch", "NativeLayerNormBackward0", "batch norm with running statistics"),
     *("NativeBatchNormBackward0", "transposed convolution", "BinaryCrossEntropyBackward0"),
     *("BinaryCrossEntropyWithLogitsBackward0", "HuberLossBackward0", "MseLossBackward0"),
-    "SmoothL1LossBackward0",
+    *("SmoothL1LossBackward0", "ScaledDotProductFlashAttentionForCpuBackward0"),
 ]
 
 
@@ -253,6 +254,12 @@ BARE = {
     ),
     "y = n, n = (x - mean) / std over the last dims or a group": lambda x: F.layer_norm(x, (4,)),
     "y = w * n, n = (x - mean) / std over the last dims or a group": lambda x: F.layer_norm(x, (4,), WEIGHTS),
+    "y = p @ v, p = softmax(scale * q @ k^T), scale = 0.5": (
+        lambda x: F.scaled_dot_product_attention(x, x, x)
+    ),
+    "y = p @ v, p = softmax(scale * q @ k^T + mask of later keys), scale = 0.5": (
+        lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)
+    ),
     "y = x @ w^T": lambda x: F.linear(x, numbers(2, 4)),
     "y = a + b": lambda x: x + 1,
     "y = a + alpha * b, alpha = 2": lambda x: firesteel.add(x, x, alpha=2),

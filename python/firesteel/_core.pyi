@@ -1995,6 +1995,20 @@ def log_softmax(
 ) -> Tensor: ...
 def dropout(input: Tensor, p: _float = 0.5, training: _bool = True, inplace: _bool = False) -> Tensor: ...
 
+# -- attention -----------------------------------------------------------------------------------------
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: _float = 0.0,
+    is_causal: _bool = False,
+    *,
+    scale: _float | None = None,
+    enable_gqa: _bool = False,
+) -> Tensor: ...
+
 # -- normalisation -------------------------------------------------------------------------------------
 
 def layer_norm(

@@ -17,7 +17,7 @@ OURS = "PyTorch has no such method: nothing to compare with"
 _REASONS = {
     LAYERS: """adaptive_avg_pool2d batch_norm embedding celu elu selu rms_norm hardsigmoid hardswish
         hardtanh hardshrink huber_loss leaky_relu logsigmoid mish relu6 softshrink threshold dropout""",
-    MADE: """bitwise_left_shift bitwise_right_shift Tensor.bitwise_left_shift_
+    MADE: """F.multi_head_attention_forward bitwise_left_shift bitwise_right_shift Tensor.bitwise_left_shift_
         Tensor.bitwise_right_shift_ Tensor.std_mean Tensor.var_mean Tensor.silu Tensor.clip_""",
     OURS: "Tensor.maximum_ Tensor.minimum_ Tensor.silu_",
     ABOUT: """is_tensor typename is_floating_point numel is_grad_enabled is_inference_mode_enabled

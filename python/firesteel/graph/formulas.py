@@ -296,6 +296,11 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "functions of p + q; p = x @ w^T, q = h @ v^T, and biases",
         "grad x = d @ w, grad w = d^T @ x, grad v = e^T @ h, d, e the gradients of p, q, last step first",
     ),
+    "ScaledDotProductFlashAttentionForCpuBackward0": (
+        "y = p @ v, p = softmax(scale * q @ k^T + mask)",
+        "grad q = scale * s @ k, grad v = p^T @ g, grad k = scale * s^T @ q, s = p * (h - sum of h * p), "
+        "h = g @ v^T",
+    ),
     "LogSoftmaxBackward0": ("y = x - ln(sum of exp(x))", "grad x = g - exp(y) * sum of g"),
     "SoftmaxBackward0": ("y = exp(x) / sum of exp(x)", "grad x = y * (g - sum of g * y)"),
     # Losses: p is the prediction, t the target, n what the sum is divided by.

@@ -35,6 +35,7 @@ NUMBERS: dict[str, dict[str, str]] = {
     "LinalgVectorNormBackward0": {"p": r"\bp: "},
     "PowBackward0": {"n": r"PowScalar\("},
     "PowBackward2": {"c": r"PowBase\("},
+    "ScaledDotProductFlashAttentionForCpuBackward0": {"scale": r"\bscale: "},
     "SmoothL1LossBackward0": {"beta": "reach: "},
     "SoftplusBackward0": {"beta": "beta: ", "threshold": "threshold: "},
     "StdBackward0": {"correction": "correction: "},
@@ -44,7 +45,7 @@ NUMBERS: dict[str, dict[str, str]] = {
 }
 # A factor of 1 is left out.
 FACTORS = frozenset({"alpha", "beta"}), frozenset({"AddmmBackward0", "AddmvBackward0", "BaddbmmBackward0"})
-# What is left out of the formulas of a normalisation without parameters.
+# What is left out of the formulas of a normalisation without parameters, and of attention without a mask.
 WITHOUT = {
     "has_weight: false": {
         "w * n": "n",
@@ -53,6 +54,8 @@ WITHOUT = {
         "w / std": "1 / std",
         "h = g * w": "h = g",
     },
+    "is_causal: true": {"mask)": "mask of later keys)"},
+    "has_mask: false": {" + mask)": ")"},
     "has_bias: false": {"n + b,": "n,", "grad b = sum of g, ": ""},
 }
 REDUCTIONS = {"Mean": ", mean", "Sum": ", sum: n = 1", "None": ", each by itself: n = 1"}

@@ -52,6 +52,7 @@ from firesteel._core import (
     relu6,
     relu_,
     rms_norm,
+    scaled_dot_product_attention,
     selu,
     sigmoid,
     silu as _silu,
@@ -67,6 +68,7 @@ from firesteel._core import (
 from firesteel._tensor import expect_tensors as _expect_tensors
 from firesteel.autograd.grad_mode import no_grad
 from firesteel.nn import _formulas
+from firesteel.nn._attention import multi_head_attention_forward
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -110,6 +112,7 @@ __all__ = [
     "max_pool2d",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "nll_loss",
     "normalize",
     "one_hot",
@@ -119,6 +122,7 @@ __all__ = [
     "relu6",
     "relu_",
     "rms_norm",
+    "scaled_dot_product_attention",
     "selu",
     "selu_",
     "sigmoid",

@@ -1,5 +1,6 @@
 //! Loops on slices and strides: no history, no checks of what the caller has checked.
 
+pub mod attention;
 pub mod batch_norm;
 pub mod conv;
 pub mod copy;

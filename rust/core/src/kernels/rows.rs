@@ -3,7 +3,7 @@
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use super::map::Shared;
-use super::math::Real;
+use super::math::{exp_or_zero32, Real};
 use crate::dtype::Element;
 use crate::simd::Isa;
 
@@ -26,6 +26,8 @@ pub trait Float:
 {
     /// e to the power of `self`.
     fn exp<I: Isa>(self) -> Self;
+    /// The same of a number that is not above 0, or hardly: less work; below the normal numbers the result is 0.
+    fn exp_negative<I: Isa>(self) -> Self;
     /// Natural logarithm.
     fn ln<I: Isa>(self) -> Self;
     /// `1 / (1 + exp(-self))`, not exact below 1e-37.
@@ -35,11 +37,15 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($($type:ty),+) => {
+    ($($type:ty: $exp_negative:path),+) => {
         $(impl Float for $type {
             #[inline(always)]
             fn exp<I: Isa>(self) -> Self {
                 Real::<I>::exp(self)
+            }
+            #[inline(always)]
+            fn exp_negative<I: Isa>(self) -> Self {
+                $exp_negative(self)
             }
             #[inline(always)]
             fn ln<I: Isa>(self) -> Self {
@@ -56,7 +62,7 @@ macro_rules! float {
         })+
     };
 }
-float!(f32, f64);
+float!(f32: exp_or_zero32::<I>, f64: Real::<I>::exp);
 
 /// The sum in the order of the values. Rust's own sum of no floats is -0, that of PyTorch 0.
 pub(crate) fn total(values: impl Iterator<Item = f64>) -> f64 {

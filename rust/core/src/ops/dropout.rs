@@ -4,21 +4,25 @@ use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::random::default_generator;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{dispatch_float, ensure, DType, Layout, Result};
 use std::sync::PoisonError;
 
 /// What `x` is multiplied by, in the order of its memory: PyTorch draws in that order, too.
 fn mask_like(x: &Tensor, p: f64) -> Result<Tensor> {
+    Ok(Tensor::constant(dropout_mask(&x.array().layout().like(), x.dtype(), p)?))
+}
+
+/// What an array of a dense layout is multiplied by: of its shape, or a single 0 if all is dropped.
+pub(super) fn dropout_mask(layout: &Layout, dtype: DType, p: f64) -> Result<Array> {
     if p == 1.0 {
-        return Tensor::zeros(&[], x.dtype());
+        return Array::full(&[], 0.0, dtype);
     }
-    let layout = x.array().layout().like();
-    let mut mask = Array::empty(&[x.numel()], compute_dtype(x.dtype()))?;
+    let mut mask = Array::empty(&[layout.numel()], compute_dtype(dtype))?;
     let generator = default_generator();
     let mut generator = generator.lock().unwrap_or_else(PoisonError::into_inner);
     dispatch_float!(mask.dtype(), "dropout", T => generator.dropout_mask::<T>(mask.slice_mut(), p));
     drop(generator);
-    Ok(Tensor::constant(mask.to_dtype(x.dtype())?.with_layout(layout)))
+    Ok(mask.to_dtype(dtype)?.with_layout(layout.clone()))
 }
 
 fn check(x: &Tensor, p: f64, training: bool) -> Result<()> {

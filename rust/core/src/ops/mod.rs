@@ -8,6 +8,7 @@
 //!   derivatives is written in primitive operations.
 
 pub mod activation;
+pub mod attention;
 pub mod binary;
 pub mod cast;
 pub mod clamp;

@@ -116,6 +116,7 @@ const OTHERS: &[&str] = &[
     "rnn_relu_cell",
     "lstm_cell",
     "gru_cell",
+    "scaled_dot_product_attention",
 ];
 
 /// Every operation.

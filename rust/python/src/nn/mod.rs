@@ -1,5 +1,6 @@
 //! Functions of `nn.functional` that the core computes, with its signatures.
 
+mod attention;
 mod conv;
 mod loss;
 mod norm;
@@ -77,5 +78,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     conv::register(m)?;
     pool::register(m)?;
     recurrent::register(m)?;
-    norm::register(m)
+    norm::register(m)?;
+    attention::register(m)
 }

@@ -38,7 +38,7 @@ thread_local! {
 }
 
 /// Calls `body` with uninitialised, 64-byte aligned room for `len` elements.
-pub(super) fn with_scratch<T, R>(len: usize, body: impl FnOnce(*mut T) -> R) -> R {
+pub(in crate::kernels) fn with_scratch<T, R>(len: usize, body: impl FnOnce(*mut T) -> R) -> R {
     let len_bytes = (len * size_of::<T>()).max(1).next_multiple_of(4096);
     // Taken, not borrowed: a call inside `body` finds nothing kept and allocates its own.
     let buffer = match KEPT.take() {

@@ -28,14 +28,25 @@ pub(super) unsafe fn multiply<T: Float>(p: Product<T>) {
     // Columns are split on cache lines of c, so that threads do not share them.
     let columns = 64;
     let count = p.n.div_ceil(columns);
+    let k_block = if p.k * p.n <= SMALL_B { p.k } else { K_BLOCK };
     par::for_each_chunk(count, grain(count, p.work()), |range| {
-        simd::dispatch(Strip { p, columns: range.start * columns..p.n.min(range.end * columns) });
+        simd::dispatch(Strip { p, columns: range.start * columns..p.n.min(range.end * columns), k_block });
     });
+}
+
+/// Computes `p` on this thread, with one sweep over k.
+///
+/// # Safety
+/// As for `multiply`.
+pub(super) unsafe fn multiply_here<T: Float>(p: Product<T>) {
+    simd::dispatch(Strip { p, columns: 0..p.n, k_block: p.k });
 }
 
 struct Strip<T> {
     p: Product<T>,
     columns: Range<usize>,
+    /// Rows of b in a sweep.
+    k_block: usize,
 }
 
 impl<T: Float> Kernel for Strip<T> {
@@ -59,10 +70,9 @@ impl<T: Float> Strip<T> {
     unsafe fn sweep<V: Vector<Elem = T>>(&self) {
         let p = &self.p;
         let tiles = p.m.div_ceil(V::MR);
-        let k_block = if p.k * p.n <= SMALL_B { p.k } else { K_BLOCK };
         let mut start = 0;
         while start < p.k {
-            let k = k_block.min(p.k - start);
+            let k = self.k_block.min(p.k - start);
             let mut j = self.columns.start;
             while j < self.columns.end {
                 let left = self.columns.end - j;

@@ -7,9 +7,12 @@
 //! | few rows or all dims small, rows of b contiguous | [`direct`]: register tiles, nothing packed  |
 //! | all else                                | [`packed`]: blocks for the caches, packed panels    |
 //!
+//! Kernels that keep blocks of their own in the caches multiply them with [`multiply_block`].
+//!
 //! The path, the blocks of k and the order of summation follow from shapes and strides alone, so
 //! results are the same bits for any number of threads.
 
+mod block;
 mod buffer;
 mod direct;
 mod dot;
@@ -26,6 +29,9 @@ pub(crate) use repeated::PackedRight;
 use crate::dtype::Element;
 use crate::simd::{self, Isa, Level};
 use vector::{Lanes, Vector};
+
+pub(super) use block::{multiply_block, transpose_block, BlockElement};
+pub(super) use buffer::with_scratch;
 
 /// Element (i, j) of a matrix in memory stands at `ptr + i * row + j * col`: strides are in
 /// elements, of any sign, and may be 0.
@@ -63,17 +69,17 @@ unsafe impl<T: Send + Sync> Sync for MatMut<T> {}
 impl<T> Mat<T> {
     /// Address of element (i, j).
     #[inline(always)]
-    fn at(&self, i: usize, j: usize) -> *const T {
+    pub(super) fn at(&self, i: usize, j: usize) -> *const T {
         self.ptr.wrapping_offset(i as isize * self.row + j as isize * self.col)
     }
 
     /// The matrix whose element (0, 0) is element (i, j) of this one.
     #[inline(always)]
-    fn from(&self, i: usize, j: usize) -> Self {
+    pub(super) fn from(&self, i: usize, j: usize) -> Self {
         Self { ptr: self.at(i, j), ..*self }
     }
 
-    fn transposed(self) -> Self {
+    pub(super) fn transposed(self) -> Self {
         Self { ptr: self.ptr, row: self.col, col: self.row }
     }
 }
@@ -81,8 +87,14 @@ impl<T> Mat<T> {
 impl<T> MatMut<T> {
     /// Address of element (i, j).
     #[inline(always)]
-    fn at(&self, i: usize, j: usize) -> *mut T {
+    pub(super) fn at(&self, i: usize, j: usize) -> *mut T {
         self.ptr.wrapping_offset(i as isize * self.row + j as isize * self.col)
+    }
+
+    /// The matrix whose element (0, 0) is element (i, j) of this one.
+    #[inline(always)]
+    pub(super) fn from(&self, i: usize, j: usize) -> Self {
+        Self { ptr: self.at(i, j), ..*self }
     }
 }
 

@@ -57,6 +57,28 @@ impl<T: Float> Kernel for Pack<T> {
     }
 }
 
+/// Copies `pack`'s lines to `pack.out` as a single panel of `width` lanes.
+pub(super) struct Transpose<T> {
+    pub pack: Pack<T>,
+    pub width: usize,
+}
+
+impl<T: Float> Kernel for Transpose<T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        // SAFETY: `transpose_block`'s caller promises lanes and k inside the source, and room for the panel.
+        unsafe {
+            if self.pack.src.col == 1 {
+                self.pack.transpose::<I>(self.width);
+            } else {
+                self.pack.gather(self.width, 0);
+            }
+        }
+    }
+}
+
 impl<T: Float> Pack<T> {
     /// Lanes are neighbours in memory. The first `panels` panels are copied side by side, so that
     /// the source is read in long runs: a run per panel would take 64 bytes of each page.

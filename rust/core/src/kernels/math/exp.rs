@@ -52,6 +52,17 @@ pub(super) fn exp_negative32<I: Isa>(x: f32) -> f32 {
     I::fma32(p, scale, scale)
 }
 
+/// `exp(x)` for `x <= 0`, or a little above; 0 below -87: cheaper than the two factors of [`exp32`].
+#[inline(always)]
+pub(in crate::kernels) fn exp_or_zero32<I: Isa>(x: f32) -> f32 {
+    let y = exp_negative32::<I>(if x < -87.0 { -87.0 } else { x });
+    if x < -87.0 {
+        0.0
+    } else {
+        y
+    }
+}
+
 /// `exp(x) - 1`.
 #[inline(always)]
 pub(super) fn expm1_32<I: Isa>(x: f32) -> f32 {

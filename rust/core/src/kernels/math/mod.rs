@@ -15,6 +15,7 @@ mod single;
 mod tests;
 mod trig;
 
+pub(super) use exp::exp_or_zero32;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::dtype::Element;
