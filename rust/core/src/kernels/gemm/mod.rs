@@ -22,7 +22,10 @@ mod vector;
 
 use crate::dtype::Element;
 use crate::simd::{self, Isa, Level};
-use vector::{Lanes, Vector};
+use vector::Lanes;
+
+pub(super) use pack::Pack;
+pub use vector::Vector;
 
 /// Element (i, j) of a matrix in memory stands at `ptr + i * row + j * col`: strides are in
 /// elements, of any sign, and may be 0.
@@ -160,7 +163,8 @@ pub unsafe fn gemm<T: GemmElement>(
 }
 
 /// A floating-point type and its vectors.
-trait Float: GemmElement {
+#[doc(hidden)]
+pub trait Float: GemmElement {
     type Base: Vector<Elem = Self>;
     type V3: Vector<Elem = Self>;
     type V4: Vector<Elem = Self>;
@@ -238,7 +242,7 @@ macro_rules! integer {
 integer!(u8, i32, i64);
 
 /// Rows of A's packed panels, or columns of B's.
-const fn width<T: Float>(level: Level, is_a: bool) -> usize {
+pub(super) const fn width<T: Float>(level: Level, is_a: bool) -> usize {
     let (mr, lanes) = match level {
         Level::V4 => (T::V4::MR, T::V4::LANES),
         Level::V3 => (T::V3::MR, T::V3::LANES),
