@@ -69,7 +69,7 @@ fn layer(g: &Conv2dGeometry) {
     let (mut out, mut grad_x, mut grad_weight) = (grad.clone(), x.clone(), weight.clone());
     let forward = time(|| conv2d(g, black_box(&x), &weight, None, &mut out).unwrap());
     let to_x = time(|| conv2d_grad_input(g, black_box(&grad), &weight, &mut grad_x).unwrap());
-    let to_weight = time(|| conv2d_grad_weight(g, black_box(&grad), &x, &mut grad_weight));
+    let to_weight = time(|| conv2d_grad_weight(g, black_box(&grad), &x, &mut grad_weight).unwrap());
     let flops = 2.0 * (g.output_numel() * g.weight_numel() / g.out_channels) as f64;
     println!(
         "N{} C{} {}x{} -> {} k{} s{} p{} g{:<8} {forward:9.0} {to_x:9.0} {to_weight:9.0}   forward {:.0} GF/s",

@@ -58,7 +58,7 @@ fn kernels<T: Float>(g: &Conv2dGeometry, x: &[T], weight: &[T], bias: &[T], grad
     };
     conv2d(g, x, weight, Some(bias), &mut results.out).unwrap();
     conv2d_grad_input(g, grad, weight, &mut results.grad_x).unwrap();
-    conv2d_grad_weight(g, grad, x, &mut results.grad_weight);
+    conv2d_grad_weight(g, grad, x, &mut results.grad_weight).unwrap();
     conv2d_grad_bias(g, grad, &mut results.grad_bias);
     results
 }

@@ -211,7 +211,7 @@ impl Op<2> for ConvWeight {
         let (grad, x) = (grad.to_dtype(dtype)?.contiguous()?, x.to_dtype(dtype)?.contiguous()?);
         let mut out = Array::empty(&self.0.weight, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
-            conv::conv2d_grad_weight(&self.0.geometry(), grad.slice::<T>(), x.slice(), out.slice_mut());
+            conv::conv2d_grad_weight(&self.0.geometry(), grad.slice::<T>(), x.slice(), out.slice_mut())?;
         });
         out.to_dtype(result_dtype)
     }

@@ -3,10 +3,13 @@
 use std::ops::{Add, AddAssign, Div, Mul};
 
 use crate::dtype::Element;
+use crate::kernels::gemm;
 use crate::simd::Isa;
 
 /// A floating-point type that kernels compute in: float32 or float64.
-pub trait Float: Element + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + AddAssign {
+pub trait Float:
+    Element + gemm::Float + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + AddAssign
+{
     /// 0.
     const ZERO: Self;
     /// `a * b + c`, fused where that is an instruction of `I`.

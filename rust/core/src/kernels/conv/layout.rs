@@ -66,6 +66,11 @@ impl Layout {
         if is_small && computed as f64 <= MAX_WASTE * (rows * cols) as f64 {
             return shared;
         }
+        Self::apart(taps, whole)
+    }
+
+    /// A plane for each tap: im2col.
+    pub fn apart(taps: &[Tap], whole: [usize; 2]) -> Self {
         Self {
             origins: taps.iter().map(|tap| tap.position).collect(),
             shifts: (0..taps.len()).map(|plane| (plane, [0, 0])).collect(),
@@ -75,7 +80,8 @@ impl Layout {
         }
     }
 
-    fn shared(taps: &[Tap], step: [usize; 2], whole: [usize; 2], source: [usize; 2]) -> Self {
+    /// As few planes as the steps allow, however many columns between rows that takes.
+    pub fn shared(taps: &[Tap], step: [usize; 2], whole: [usize; 2], source: [usize; 2]) -> Self {
         let first = [0, 1].map(|dim| taps.iter().map(|tap| tap.position[dim]).min().unwrap_or(0));
         let mut layout =
             Self { origins: Vec::new(), shifts: Vec::new(), halo: [0, 0], whole, overlap: [0, 0] };
@@ -122,6 +128,11 @@ impl Layout {
     /// Elements of one copied plane of one image.
     pub fn plane(&self, tile: Extent) -> usize {
         self.height(tile) * self.width(tile)
+    }
+
+    /// Outputs of a tile.
+    pub fn outputs(&self, tile: Extent) -> usize {
+        tile.images * tile.rows * tile.cols
     }
 
     /// Elements that a channel takes in scratch.

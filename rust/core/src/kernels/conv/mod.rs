@@ -3,12 +3,15 @@
 //! All of it rests on one idea, told in `layout`: in a padded copy of the planes each tap of a filter
 //! is one contiguous, shifted run. `pass` splits the work into tiles and runs them on all threads,
 //! `product` is the inner kernel of the forward pass and of the input's gradient (depthwise
-//! included: a product with one row), and `grad_weight` that of the weight's gradient.
+//! included: a product with one row). The weight's gradient is another product, in `outer`, or, for
+//! groups of few output channels, a number of scalar products, in `dots`.
 
+mod dots;
 mod float;
 mod geometry;
 mod grad_weight;
 mod layout;
+mod outer;
 mod pass;
 mod product;
 mod weights;
@@ -71,16 +74,17 @@ pub fn conv2d_grad_input<T: Float>(
 }
 
 /// Writes the gradient of the weight of `conv2d`.
+/// An error if the memory for the sums is not there.
 pub fn conv2d_grad_weight<T: Float>(
     geometry: &Conv2dGeometry,
     grad_out: &[T],
     x: &[T],
     grad_weight: &mut [T],
-) {
+) -> Result<()> {
     assert_eq!(x.len(), geometry.input_numel());
     assert_eq!(grad_weight.len(), geometry.weight_numel());
     assert_eq!(grad_out.len(), geometry.output_numel());
-    grad_weight::grad_weight(geometry, grad_out, x, grad_weight);
+    grad_weight::grad_weight(geometry, grad_out, x, grad_weight)
 }
 
 /// Writes the gradient of the bias of `conv2d`: the sum of each channel of `grad_out`.

@@ -24,14 +24,15 @@ mod packed;
 mod repeated;
 mod vector;
 
+pub(super) use block::{multiply_block, transpose_block, BlockElement};
+pub(super) use buffer::with_scratch;
+pub(super) use pack::Pack;
 pub(crate) use repeated::PackedRight;
+pub use vector::Vector;
 
 use crate::dtype::Element;
 use crate::simd::{self, Isa, Level};
-use vector::{Lanes, Vector};
-
-pub(super) use block::{multiply_block, transpose_block, BlockElement};
-pub(super) use buffer::with_scratch;
+use vector::Lanes;
 
 /// Element (i, j) of a matrix in memory stands at `ptr + i * row + j * col`: strides are in
 /// elements, of any sign, and may be 0.
@@ -175,7 +176,8 @@ pub unsafe fn gemm<T: GemmElement>(
 }
 
 /// A floating-point type and its vectors.
-pub(crate) trait Float: GemmElement {
+#[doc(hidden)]
+pub trait Float: GemmElement {
     type Base: Vector<Elem = Self>;
     type V3: Vector<Elem = Self>;
     type V4: Vector<Elem = Self>;
@@ -253,7 +255,7 @@ macro_rules! integer {
 integer!(u8, i32, i64);
 
 /// Rows of A's packed panels, or columns of B's.
-const fn width<T: Float>(level: Level, is_a: bool) -> usize {
+pub(super) const fn width<T: Float>(level: Level, is_a: bool) -> usize {
     let (mr, lanes) = match level {
         Level::V4 => (T::V4::MR, T::V4::LANES),
         Level::V3 => (T::V3::MR, T::V3::LANES),

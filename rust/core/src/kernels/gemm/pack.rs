@@ -10,7 +10,7 @@ const SIDE_BY_SIDE: usize = 16;
 /// elements. Only the last panel may have fewer lines; the lanes that it lacks are left as they are,
 /// for tiles do not read them.
 #[derive(Clone, Copy)]
-pub(super) struct Pack<T> {
+pub(in super::super) struct Pack<T> {
     /// Element (lane, k); `row` is the stride from lane to lane.
     pub src: Mat<T>,
     /// Lines of all panels together.

@@ -6,7 +6,7 @@ use crate::simd::{Baseline, Isa};
 ///
 /// Every method is `unsafe` for two reasons: the instruction set must be there (kernels are inlined
 /// into functions compiled for it), and pointers must be valid for the lanes that are touched.
-pub(crate) trait Vector: Copy {
+pub trait Vector: Copy {
     type Elem: Copy;
     const LANES: usize;
     /// Rows of the register tile; it is `MR` x `2 * LANES`.
@@ -29,9 +29,9 @@ pub(crate) trait Vector: Copy {
 }
 
 /// A plain array, which the compiler puts into the baseline's registers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
-pub(crate) struct Lanes<T, const L: usize>([T; L]);
+pub struct Lanes<T, const L: usize>([T; L]);
 
 macro_rules! lanes {
     ($type:ty, $lanes:literal, $fma:ident) => {
@@ -110,7 +110,7 @@ lanes!(f32, 4, fma32);
 lanes!(f64, 2, fma64);
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod x86 {
+pub mod x86 {
     use std::arch::x86_64::*;
 
     use super::Vector;
@@ -123,8 +123,8 @@ pub(super) mod x86 {
         ($name:ident, $register:ty, $elem:ty, $lanes:literal, $mr:literal, $set1:ident, $load:ident,
          $store:ident, $fma:ident, $add:ident, |$n:ident| $mask:expr, $maskload:expr, $maskstore:expr,
          |$v:ident| $sum:expr) => {
-            #[derive(Clone, Copy)]
-            pub(crate) struct $name($register);
+            #[derive(Clone, Copy, Debug)]
+            pub struct $name($register);
 
             // SAFETY (all blocks): the instruction set and the pointers are the caller's duty.
             #[allow(clippy::undocumented_unsafe_blocks)]

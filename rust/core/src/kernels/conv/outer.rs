@@ -1,0 +1,363 @@
+//! The gradient of the weight as a matrix product that sums over pixels.
+//!
+//! Its rows are the (channel, tap) pairs of the input, its columns the output channels. A row is a shifted
+//! run of the copied planes of `layout`, read one number at a time, so one shift is as good as another;
+//! a pixel's columns are a few vectors of the output's gradient, which is packed for that. The batch is
+//! dealt out to a number of tasks that follows from the geometry alone, and their sums are added in
+//! order: no number of threads changes a bit.
+
+use std::ops::Range;
+
+use super::layout::{Extent, Layout};
+use super::pass::{copy_tile, Pass};
+use super::{Conv2dGeometry, Float};
+use crate::array::Array;
+use crate::kernels::gemm::{self, Mat, Pack, Vector};
+use crate::kernels::shared::SharedSlice;
+use crate::par;
+use crate::simd::{self, Isa, Kernel, Level};
+use crate::Result;
+
+/// Pixels of a tile: a panel of the output's gradient stays in the L1 cache, and the sums are read and
+/// written rarely.
+const TILE_PIXELS: usize = 320;
+/// Bytes of a task's input planes, and of its sums: parts of the L2 cache.
+const BLOCK_BYTES: usize = 192 * 1024;
+/// Tasks at least, where each has enough to do.
+const TASKS: usize = 16;
+/// Multiply-adds of a task at least (about 20 microseconds).
+const GRAIN: usize = 1 << 20;
+/// Output channels that are added up and put into the weight's order at a time: a cache line.
+const STRIP: usize = 16;
+
+/// How the work is cut.
+struct Plan<'a> {
+    g: &'a Conv2dGeometry,
+    pass: &'a Pass,
+    layout: Layout,
+    tile: Extent,
+    /// Tiles of images, of rows, of columns.
+    grid: [usize; 3],
+    /// Input channels of a task.
+    block: usize,
+    /// Blocks of a group, and parts that the tiles are dealt into.
+    blocks: usize,
+    parts: usize,
+    /// Output channels, rounded up to whole panels of `width` columns.
+    columns: usize,
+    width: usize,
+}
+
+/// Writes the gradient of the weight. An error if the memory for the sums is not there.
+pub(super) fn grad_weight<T: Float>(
+    g: &Conv2dGeometry,
+    pass: &Pass,
+    grad_out: &[T],
+    x: &[T],
+    grad_weight: &mut [T],
+) -> Result<()> {
+    let plan = Plan::new::<T>(g, pass);
+    let rows = g.in_channels * g.filter_numel();
+    let mut sums = Array::empty(&[plan.parts * rows * plan.columns], T::DTYPE)?;
+    let shared = SharedSlice::new(sums.slice_mut::<T>());
+    par::for_each(g.groups * plan.blocks * plan.parts, |task| {
+        simd::dispatch(Task { plan: &plan, task, grad_out, x, sums: shared });
+    });
+    plan.collect(sums.slice(), grad_weight);
+    Ok(())
+}
+
+impl<'a> Plan<'a> {
+    /// By the geometry alone, not by the number of threads.
+    fn new<T: Float>(g: &'a Conv2dGeometry, pass: &'a Pass) -> Self {
+        let (inputs, outputs, taps) = (g.group_inputs(), g.group_outputs(), g.filter_numel());
+        let source = [pass.source.height, pass.source.width];
+        let mut layout = Layout::shared(&pass.taps, pass.step, pass.len, source);
+        let mut tile = tile(g.batch, pass, &layout, size_of::<T>());
+        if layout.channel(tile) > 2 * taps * layout.outputs(tile) {
+            layout = Layout::apart(&pass.taps, pass.len);
+            tile = self::tile(g.batch, pass, &layout, size_of::<T>());
+        }
+        let grid =
+            [g.batch.div_ceil(tile.images), pass.len[0].div_ceil(tile.rows), pass.len[1].div_ceil(tile.cols)];
+        let width = gemm::width::<T>(simd::level(), false);
+        // By the widest vectors, so that the cut is the same for every instruction set.
+        let columns = outputs.next_multiple_of(gemm::width::<T>(Level::V4, false));
+        let per_channel = layout.channel(tile).max(taps * columns) * size_of::<T>();
+        let blocks = inputs.div_ceil((BLOCK_BYTES / per_channel).max(1));
+        let block = inputs.div_ceil(blocks);
+        let blocks = inputs.div_ceil(block);
+        let work = g.batch * pass.len[0] * pass.len[1] * block * taps * outputs;
+        let most = (grid.iter().product::<usize>() / 2).min(work / GRAIN).max(1);
+        let parts = TASKS.div_ceil(g.groups * blocks).min(most);
+        Self { g, pass, layout, tile, grid, block, blocks, parts, columns, width }
+    }
+
+    /// Adds the parts' sums and brings them into the weight's order.
+    fn collect<T: Float>(&self, sums: &[T], grad_weight: &mut [T]) {
+        let (depth, outputs) = (self.g.group_inputs() * self.g.filter_numel(), self.g.group_outputs());
+        let (strips, part) = (outputs.div_ceil(STRIP), self.g.groups * depth * self.columns);
+        let out = SharedSlice::new(grad_weight);
+        let grain = GRAIN.div_ceil(8 * STRIP * depth * self.parts);
+        par::for_each_chunk(self.g.groups * strips, grain, |range| {
+            for (group, strip) in range.map(|index| (index / strips, index % strips * STRIP)) {
+                let len = STRIP.min(outputs - strip);
+                for row in 0..depth {
+                    let mut total = [T::ZERO; STRIP];
+                    for part in sums.chunks_exact(part) {
+                        let from = &part[(group * depth + row) * self.columns + strip..][..len];
+                        total.iter_mut().zip(from).for_each(|(total, x)| *total += *x);
+                    }
+                    for (output, total) in total.into_iter().enumerate().take(len) {
+                        let index = (group * outputs + strip + output) * depth + row;
+                        // SAFETY: strips are disjoint and lie in the weight.
+                        unsafe { out.at(index).write(total) };
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Size of the tiles.
+fn tile(batch: usize, pass: &Pass, layout: &Layout, element: usize) -> Extent {
+    let [rows, cols] = pass.len;
+    let whole = Extent { images: 1, rows, cols };
+    if rows * cols <= TILE_PIXELS {
+        let room = BLOCK_BYTES / (8 * element * layout.channel(whole)).max(1);
+        let images = (TILE_PIXELS / (rows * cols)).min(room).clamp(1, batch);
+        Extent { images, ..whole }
+    } else if cols <= TILE_PIXELS {
+        let bands = rows.div_ceil(TILE_PIXELS / cols);
+        Extent { images: 1, rows: rows.div_ceil(bands), cols }
+    } else {
+        let bands = cols.div_ceil(TILE_PIXELS);
+        Extent { images: 1, rows: 1, cols: cols.div_ceil(bands) }
+    }
+}
+
+/// The sums over a part of the tiles for a block of input channels.
+struct Task<'a, T> {
+    plan: &'a Plan<'a>,
+    task: usize,
+    grad_out: &'a [T],
+    x: &'a [T],
+    sums: SharedSlice<'a, T>,
+}
+
+impl<T: Float> Kernel for Task<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        // SAFETY: `dispatch` checked the instruction set.
+        unsafe {
+            match I::LEVEL {
+                Level::V4 => self.tiles::<T::V4>(),
+                Level::V3 => self.tiles::<T::V3>(),
+                Level::Baseline => self.tiles::<T::Base>(),
+            }
+        }
+    }
+}
+
+impl<T: Float> Task<'_, T> {
+    #[inline(always)]
+    unsafe fn tiles<V: Vector<Elem = T>>(&self) {
+        let plan = self.plan;
+        let Plan { g, pass, layout, grid, .. } = plan;
+        let (part, block) = (self.task % plan.parts, self.task / plan.parts);
+        let (group, start) = (block / plan.blocks, block % plan.blocks * plan.block);
+        let inputs = g.group_inputs();
+        let channels = start..inputs.min(start + plan.block);
+        let moved = group * inputs + channels.start..group * inputs + channels.end;
+        let first_row = ((part * g.groups + group) * inputs + channels.start) * g.filter_numel();
+        // Blocks of a part and parts are disjoint: tasks write different sums.
+        let out = self.sums.at(first_row * plan.columns);
+        let (mut planes, mut panels, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known = None;
+        let count = grid.iter().product::<usize>();
+        let tiles = part * count / plan.parts..(part + 1) * count / plan.parts;
+        for index in tiles.clone() {
+            let at = [
+                index / (grid[2] * grid[1]) * plan.tile.images,
+                index / grid[2] % grid[1] * plan.tile.rows,
+                index % grid[2] * plan.tile.cols,
+            ];
+            let tile = Extent {
+                images: plan.tile.images.min(g.batch - at[0]),
+                rows: plan.tile.rows.min(pass.len[0] - at[1]),
+                cols: plan.tile.cols.min(pass.len[1] - at[2]),
+            };
+            copy_tile(pass, layout, self.x, moved.clone(), at, tile, &mut planes);
+            if known != Some(tile) {
+                layout.offsets(tile, channels.len(), &mut offsets);
+                known = Some(tile);
+            }
+            self.pack_grad(group, at, tile, &mut panels);
+            let product = Rows {
+                planes: planes.as_ptr(),
+                offsets: &offsets,
+                width: layout.width(tile),
+                plane: layout.plane(tile),
+                tile,
+            };
+            // SAFETY: planes and panels hold the tile, and `out` a row of columns for each offset.
+            unsafe { self.product::<V>(&product, &panels, out, index > tiles.start) };
+        }
+    }
+
+    /// Packs a tile of the output's gradient: panels of `width` channels side by side, pixel after pixel.
+    fn pack_grad(&self, group: usize, [image, row, col]: [usize; 3], tile: Extent, panels: &mut Vec<T>) {
+        let (plan, [height, width]) = (self.plan, self.plan.pass.len);
+        let (outputs, pixels, run) =
+            (plan.g.group_outputs(), plan.layout.outputs(tile), tile.rows * tile.cols);
+        panels.resize(panels.len().max(pixels * plan.columns), T::ZERO);
+        for panel in (0..outputs).step_by(plan.width) {
+            for index in 0..tile.images {
+                let channel = (image + index) * plan.g.out_channels + group * outputs + panel;
+                let from = (channel * height + row) * width + col;
+                let lanes = plan.width.min(outputs - panel);
+                debug_assert!(from + (lanes - 1) * height * width + run <= self.grad_out.len());
+                // Tiles have whole rows, or one: an image's pixels follow each other.
+                simd::dispatch(Pack {
+                    src: Mat { ptr: self.grad_out[from..].as_ptr(), row: (height * width) as isize, col: 1 },
+                    lanes,
+                    k: run,
+                    out: panels[panel * pixels + index * run * plan.width..].as_mut_ptr(),
+                    is_a: false,
+                });
+            }
+        }
+    }
+
+    /// Writes the products of all rows with all panels to `out`, or adds them.
+    ///
+    /// # Safety
+    /// The rows must be valid for their tile, `panels` hold its pixels, and `out` `columns` for each row.
+    #[inline(always)]
+    unsafe fn product<V: Vector<Elem = T>>(
+        &self,
+        rows: &Rows<T>,
+        panels: &[T],
+        out: *mut T,
+        accumulate: bool,
+    ) {
+        let (outputs, pixels) = (self.plan.g.group_outputs(), self.plan.layout.outputs(rows.tile));
+        for panel in (0..outputs).step_by(2 * V::LANES) {
+            let grad = panels[panel * pixels..].as_ptr();
+            let is_narrow = outputs - panel <= V::LANES;
+            let mut row = 0;
+            while row < rows.offsets.len() {
+                let end = rows.offsets.len().min(row + V::MR);
+                let to = Sums {
+                    ptr: out.wrapping_add(row * self.plan.columns + panel),
+                    pitch: self.plan.columns,
+                    accumulate,
+                };
+                // SAFETY: the caller's promise, for these rows and this panel.
+                unsafe { any_block::<V>(rows, row..end, grad, is_narrow, to) };
+                row = end;
+            }
+        }
+    }
+}
+
+/// The left operand: shifted runs of copied planes.
+struct Rows<'a, T> {
+    planes: *const T,
+    /// Where each (channel, tap) starts.
+    offsets: &'a [usize],
+    /// Elements between rows, and between images.
+    width: usize,
+    plane: usize,
+    tile: Extent,
+}
+
+/// Where sums go.
+#[derive(Clone, Copy)]
+struct Sums<T> {
+    ptr: *mut T,
+    pitch: usize,
+    accumulate: bool,
+}
+
+/// A block of up to `MR` rows; of fewer the next third of `MR` is computed, to have few kinds of tiles.
+#[inline(always)]
+unsafe fn any_block<V: Vector>(
+    rows: &Rows<V::Elem>,
+    range: Range<usize>,
+    grad: *const V::Elem,
+    is_narrow: bool,
+    out: Sums<V::Elem>,
+) {
+    macro_rules! of {
+        ($rows:literal) => {
+            if is_narrow {
+                block::<V, $rows, 1>(rows, range, grad, out)
+            } else {
+                block::<V, $rows, 2>(rows, range, grad, out)
+            }
+        };
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (V::MR, (3 * range.len()).div_ceil(V::MR)) {
+            (12, 1) => of!(4),
+            (12, 2) => of!(8),
+            (12, _) => of!(12),
+            (_, 1) => of!(2),
+            (_, 2) => of!(4),
+            (_, _) => of!(6),
+        }
+    }
+}
+
+/// `M` rows times `N` vectors of columns, summed over the pixels of the tile.
+///
+/// # Safety
+/// As for `Task::product`; at most `M` rows, and not none.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // constant bounds: all sums stay in registers
+unsafe fn block<V: Vector, const M: usize, const N: usize>(
+    rows: &Rows<V::Elem>,
+    range: Range<usize>,
+    mut grad: *const V::Elem,
+    out: Sums<V::Elem>,
+) {
+    let offsets = &rows.offsets[range];
+    // SAFETY: each run of each row lies in the planes; the panel has 2 * LANES columns for each pixel.
+    unsafe {
+        // Rows that are missing repeat the first one.
+        let starts: [*const V::Elem; M] =
+            std::array::from_fn(|i| rows.planes.add(offsets[if i < offsets.len() { i } else { 0 }]));
+        let mut sums = [[V::zero(); N]; M];
+        for image in 0..rows.tile.images {
+            for row in 0..rows.tile.rows {
+                let at = image * rows.plane + row * rows.width;
+                for pixel in at..at + rows.tile.cols {
+                    let mut columns = [V::zero(); N];
+                    for j in 0..N {
+                        columns[j] = V::load(grad.add(j * V::LANES));
+                    }
+                    for i in 0..M {
+                        let x = V::splat(*starts[i].add(pixel));
+                        for j in 0..N {
+                            sums[i][j] = x.fma(columns[j], sums[i][j]);
+                        }
+                    }
+                    grad = grad.add(2 * V::LANES);
+                }
+            }
+        }
+        // Without a branch: the loops must be unrolled to keep the sums in registers.
+        let mut unused = [V::zero(); N];
+        for i in 0..M {
+            let to = if i < offsets.len() { out.ptr.add(i * out.pitch) } else { unused.as_mut_ptr().cast() };
+            for j in 0..N {
+                let to = to.add(j * V::LANES);
+                let known = if out.accumulate { V::load(to) } else { V::zero() };
+                sums[i][j].add(known).store(to);
+            }
+        }
+    }
+}
