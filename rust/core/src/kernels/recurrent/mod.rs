@@ -82,7 +82,7 @@ fn load<T: Copy + Default>(x: &[T], at: usize, len: usize) -> [T; LANES] {
 }
 
 /// Adds lane to lane.
-// Written as a loop: combinators of the standard library are not compiled for the instruction set.
+// Written as a loop: `map` of arrays is not compiled for the instruction set, and took a sixth of the time.
 #[inline(always)]
 fn add<T: AddAssign + Copy>(sum: &mut [T; LANES], x: [T; LANES]) {
     for l in 0..LANES {
