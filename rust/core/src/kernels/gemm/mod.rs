@@ -27,7 +27,7 @@ use crate::dtype::Element;
 use crate::simd::{self, Isa, Level};
 use vector::{Lanes, Vector};
 
-pub(super) use block::{multiply_block, transpose_block, BlockElement};
+pub(super) use block::{multiply_block, multiply_lines, transpose_block, BlockElement};
 pub(super) use buffer::with_scratch;
 
 /// Element (i, j) of a matrix in memory stands at `ptr + i * row + j * col`: strides are in
@@ -82,6 +82,11 @@ impl<T> Mat<T> {
 }
 
 impl<T> MatMut<T> {
+    /// The same elements, with rows as columns.
+    pub(super) fn transposed(self) -> Self {
+        Self { ptr: self.ptr, row: self.col, col: self.row }
+    }
+
     /// Address of element (i, j).
     #[inline(always)]
     pub(super) fn at(&self, i: usize, j: usize) -> *mut T {
@@ -111,8 +116,8 @@ pub struct Product<T> {
 impl<T> Product<T> {
     /// The same product seen as c^T = b^T @ a^T.
     fn transposed(self) -> Self {
-        let c = MatMut { ptr: self.c.ptr, row: self.c.col, col: self.c.row };
-        Self { m: self.n, n: self.m, a: self.b.transposed(), b: self.a.transposed(), c, ..self }
+        let (a, b, c) = (self.b.transposed(), self.a.transposed(), self.c.transposed());
+        Self { m: self.n, n: self.m, a, b, c, ..self }
     }
 
     /// Multiplications in it.
