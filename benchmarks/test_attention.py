@@ -1,4 +1,4 @@
-"""Attention and recurrent layers: forward, and forward with all gradients."""
+"""Attention, the layers made of it, and recurrent ones: forward, and forward with all gradients."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ BATCH, HEADS, WIDTH = 4, 4, 64
 
 def _fused(causal: bool):
     return lambda lib, q, k, v: lib.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+
+def _masked(lib, q, k, v, mask):
+    return lib.nn.functional.scaled_dot_product_attention(q, k, v, mask)
+
+
+def _mask(lib):
+    return lib.rand(4, 1, 128, 128) > 0.3
+
+
+def _encoder_layer(nn):
+    return nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True)
 
 
 def by_hand(lib, q, k, v):
@@ -46,8 +58,14 @@ CASES = both_ways(
         )
         for length in (64, 256, 1024)
     }
+    | {
+        "sdpa causal 64, 48 heads": (_fused(True), *[(6, 8, 64, WIDTH)] * 3),
+        "sdpa 128, mask": (_masked, *[(4, 8, 128, WIDTH)] * 3, _mask),
+        "sdpa, 1 query, 1024 keys": (_fused(False), (4, 8, 1, WIDTH), *[(4, 8, 1024, WIDTH)] * 2),
+    }
 ) | layers_both_ways(
     {
+        "encoder layer 128, 16x64": (_encoder_layer, (16, 64, 128)),
         "LSTM 128, 64 steps, batch 32": (lambda nn: _Output(nn.LSTM(128, 128)), (64, 32, 128)),
         "LSTM 32, 50 steps, batch 1": (lambda nn: _Output(nn.LSTM(32, 32)), (50, 1, 32)),
         "LSTM 128, 2 layers": (lambda nn: _Output(nn.LSTM(128, 128, 2)), (64, 32, 128)),

@@ -43,7 +43,16 @@ def _cnn(nn):
     )
 
 
-MODELS = {"mlp": _mlp, "cnn": _cnn}
+def _transformer(nn):
+    return nn.Sequential(
+        nn.Flatten(1, 2),
+        nn.TransformerEncoderLayer(28, 4, 64, batch_first=True),
+        nn.Flatten(),
+        nn.Linear(784, CLASSES),
+    )
+
+
+MODELS = {"mlp": _mlp, "cnn": _cnn, "transformer": _transformer}
 OPTIMIZERS = {
     "sgd": lambda lib, parameters: lib.optim.SGD(parameters, lr=0.05, momentum=0.9),
     "adam": lambda lib, parameters: lib.optim.Adam(parameters, lr=1e-3),

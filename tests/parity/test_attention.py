@@ -31,7 +31,8 @@ def assert_same(arrays, mask=None, tolerance=2e-5, **more):
 
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(
-    "queries, keys", [(1, 1), (1, 70), (16, 16), (65, 64), (64, 129), (200, 300), (300, 90)]
+    "queries, keys",
+    [(1, 1), (1, 70), (3, 300), (16, 16), (33, 40), (65, 64), (64, 129), (200, 300), (300, 90)],
 )
 @pytest.mark.parametrize("heads", [1, 20])
 def test_lengths(heads, queries, keys, is_causal):

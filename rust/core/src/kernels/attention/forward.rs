@@ -1,12 +1,21 @@
 //! From queries, keys and values to results.
 
 use super::scores::{add_tile, multiply_tile, scale_tile, Finish, Running, Softmax};
-use super::{at, heads_of, matrix, Float, Inputs, Panel, Sizes, KEYS, QUERIES};
+use super::{at, heads_of, matrix, Float, Inputs, Panel, Sizes};
 use crate::array::Array;
-use crate::kernels::gemm::{multiply_block, with_scratch, Mat, MatMut};
+use crate::kernels::gemm::{multiply_block, multiply_lines, with_scratch, Mat, MatMut};
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::dispatch;
+
+/// Queries of a panel. With 64 and more causal attention of short sequences computes more that is hidden (64 queries:
+/// a fifth slower); others are as fast with 32, 64, 96 and 128 (`benchmarks/test_attention.py`).
+const QUERIES: usize = 32;
+/// Keys of a block. 64 and 128 are up to a twentieth slower: results are rescaled more often.
+const KEYS: usize = 256;
+
+/// So few queries are not copied to lanes, most of which would be empty (`test_one_query`: half the time).
+const FEW_QUERIES: usize = 4;
 
 /// Multiplications that are worth a task: set by `benchmarks/test_attention.py`.
 pub(super) const GRAIN: usize = 1 << 19;
@@ -71,7 +80,7 @@ impl<T: Float> Forward<'_, T> {
         let (key, value) = (at(self.key, key), at(self.value, value));
         let (mask, drop) = (self.mask.map(|x| at(x, mask)), self.drop.map(|x| at(x, drop)));
         let out = MatMut { ptr: self.out.ptr.wrapping_offset(out), ..self.out };
-        let panel = Panel::new(index, queries);
+        let panel = Panel::new(index, queries, QUERIES);
         let lanes = panel.lanes;
         // SAFETY: the parts lie one after the other in the room; what is read was written before. Rows and columns of
         // the matrices stay inside their extents.
@@ -84,7 +93,11 @@ impl<T: Float> Forward<'_, T> {
             let rescale = std::slice::from_raw_parts_mut(sum.as_mut_ptr().add(QUERIES), lanes);
             max.fill(T::from_f64(f64::NEG_INFINITY));
             sum.fill(T::default());
-            panel.transpose(at(self.query, query), width, self.scale, packed);
+            let query = at(self.query, query);
+            let are_few = panel.count <= FEW_QUERIES;
+            if !are_few {
+                panel.transpose(query, width, self.scale, packed);
+            }
             let packed = Mat { ptr: packed.cast_const(), row: lanes as isize, col: 1 };
             let seen = panel.seen(keys, self.is_causal);
             for start in (0..seen).step_by(KEYS) {
@@ -92,10 +105,16 @@ impl<T: Float> Forward<'_, T> {
                 let count = block.len();
                 let tile = MatMut { ptr: scores, row: lanes as isize, col: 1 };
                 let written = std::slice::from_raw_parts_mut(scores, count * lanes);
-                if width == 0 {
+                if are_few || width == 0 {
                     written.fill(T::default());
                 }
-                multiply_block([count, lanes, width], key.from(start, 0), packed, tile, false);
+                if are_few {
+                    let (query, key) = (query.from(panel.first, 0), key.from(start, 0));
+                    multiply_lines([panel.count, count, width], query, key, tile.transposed());
+                    scale_tile(written, T::from_f64(self.scale));
+                } else {
+                    multiply_block([count, lanes, width], key.from(start, 0), packed, tile, false);
+                }
                 if let Some(mask) = mask {
                     add_tile(written, panel.tile(mask, &block, other));
                 }

@@ -32,10 +32,6 @@ pub trait Float: rows::Float + BlockElement {}
 impl Float for f32 {}
 impl Float for f64 {}
 
-/// Queries of a panel, at most. Set by a sweep over 32, 64, 96 and 128 on lengths from 64 to 1024.
-const QUERIES: usize = 64;
-/// Keys of a block, at most.
-const KEYS: usize = 128;
 /// Queries of a panel are padded to a multiple of this: the lanes that a kernel over scores takes at a time.
 const LANES: usize = 16;
 
@@ -127,10 +123,10 @@ struct Panel {
 }
 
 impl Panel {
-    /// The `index`-th of `queries` queries.
-    fn new(index: usize, queries: usize) -> Self {
-        let first = index * QUERIES;
-        let count = QUERIES.min(queries - first);
+    /// The `index`-th of `queries` queries in panels of `most`.
+    fn new(index: usize, queries: usize, most: usize) -> Self {
+        let first = index * most;
+        let count = most.min(queries - first);
         Self { first, count, lanes: count.next_multiple_of(LANES) }
     }
 
@@ -153,7 +149,7 @@ impl Panel {
     /// The tile of a mask that belongs to the panel and to `keys`, as scores stand; `room` is where it is put.
     ///
     /// # Safety
-    /// `mask` has the panel's rows and the columns `keys`; `room` has `KEYS * lanes` elements that nobody else uses.
+    /// `mask` has the panel's rows and the columns `keys`; `room` has an element for each query and key, and nobody else uses it.
     unsafe fn tile<'a, T: Float>(&self, mask: Mat<T>, keys: &Range<usize>, room: *mut T) -> &'a [T] {
         let len = keys.len() * self.lanes;
         // SAFETY: by the caller's promise; lanes beyond the panel's queries are set here.

@@ -1,7 +1,7 @@
 //! Products and transposes of blocks that a caller keeps in the caches, on its own thread.
 
 use super::pack::{Pack, Transpose};
-use super::{direct, GemmElement, Mat, MatMut, Product};
+use super::{direct, inner, GemmElement, Mat, MatMut, Product};
 use crate::simd;
 
 /// A type whose blocks these functions take: float32 and float64.
@@ -12,6 +12,13 @@ pub trait BlockElement: GemmElement {
     /// As for [`multiply_block`].
     #[doc(hidden)]
     unsafe fn multiply(product: Product<Self>);
+
+    /// Computes `product` as scalar products.
+    ///
+    /// # Safety
+    /// As for [`multiply_lines`].
+    #[doc(hidden)]
+    unsafe fn multiply_lines(product: Product<Self>);
 
     /// Copies `lanes` lines of `k` elements.
     ///
@@ -27,6 +34,11 @@ macro_rules! block {
             unsafe fn multiply(product: Product<Self>) {
                 // SAFETY: the caller's promise.
                 unsafe { direct::multiply_here(product) }
+            }
+
+            unsafe fn multiply_lines(product: Product<Self>) {
+                // SAFETY: the caller's promise.
+                unsafe { inner::multiply(product) }
             }
 
             unsafe fn transpose(src: Mat<Self>, lanes: usize, k: usize, out: *mut Self, width: usize) {
@@ -52,6 +64,25 @@ pub(in crate::kernels) unsafe fn multiply_block<T: BlockElement>(
     if m > 0 && n > 0 && k > 0 {
         // SAFETY: the caller's promise.
         unsafe { BlockElement::multiply(Product { m, n, k, a, b, c, accumulate }) };
+    }
+}
+
+/// Computes `c = a @ b^T` for few rows of `a`, as scalar products of lines.
+///
+/// # Safety
+/// As for [`super::gemm`]; besides, `a.col == 1` and `b.col == 1`.
+pub(in crate::kernels) unsafe fn multiply_lines<T: BlockElement>(
+    [m, n, k]: [usize; 3],
+    a: Mat<T>,
+    b: Mat<T>,
+    c: MatMut<T>,
+) {
+    debug_assert!(a.col == 1 && b.col == 1);
+    if m > 0 && n > 0 && k > 0 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            BlockElement::multiply_lines(Product { m, n, k, a, b: b.transposed(), c, accumulate: false })
+        };
     }
 }
 

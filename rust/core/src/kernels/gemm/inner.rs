@@ -21,7 +21,7 @@ const COLUMNS: usize = 24;
 /// Computes `p`.
 ///
 /// # Safety
-/// As for [`super::gemm`]; besides, `a.col == 1`, `b.row == 1` and c's rows are contiguous.
+/// As for [`super::gemm`]; besides, `a.col == 1` and `b.row == 1`.
 pub(super) unsafe fn multiply<T: Float>(p: Product<T>) {
     let count = p.n.div_ceil(COLUMNS);
     par::for_each_chunk(count, grain(count, p.work()), |range| {

@@ -24,7 +24,7 @@ mod packed;
 mod repeated;
 mod vector;
 
-pub(super) use block::{multiply_block, transpose_block, BlockElement};
+pub(super) use block::{multiply_block, multiply_lines, transpose_block, BlockElement};
 pub(super) use buffer::with_scratch;
 pub(super) use pack::Pack;
 pub(crate) use repeated::PackedRight;
@@ -86,6 +86,11 @@ impl<T> Mat<T> {
 }
 
 impl<T> MatMut<T> {
+    /// The same elements, with rows as columns.
+    pub(super) fn transposed(self) -> Self {
+        Self { ptr: self.ptr, row: self.col, col: self.row }
+    }
+
     /// Address of element (i, j).
     #[inline(always)]
     pub(super) fn at(&self, i: usize, j: usize) -> *mut T {
@@ -115,8 +120,8 @@ pub struct Product<T> {
 impl<T> Product<T> {
     /// The same product seen as c^T = b^T @ a^T.
     fn transposed(self) -> Self {
-        let c = MatMut { ptr: self.c.ptr, row: self.c.col, col: self.c.row };
-        Self { m: self.n, n: self.m, a: self.b.transposed(), b: self.a.transposed(), c, ..self }
+        let (a, b, c) = (self.b.transposed(), self.a.transposed(), self.c.transposed());
+        Self { m: self.n, n: self.m, a, b, c, ..self }
     }
 
     /// Multiplications in it.

@@ -74,6 +74,7 @@ fn erf_exact(x: f64) -> f64 {
 }
 
 accurate!(exp, x => Real::<I>::exp(x), f64::exp, -INF, INF, 1.05);
+accurate!(exp_or_zero, x => super::exp_or_zero32::<I>(x), f64::exp, -87.0, 1.0, 1.05);
 accurate!(expm1, x => Real::<I>::expm1(x), f64::exp_m1, -INF, INF, 2.0);
 accurate!(ln, x => Real::<I>::ln(x), f64::ln, -INF, INF, 1.05);
 accurate!(log1p, x => Real::<I>::log1p(x), f64::ln_1p, -INF, INF, 1.6);
@@ -123,6 +124,21 @@ special!(erf_special, erf, NAN => NAN, INF => 1.0, -INF => -1.0, 0.0 => 0.0, -0.
 special!(sigmoid_special, sigmoid, NAN => NAN, INF => 1.0, -INF => 0.0, 0.0 => 0.5);
 special!(round_special, round, 0.5 => 0.0, 1.5 => 2.0, 2.5 => 2.0, -0.5 => -0.0, NAN => NAN, INF => INF);
 special!(sign_special, sign, NAN => 0.0, -0.0 => 0.0, -INF => -1.0, 3.0 => 1.0);
+
+#[test]
+fn exp_or_zero_special() {
+    struct F;
+    impl Formula for F {
+        #[inline(always)]
+        fn of<I: Isa>(x: f32) -> f32 {
+            super::exp_or_zero32::<I>(x)
+        }
+    }
+    for y in on_both::<F>(&[-INF, -1e30, -87.5, 0.0, -0.0, NAN]) {
+        assert_eq!(y[..5], [0.0, 0.0, 0.0, 1.0, 1.0]);
+        assert!(y[5].is_nan());
+    }
+}
 
 struct Power<'a>(&'a [(f32, f32)]);
 impl Kernel for Power<'_> {
