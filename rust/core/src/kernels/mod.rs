@@ -15,6 +15,7 @@ pub mod nest;
 pub mod norm;
 pub mod num;
 pub mod optim;
+pub mod pad;
 pub mod pair;
 pub mod pool;
 pub mod power;
