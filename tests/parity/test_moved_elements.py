@@ -226,3 +226,28 @@ def test_the_first_of_rows(k, dtype):
             theirs = rows(torch, 3000, dtype)
             assert_same(values, theirs.topk(k, largest=largest)[0])
             assert_same(places, torch.sort(theirs, descending=largest, stable=True)[1][:, :k])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "float16"])
+@pytest.mark.parametrize("shape", [(1,), (1025,), (3, 5000), (2000, 3), (2, 300_000), (4, 3, 5)])
+def test_any_and_all(shape, dtype):
+    def call(lib):
+        result = []
+        for value, odd in [(0, 1), (1, 0), (0, float("nan")), (0.0, -0.0)]:
+            x = lib.full(shape, value).to(getattr(lib, dtype))
+            result += [x.any(), x.all(), x.any(-1), x.all(-1), x.any(0), x.all(0, keepdim=True)]
+            if odd == odd or dtype.startswith(("float", "bfloat")):
+                x.view(-1)[-1] = odd
+                result += [x.any(), x.all(), x.any(-1), x.all(-1), x.any(0), x.all(0, keepdim=True)]
+        return result
+
+    _check(call)
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (7, 1), (50, 1, 60), (4, 5, 6, 7), (1, 100_000), (100_000, 1)])
+@pytest.mark.parametrize("every", [1, 2, 100, 3000])
+def test_coordinates_of_hits(every, shape):
+    _check(lambda lib: (_numbers(lib, *shape, dtype="int64") % every == 0).nonzero())
+    _check(
+        lambda lib: (_numbers(lib, *shape, dtype="int64") % every == 0).transpose(0, 1).nonzero(as_tuple=True)
+    )

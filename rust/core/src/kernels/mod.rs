@@ -32,3 +32,4 @@ pub mod softmax;
 pub mod sort;
 mod top;
 mod transpose;
+pub mod truth;

@@ -112,10 +112,11 @@ fn sort_row<T: Ranked>(
 ) -> Result<()> {
     let (n, k) = (row.len(), values.len());
     if n >= FEW * k {
-        let entries = scratch.entries(ROOM * k.max(FEW))?;
-        let count = top(row, k, descending, entries);
-        write(row, &entries[..count], values, indices);
-        return Ok(());
+        return if size_of::<T>() <= 4 && n <= u32::MAX as usize {
+            topmost::<u64, T>(row, descending, scratch, values, indices)
+        } else {
+            topmost::<(u64, usize), T>(row, descending, scratch, values, indices)
+        };
     }
     let flip = if descending { T::ALL } else { T::Rank::default() };
     let rank = |x: T| -> u64 { (x.rank() ^ flip).into() };
@@ -126,6 +127,19 @@ fn sort_row<T: Ranked>(
     } else {
         sorted::<(u64, usize), T>(row, rank, scratch, values, indices)
     }
+}
+
+fn topmost<E: Entry, T: Ranked>(
+    row: &[T],
+    descending: bool,
+    scratch: &mut Scratch,
+    values: &mut [T],
+    indices: &mut [i64],
+) -> Result<()> {
+    let entries = scratch.entries::<E>(ROOM * values.len().max(FEW))?;
+    let count = top(row, values.len(), descending, entries);
+    write(row, &entries[..count], values, indices);
+    Ok(())
 }
 
 fn sorted<E: Entry, T: Ranked>(

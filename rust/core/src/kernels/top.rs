@@ -1,6 +1,7 @@
 //! The few first elements of a long row, picked out in one pass.
 
 use super::rank::Ranked;
+use super::sort::Entry;
 use crate::simd::{dispatch, Isa, Kernel};
 
 /// Elements that are compared with the limit together.
@@ -13,7 +14,7 @@ pub(super) const ROOM: usize = 4;
 ///
 /// What is found is collected in `entries`, which has room for more than `k`. When they are full only the best `k`
 /// stay, and the last of these is the limit: later elements must be better, for among equals the first counts.
-pub(super) fn top<T: Ranked>(row: &[T], k: usize, descending: bool, entries: &mut [(u64, usize)]) -> usize {
+pub(super) fn top<T: Ranked, E: Entry>(row: &[T], k: usize, descending: bool, entries: &mut [E]) -> usize {
     if k == 0 {
         return 0;
     }
@@ -24,12 +25,12 @@ pub(super) fn top<T: Ranked>(row: &[T], k: usize, descending: bool, entries: &mu
         for (i, &x) in row[start..end].iter().enumerate() {
             let rank = x.rank() ^ flip;
             if limit.is_none_or(|limit| rank < limit) {
-                entries[count] = (rank.into(), start + i);
+                entries[count] = E::new(rank.into(), start + i);
                 count += 1;
                 if count == entries.len() {
                     entries.select_nth_unstable(k - 1);
                     count = k;
-                    limit = Some(row[entries[k - 1].1].rank() ^ flip);
+                    limit = Some(row[entries[k - 1].place()].rank() ^ flip);
                 }
             }
         }
