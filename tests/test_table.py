@@ -86,6 +86,8 @@ INTERNAL = {
     "index_add_zeros": "getitem",
     "slice_scatter": "narrow",
     "diagonal_scatter": "diagonal",
+    "constant_pad_nd": "pad",
+    "gather_backward": "gather",
     "conv_transpose2d": "conv2d",
     "conv2d_weight": "conv2d",
     "conv2d_bias": "conv2d",

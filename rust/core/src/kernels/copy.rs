@@ -129,3 +129,10 @@ pub fn read_first<T: Element>(x: &Array) -> T {
     // SAFETY: constructors keep the offset of a non-empty layout inside the storage.
     unsafe { *x.as_ptr::<T>() }
 }
+
+/// The first element as an unsigned integer of its size; the array is not empty.
+pub(super) fn first<W: Copy>(x: &Array) -> W {
+    debug_assert!(x.numel() > 0);
+    // SAFETY: as above; any bytes are such an integer.
+    unsafe { *x.as_words::<W>() }
+}

@@ -27,22 +27,45 @@ fn take_items<W: Copy>(rest: &Array, offsets: &[i64], out: &Array) {
     let [to_step, step] = nest.inner_strides();
     let contiguous = rest.is_contiguous();
     par::for_each_chunk(offsets.len(), (GRAIN_CHEAP / item.max(1)).max(1), |range: Range<usize>| {
+        if contiguous {
+            let out = op.at((range.start * item) as isize);
+            return dispatch(TakeRun { x: xp.0, offsets: &offsets[range], item, out });
+        }
         for b in range {
             let (from, to) = (xp.at(offsets[b] as isize), op.at((b * item) as isize));
-            // SAFETY: `take`'s callers check the offsets; `out` has `item` elements per offset (asserted).
-            unsafe {
-                if contiguous {
-                    copy_run(from, to, item);
-                } else {
-                    nest.runs(0..item, &mut |[start, offset], len| {
-                        for j in 0..len as isize {
-                            *to.offset(start + j * to_step) = *from.offset(offset + j * step);
-                        }
-                    });
+            nest.runs(0..item, &mut |[start, offset], len| {
+                for j in 0..len as isize {
+                    // SAFETY: `take`'s callers check the offsets; `out` has `item` elements per offset (asserted).
+                    unsafe { *to.offset(start + j * to_step) = *from.offset(offset + j * step) };
                 }
-            }
+            });
         }
     });
+}
+
+/// Items without gaps.
+struct TakeRun<'a, W> {
+    x: *const W,
+    offsets: &'a [i64],
+    item: usize,
+    out: *mut W,
+}
+
+impl<W: Copy> Kernel for TakeRun<'_, W> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Self { x, offsets, item, out } = self;
+        let places = offsets.iter().enumerate();
+        // SAFETY: `take`'s callers check the offsets; `out` has `item` elements per offset.
+        unsafe {
+            if item == 1 {
+                places.for_each(|(b, &offset)| *out.add(b) = *x.offset(offset as isize));
+            } else {
+                places.for_each(|(b, &offset)| copy_run(x.offset(offset as isize), out.add(b * item), item));
+            }
+        }
+    }
 }
 
 /// `out[offsets[b] + ...] = values[b, ...]`, or `+=`; in the order of `b`, because offsets may coincide: threads
@@ -118,22 +141,88 @@ fn without(strides: &[isize], dim: usize) -> Strides {
     strides
 }
 
-/// `out[i] = x[.., index[i], ..]` along `dim`; shapes are those of `index`, an int64 array that may lie anyhow. Whether
-/// all of its indices are positions of the dim; if not, some elements are wrong.
-///
-/// Indices are compared where they are used: another thread may be writing to them.
+/// A type of indices.
+trait Place: Copy + Send + Sync {
+    /// The position; of a negative index one that no dim has.
+    fn position(self) -> u64;
+}
+impl Place for i64 {
+    #[inline(always)]
+    fn position(self) -> u64 {
+        self as u64
+    }
+}
+impl Place for i32 {
+    #[inline(always)]
+    fn position(self) -> u64 {
+        i64::from(self) as u64
+    }
+}
+
+/// The expression with `$index` bound to the type of indices, int32 or int64.
+macro_rules! by_index {
+    ($dtype:expr, $index:ident => $body:expr) => {
+        if $dtype == DType::I32 {
+            type $index = i32;
+            $body
+        } else {
+            type $index = i64;
+            $body
+        }
+    };
+}
+
+/// The contiguous int64 `index` as int32, which takes half of the memory; whether all of it are positions of a dim of
+/// `extent`, which int32 holds.
+#[must_use]
+pub fn narrow(index: &Array, extent: usize, out: &Array) -> bool {
+    assert!(index.is_contiguous() && out.is_contiguous() && index.numel() == out.numel());
+    assert!(extent <= i32::MAX as usize);
+    let (index, op) = (index.slice::<i64>(), Shared(out.as_ptr::<i32>()));
+    let is_wrong = AtomicBool::new(false);
+    par::for_each_chunk(index.len(), GRAIN_CHEAP, |range| {
+        let out = op.at(range.start as isize);
+        if !dispatch(Narrow { index: &index[range], extent: extent as u64, out }) {
+            is_wrong.store(true, Ordering::Relaxed);
+        }
+    });
+    !is_wrong.into_inner()
+}
+
+/// One run of [`narrow`].
+struct Narrow<'a> {
+    index: &'a [i64],
+    extent: u64,
+    out: *mut i32,
+}
+
+impl Kernel for Narrow<'_> {
+    type Output = bool;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> bool {
+        let mut is_right = true;
+        for (j, &index) in self.index.iter().enumerate() {
+            is_right &= (index as u64) < self.extent;
+            // SAFETY: `out` has an element for each index.
+            unsafe { *self.out.add(j) = index as i32 };
+        }
+        is_right
+    }
+}
+
+/// `out[i] = x[.., index[i], ..]` along `dim`; shapes are those of `index`, an int32 or int64 array that may lie
+/// anyhow. Whether all of its indices are positions of the dim; if not, some elements are not written.
 #[must_use]
 pub fn gather(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
     assert!(out.shape() == index.shape() && x.rank() == index.rank() && x.shape()[dim] > 0);
-    by_size!(x.dtype(), W => gather_words::<W>(x, dim, index, out))
+    by_index!(index.dtype(), X => by_size!(x.dtype(), W => gather_words::<W, X>(x, dim, index, out)))
 }
 
-fn gather_words<W: Copy>(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
+fn gather_words<W: Copy, X: Place + Element>(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
     let (along, last) = (x.strides()[dim], x.shape()[dim] as u64 - 1);
     let nest = Nest::new(index.shape(), [out.strides(), index.strides(), &without(x.strides(), dim)]);
     let steps = nest.inner_strides();
-    let (op, ip, xp) =
-        (Shared(out.as_words::<W>()), Shared(index.as_ptr::<i64>()), Shared(x.as_words::<W>()));
+    let (op, ip, xp) = (Shared(out.as_words::<W>()), Shared(index.as_ptr::<X>()), Shared(x.as_words::<W>()));
     let is_wrong = AtomicBool::new(false);
     par::for_each_chunk(index.numel(), GRAIN_CHEAP / 4, |range| {
         nest.runs(range, &mut |[o, i, x], len| {
@@ -147,9 +236,9 @@ fn gather_words<W: Copy>(x: &Array, dim: usize, index: &Array, out: &Array) -> b
 }
 
 /// One run of `gather`.
-struct GatherRun<W> {
+struct GatherRun<W, X> {
     out: *mut W,
-    index: *const i64,
+    index: *const X,
     x: *const W,
     steps: [isize; 3],
     len: usize,
@@ -158,54 +247,69 @@ struct GatherRun<W> {
     last: u64,
 }
 
-impl<W: Copy> Kernel for GatherRun<W> {
+impl<W: Copy, X: Place> Kernel for GatherRun<W, X> {
     const WIDE: bool = false;
     type Output = bool;
     #[inline(always)]
     fn run<I: Isa>(self) -> bool {
-        let Self { out, index, x, steps, len, along, last } = self;
-        let mut is_right = true;
-        // SAFETY: the nest stays inside `out` and `index`; indices beyond the last position are read as that one.
+        let Self { out, index, x, steps: [os, is, xs], len, along, last } = self;
+        // Each position is compared when it is used. The branch is foretold, so it costs nothing; comparing blocks of
+        // positions with vectors first takes half as long again, and AVX-512's gathers are no faster.
+        //
+        // SAFETY: the nest stays inside `out` and `index`; positions are checked.
         unsafe {
-            let mut position = |i: isize| {
-                let position = *index.offset(i) as u64; // negative ones become large
-                is_right &= position <= last;
-                position.min(last) as isize
-            };
-            match steps {
-                [1, 0, 1] => copy_run(x.offset(position(0) * along), out, len),
-                [1, 1, 0] if along == 1 => {
-                    (0..len as isize).for_each(|j| *out.offset(j) = *x.offset(position(j)));
+            match (os, is, xs, along) {
+                (1, 0, 1, _) => {
+                    let at = (*index).position();
+                    if at > last {
+                        return false;
+                    }
+                    copy_run(x.offset(at as isize * along), out, len);
                 }
-                [os, is, xs] => (0..len as isize).for_each(|j| {
-                    *out.offset(j * os) = *x.offset(j * xs + position(j * is) * along);
-                }),
+                (1, 1, 0, 1) => {
+                    for j in 0..len {
+                        let at = (*index.add(j)).position();
+                        if at > last {
+                            return false;
+                        }
+                        *out.add(j) = *x.add(at as usize);
+                    }
+                }
+                _ => {
+                    for j in 0..len as isize {
+                        let at = (*index.offset(j * is)).position();
+                        if at > last {
+                            return false;
+                        }
+                        *out.offset(j * os) = *x.offset(j * xs + at as isize * along);
+                    }
+                }
             }
         }
-        is_right
+        true
     }
 }
 
 /// `out[.., index[i], ..] = src[i]` along `dim`, or `+=`, where indices coincide one after the other. Indices as for
-/// [`gather`]; where some are wrong, so is `out`.
+/// [`gather`]; where some are wrong, some elements of `src` are not written.
 #[must_use]
 pub fn scatter(out: &Array, dim: usize, index: &Array, src: &Array, accumulate: bool) -> bool {
     assert!(src.shape() == index.shape() && out.rank() == index.rank() && out.shape()[dim] > 0);
     if accumulate {
-        return dispatch_all!(out.dtype(), T => {
-            scatter_with(out.as_ptr::<T>(), src.as_ptr::<T>(), [out, index, src], dim, add::<T>)
-        });
+        return dispatch_all!(out.dtype(), T => by_index!(index.dtype(), X => {
+            scatter_with::<T, X>(out.as_ptr(), src.as_ptr(), [out, index, src], dim, add::<T>)
+        }));
     }
-    by_size!(out.dtype(), W => {
-        scatter_with(out.as_words::<W>(), src.as_words::<W>(), [out, index, src], dim, |_, value| value)
-    })
+    by_size!(out.dtype(), W => by_index!(index.dtype(), X => {
+        scatter_with::<W, X>(out.as_words(), src.as_words(), [out, index, src], dim, |_, value| value)
+    }))
 }
 
 /// Threads share the positions of another dim, the first or the last: what is written through one of these is written
 /// by one thread.
-fn scatter_with<T: Copy>(
+fn scatter_with<T: Copy, X: Place + Element>(
     out: *mut T,
-    src: *const T,
+    src: *mut T,
     [to, index, from]: [&Array; 3],
     dim: usize,
     join: impl Fn(T, T) -> T + Copy + Sync,
@@ -215,10 +319,11 @@ fn scatter_with<T: Copy>(
     let (count, grain) = match index.shape()[shared] {
         _ if shared == dim => (1, 1), // a vector
         extent => {
-            (extent, (GRAIN_CHEAP * extent / index.numel().max(1)).max(if dim > 0 { 1 } else { MIN_COLUMNS }))
+            let least = if dim > 0 { 1 } else { MIN_COLUMNS };
+            (extent, (GRAIN_CHEAP * extent / index.numel().max(1)).max(least))
         }
     };
-    let (op, ip, sp) = (Shared(out), Shared(index.as_ptr::<i64>()), Shared(src.cast_mut()));
+    let (op, ip, sp) = (Shared(out), Shared(index.as_ptr::<X>()), Shared(src));
     let is_wrong = AtomicBool::new(false);
     par::for_each_chunk(count, grain, |range| {
         let mut shape: Dims = index.shape().into();
@@ -229,9 +334,8 @@ fn scatter_with<T: Copy>(
         let nest = Nest::new(&shape, [index.strides(), from.strides(), &without(to.strides(), dim)]);
         let steps = nest.inner_strides();
         let start = |x: &Array| first * x.strides()[shared];
-        let (op, ip, sp) = (op.at(start(to)), ip.at(start(index)), sp.at(start(from)));
         nest.runs(0..nest.numel(), &mut |[i, s, o], len| {
-            let (index, src, out) = (ip.wrapping_offset(i), sp.wrapping_offset(s), op.wrapping_offset(o));
+            let (index, src, out) = (ip.at(start(index) + i), sp.at(start(from) + s), op.at(start(to) + o));
             if !dispatch(ScatterRun { index, src, out, steps, len, along, last, join }) {
                 is_wrong.store(true, Ordering::Relaxed);
             }
@@ -241,8 +345,8 @@ fn scatter_with<T: Copy>(
 }
 
 /// One run of `scatter`.
-struct ScatterRun<T, F> {
-    index: *const i64,
+struct ScatterRun<T, X, F> {
+    index: *const X,
     src: *const T,
     out: *mut T,
     steps: [isize; 3],
@@ -252,26 +356,34 @@ struct ScatterRun<T, F> {
     join: F,
 }
 
-impl<T: Copy, F: Fn(T, T) -> T> Kernel for ScatterRun<T, F> {
+impl<T: Copy, X: Place, F: Fn(T, T) -> T> Kernel for ScatterRun<T, X, F> {
     const WIDE: bool = false;
     type Output = bool;
     #[inline(always)]
     fn run<I: Isa>(self) -> bool {
-        let Self { index, src, out, steps, len, along, last, join } = self;
-        let mut is_right = true;
-        // SAFETY: the nest stays inside all three; indices beyond the last position are taken as that one.
+        let Self { index, src, out, steps: [is, ss, os], len, along, last, join } = self;
+        // SAFETY: the nest stays inside all three; positions are checked.
         unsafe {
-            let mut write = |i: isize, s: isize, o: isize| {
-                let position = *index.offset(i) as u64;
-                is_right &= position <= last;
-                let slot = out.offset(o + position.min(last) as isize * along);
-                *slot = join(*slot, *src.offset(s));
-            };
-            match steps {
-                [1, 1, 0] => (0..len as isize).for_each(|j| write(j, j, 0)),
-                [is, ss, os] => (0..len as isize).for_each(|j| write(j * is, j * ss, j * os)),
+            if (is, ss, os, along) == (1, 1, 0, 1) {
+                for j in 0..len {
+                    let at = (*index.add(j)).position();
+                    if at > last {
+                        return false;
+                    }
+                    let slot = out.add(at as usize);
+                    *slot = join(*slot, *src.add(j));
+                }
+                return true;
+            }
+            for j in 0..len as isize {
+                let at = (*index.offset(j * is)).position();
+                if at > last {
+                    return false;
+                }
+                let slot = out.offset(j * os + at as isize * along);
+                *slot = join(*slot, *src.offset(j * ss));
             }
         }
-        is_right
+        true
     }
 }

@@ -249,6 +249,13 @@ impl<T: Element> Kernel for SelectRun<T> {
         unsafe {
             // A blend of both, and not a branch that reads one of them: an `if` becomes that.
             let pick = |c: Bool, a: T, b: T| select_unpredictable(c.get(), a, b);
+            if steps == [1, 1, 0, 1] && bp.cast_mut() == op {
+                // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
+                let (target, conditions, a) =
+                    (std::slice::from_raw_parts_mut(op, len), std::slice::from_raw_parts(cp, len), *ap);
+                target.iter_mut().zip(conditions).for_each(|(x, &c)| *x = pick(c, a, *x));
+                return;
+            }
             match steps {
                 [1, 1, 1, 1] => {
                     (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i)));

@@ -3,8 +3,10 @@
 use super::map::{Shared, GRAIN_CHEAP};
 use super::relayout::by_size;
 use crate::array::Array;
-use crate::par;
+use crate::dtype::DType;
+use crate::layout::Dims;
 use crate::simd::{dispatch, Isa, Kernel};
+use crate::{par, Result};
 
 /// Bytes of a mask that are counted, and then picked from, by themselves: a thread's share.
 const BLOCK: usize = GRAIN_CHEAP;
@@ -62,6 +64,40 @@ impl<'a> Hits<'a> {
     pub fn places(&self, out: &mut [i64]) {
         assert_eq!(out.len(), self.count());
         self.pick(Shared(out.as_mut_ptr()), |i| i as i64);
+    }
+
+    /// Writes the coordinates of all hits in an array of `shape`, a row each.
+    pub fn coordinates(&self, shape: &[usize], out: &mut [i64]) -> Result<()> {
+        let rank = shape.len();
+        assert!(
+            rank > 0
+                && out.len() == self.count() * rank
+                && shape.iter().product::<usize>() == self.mask.len()
+        );
+        let mut places = Array::empty(&[self.count()], DType::I64)?;
+        self.places(places.slice_mut());
+        let (places, out) = (places.slice::<i64>(), Shared(out.as_mut_ptr()));
+        let cols = shape[rank - 1];
+        par::for_each_chunk(places.len(), GRAIN_CHEAP / 4, |range| {
+            // The line of the last dim that the hits lie in: one division for each line, not for each hit.
+            let (mut line, mut start, mut end) = (Dims::from_elem(0, rank), 0, 0);
+            for h in range {
+                let place = places[h] as usize;
+                if place >= end {
+                    let mut rest = place / cols;
+                    (start, end) = (rest * cols, (rest + 1) * cols);
+                    for d in (0..rank - 1).rev() {
+                        (line[d], rest) = (rest % shape[d], rest / shape[d]);
+                    }
+                }
+                line[rank - 1] = place.wrapping_sub(start);
+                for (d, &at) in line.iter().enumerate() {
+                    // SAFETY: each hit has `rank` elements of its own.
+                    unsafe { *out.at((h * rank + d) as isize) = at as i64 };
+                }
+            }
+        });
+        Ok(())
     }
 
     /// Writes the elements of `x` at all hits into `out`; both are contiguous, and `x` has an element per byte of the

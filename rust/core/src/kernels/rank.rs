@@ -1,23 +1,27 @@
 //! Numbers as unsigned integers of the same order.
 
 use super::num::Num;
+use std::ops::BitXor;
 
 /// A number that has a rank: NaN has the highest, 0 and -0 have the same.
 pub trait Ranked: Num {
-    /// All bits of ranks: what reverses their order.
-    const RANKS: u64;
+    /// An unsigned integer of the number's size.
+    type Rank: Copy + Ord + Default + BitXor<Output = Self::Rank> + Into<u64> + Send + Sync;
+    /// All bits of a rank: what reverses the order.
+    const ALL: Self::Rank;
     /// The rank.
-    fn rank(self) -> u64;
+    fn rank(self) -> Self::Rank;
 }
 
 macro_rules! integers {
     ($($type:ty: $unsigned:ty;)*) => {
         $(impl Ranked for $type {
-            const RANKS: u64 = <$unsigned>::MAX as u64;
+            type Rank = $unsigned;
+            const ALL: $unsigned = <$unsigned>::MAX;
             #[inline(always)]
-            fn rank(self) -> u64 {
+            fn rank(self) -> $unsigned {
                 // The lowest becomes 0.
-                (self as $unsigned).wrapping_sub(<$type>::MIN as $unsigned) as u64
+                (self as $unsigned).wrapping_sub(<$type>::MIN as $unsigned)
             }
         })*
     };
@@ -31,14 +35,19 @@ integers! {
 macro_rules! floats {
     ($($type:ty: $unsigned:ty;)*) => {
         $(impl Ranked for $type {
-            const RANKS: u64 = <$unsigned>::MAX as u64;
+            type Rank = $unsigned;
+            const ALL: $unsigned = <$unsigned>::MAX;
             #[inline(always)]
-            fn rank(self) -> u64 {
+            fn rank(self) -> $unsigned {
                 let bits = (self + 0.0).to_bits(); // -0 becomes 0
                 let sign = 1 << (<$unsigned>::BITS - 1);
                 // The bits of negative numbers grow as they fall.
                 let rank = if bits & sign == 0 { bits | sign } else { !bits };
-                (if self.is_nan() { <$unsigned>::MAX } else { rank }) as u64
+                if self.is_nan() {
+                    <$unsigned>::MAX
+                } else {
+                    rank
+                }
             }
         })*
     };
@@ -67,7 +76,7 @@ mod tests {
         ];
         assert!(numbers.map(Ranked::rank).is_sorted_by(|a, b| a < b));
         assert!(numbers.map(|x| (x as f32).rank()).is_sorted());
-        assert_eq!((0.0f32.rank(), (-f32::NAN).rank()), ((-0.0f32).rank(), f32::RANKS));
+        assert_eq!((0.0f32.rank(), (-f32::NAN).rank()), ((-0.0f32).rank(), f32::ALL));
         assert!([i64::MIN, -1, 0, 1, i64::MAX].map(Ranked::rank).is_sorted_by(|a, b| a < b));
         assert!([i32::MIN, -1, 0, 1, i32::MAX].map(Ranked::rank).is_sorted_by(|a, b| a < b));
         assert_eq!([0u8, 255].map(Ranked::rank), [0, 255]);

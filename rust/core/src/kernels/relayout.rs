@@ -86,13 +86,13 @@ fn relayout_words<W: Copy + Send + Sync>(x: &Array, out: &Array) {
 }
 
 /// `rows` rows of `len` elements; strides of output and input in a row, and from row to row.
-struct Plane<W> {
-    out: *mut W,
-    x: *const W,
-    steps: [isize; 2],
-    len: usize,
-    rows: usize,
-    row_steps: [isize; 2],
+pub(super) struct Plane<W> {
+    pub out: *mut W,
+    pub x: *const W,
+    pub steps: [isize; 2],
+    pub len: usize,
+    pub rows: usize,
+    pub row_steps: [isize; 2],
 }
 
 impl<W: Copy> Kernel for Plane<W> {
@@ -126,7 +126,7 @@ impl<W: Copy> Kernel for Plane<W> {
 }
 
 /// Bytes of a run that are worth a call of memcpy.
-const LONG_RUN: usize = 512;
+const LONG_RUN: usize = 1024;
 
 /// Copies `len` elements; short runs in blocks of which the last overlaps the one before.
 ///
@@ -140,6 +140,8 @@ pub(super) unsafe fn copy_run<W: Copy>(from: *const W, to: *mut W, len: usize) {
         let (from, to) = (from.cast::<u8>(), to.cast::<u8>());
         match bytes {
             LONG_RUN.. => std::ptr::copy_nonoverlapping(from, to, bytes),
+            128.. => copy_blocks::<128>(from, to, bytes),
+            64.. => copy_blocks::<64>(from, to, bytes),
             32.. => copy_blocks::<32>(from, to, bytes),
             16.. => copy_blocks::<16>(from, to, bytes),
             8.. => copy_blocks::<8>(from, to, bytes),

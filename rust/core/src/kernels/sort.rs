@@ -5,7 +5,7 @@
 
 use super::map::Shared;
 use super::rank::Ranked;
-use super::top::top;
+use super::top::{top, ROOM};
 use crate::alloc::Block;
 use crate::array::Array;
 use crate::par;
@@ -16,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 const GRAIN: usize = 2 * 1024;
 /// Rows of this length are sorted by bytes.
 const BY_BYTES: usize = 512;
-/// Of which a row has this many times as many, so few are picked out and not sorted out.
-pub(super) const FEW: usize = 8;
+/// So few of a row are picked out, not sorted out: of which it has this many times as many.
+const FEW: usize = 8;
 
 /// An element of a row in the making: its rank, and its place.
 pub(super) trait Entry: Copy + Ord {
@@ -112,12 +112,14 @@ fn sort_row<T: Ranked>(
 ) -> Result<()> {
     let (n, k) = (row.len(), values.len());
     if n >= FEW * k {
-        let entries = scratch.entries(2 * k.max(FEW))?;
-        let count = top(row, k, descending, entries);
-        write(row, &entries[..count], values, indices);
-        return Ok(());
+        return if size_of::<T>() <= 4 && n <= u32::MAX as usize {
+            topmost::<u64, T>(row, descending, scratch, values, indices)
+        } else {
+            topmost::<(u64, usize), T>(row, descending, scratch, values, indices)
+        };
     }
-    let rank = |x: T| if descending { x.rank() ^ T::RANKS } else { x.rank() };
+    let flip = if descending { T::ALL } else { T::Rank::default() };
+    let rank = |x: T| -> u64 { (x.rank() ^ flip).into() };
     let (lowest, highest) =
         row.iter().fold((u64::MAX, 0), |(low, high), &x| (low.min(rank(x)), high.max(rank(x))));
     if highest - lowest <= u64::from(u32::MAX) && n <= u32::MAX as usize {
@@ -125,6 +127,19 @@ fn sort_row<T: Ranked>(
     } else {
         sorted::<(u64, usize), T>(row, rank, scratch, values, indices)
     }
+}
+
+fn topmost<E: Entry, T: Ranked>(
+    row: &[T],
+    descending: bool,
+    scratch: &mut Scratch,
+    values: &mut [T],
+    indices: &mut [i64],
+) -> Result<()> {
+    let entries = scratch.entries::<E>(ROOM * values.len().max(FEW))?;
+    let count = top(row, values.len(), descending, entries);
+    write(row, &entries[..count], values, indices);
+    Ok(())
 }
 
 fn sorted<E: Entry, T: Ranked>(

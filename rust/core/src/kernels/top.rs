@@ -1,47 +1,58 @@
 //! The few first elements of a long row, picked out in one pass.
 
 use super::rank::Ranked;
+use super::sort::Entry;
 use crate::simd::{dispatch, Isa, Kernel};
 
 /// Elements that are compared with the limit together.
-const BLOCK: usize = 64;
+const BLOCK: usize = 16;
+/// How many times `k` entries are collected before all but the best `k` are dropped.
+pub(super) const ROOM: usize = 4;
 
 /// The `k` elements of lowest rank (highest if `descending`) with their places, in order, at the start of `entries`;
 /// of equals the first. How many they are: `k`, or all.
 ///
-/// What is found is collected in `entries`, which has room for `2 * k` at least. When they are full only the best `k`
+/// What is found is collected in `entries`, which has room for more than `k`. When they are full only the best `k`
 /// stay, and the last of these is the limit: later elements must be better, for among equals the first counts.
-pub(super) fn top<T: Ranked>(row: &[T], k: usize, descending: bool, entries: &mut [(u64, usize)]) -> usize {
+pub(super) fn top<T: Ranked, E: Entry>(row: &[T], k: usize, descending: bool, entries: &mut [E]) -> usize {
     if k == 0 {
         return 0;
     }
-    let flip = if descending { T::RANKS } else { 0 };
-    let (mut count, mut limit, mut start) = (0, u64::MAX, 0);
+    let flip = if descending { T::ALL } else { T::Rank::default() };
+    let (mut count, mut limit, mut start) = (0, None, 0);
     while start < row.len() {
         let end = row.len().min(start + BLOCK);
         for (i, &x) in row[start..end].iter().enumerate() {
             let rank = x.rank() ^ flip;
-            if rank < limit || count < k {
-                entries[count] = (rank, start + i);
+            if limit.is_none_or(|limit| rank < limit) {
+                entries[count] = E::new(rank.into(), start + i);
                 count += 1;
                 if count == entries.len() {
                     entries.select_nth_unstable(k - 1);
-                    (count, limit) = (k, entries[k - 1].0);
+                    count = k;
+                    limit = Some(row[entries[k - 1].place()].rank() ^ flip);
                 }
             }
         }
-        start = dispatch(Next { row, start: end, flip, limit });
+        start = match limit {
+            Some(limit) => dispatch(Next { row, start: end, flip, limit }),
+            None => end,
+        };
     }
-    entries[..count].sort_unstable();
-    count.min(k)
+    let entries = &mut entries[..count];
+    if count > k {
+        entries.select_nth_unstable(k - 1);
+    }
+    entries[..k.min(count)].sort_unstable();
+    k.min(count)
 }
 
-/// The start of the next block that has an element below the limit; the row's length if none has.
-struct Next<'a, T> {
+/// The start of the next block that has an element below the limit; what is left of the row if none has.
+struct Next<'a, T: Ranked> {
     row: &'a [T],
     start: usize,
-    flip: u64,
-    limit: u64,
+    flip: T::Rank,
+    limit: T::Rank,
 }
 
 impl<T: Ranked> Kernel for Next<'_, T> {
@@ -49,12 +60,9 @@ impl<T: Ranked> Kernel for Next<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self) -> usize {
         let Self { row, mut start, flip, limit } = self;
-        if limit == u64::MAX {
-            return start;
-        }
         while let Some(block) = row[start..].first_chunk::<BLOCK>() {
             if block.iter().fold(false, |found, x| found | ((x.rank() ^ flip) < limit)) {
-                return start;
+                break;
             }
             start += BLOCK;
         }

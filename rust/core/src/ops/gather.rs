@@ -36,7 +36,7 @@ fn first_invalid(index: &Array, is_valid: impl Fn(i64) -> bool) -> Option<i64> {
 /// The error of an index that has a place outside of `dim`.
 fn refused(op: &str, index: &Array, dim: usize, extent: usize) -> Error {
     let is_valid = |i| (0..extent as i64).contains(&i);
-    match index.contiguous() {
+    match index.to_dtype(DType::I64).and_then(|index| index.contiguous()) {
         // Nothing: somebody has written to the index since.
         Ok(index) => out_of_bounds(op, first_invalid(&index, is_valid).unwrap_or(-1), dim, 0, extent),
         Err(error) => error,
@@ -79,9 +79,39 @@ impl Op<1> for Gather {
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
-        let zeros = Tensor::zeros(&saved.shape(0), grad.dtype())?;
-        let op = Scatter { dim: self.dim, index: Kept::of(self.index.get(Self::NAME)?), accumulate: true };
-        Ok([Some(apply(op, [&zeros, grad])?)])
+        let index = Kept::of(self.index.get(Self::NAME)?);
+        Ok([Some(apply(ScatterIntoZeros { dim: self.dim, index, shape: saved.shape(0) }, [grad])?)])
+    }
+
+    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
+        visit(&self.index);
+    }
+}
+
+/// Zeros with values added at the indices: the gradient of `gather`.
+#[derive(Debug)]
+struct ScatterIntoZeros {
+    dim: usize,
+    index: Kept,
+    shape: Dims,
+}
+
+impl Op<1> for ScatterIntoZeros {
+    const NAME: &'static str = "gather_backward";
+
+    fn forward(&mut self, [values]: [&Array; 1]) -> Result<Array> {
+        let index = self.index.get(Self::NAME)?;
+        let scatter = Scatter { dim: self.dim, index: Kept::default(), accumulate: true };
+        let out = Array::full(&self.shape, 0.0, scatter.wide(values.dtype()))?;
+        if index.numel() > 0 {
+            scatter.write(&index, &out, values)?;
+        }
+        out.to_dtype(values.dtype())
+    }
+
+    fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
+        let op = Gather { dim: self.dim, index: Kept::of(self.index.get(Self::NAME)?) };
+        Ok([Some(apply(op, [grad])?)])
     }
 
     fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
@@ -234,19 +264,28 @@ fn check_index(op: &str, x: &Tensor, dim: isize, index: &Tensor) -> Result<usize
     Ok(dim)
 }
 
-/// The index as int64 that no later write changes, with all of its places in `dim`: for what is kept for a backward
-/// pass, or used after the first write.
+/// The index in memory that no later write changes, with all of its places in `dim`: for what is kept for a backward
+/// pass, or used after the first write. As int32 where that holds them, for the sake of memory.
 fn own_index(op: &str, x: &Tensor, dim: usize, index: &Tensor) -> Result<Array> {
     if index.numel() == 0 {
         return Array::empty(index.shape(), DType::I64);
     }
     let extent = x.shape()[dim];
-    own_indices(index.array(), |i| (0..extent as i64).contains(&i), |i| out_of_bounds(op, i, dim, 0, extent))
+    if extent > i32::MAX as usize {
+        let is_valid = |i| (0..extent as i64).contains(&i);
+        return own_indices(index.array(), is_valid, |i| out_of_bounds(op, i, dim, 0, extent));
+    }
+    let index = index.array().to_dtype(DType::I64)?.contiguous()?;
+    let own = Array::empty(index.shape(), DType::I32)?;
+    if !gather::narrow(&index, extent, &own) {
+        return Err(refused(op, &index, dim, extent));
+    }
+    Ok(own)
 }
 
 /// The index as it is, if it is only read once, by a kernel that checks it, and not kept; else one of its own.
 fn index_once(op: &str, x: &Tensor, dim: usize, index: &Tensor, is_recorded: bool) -> Result<Array> {
-    if is_recorded || index.dtype() != DType::I64 || index.numel() == 0 || x.shape()[dim] == 0 {
+    if is_recorded || index.numel() == 0 || x.shape()[dim] == 0 {
         return own_index(op, x, dim, index);
     }
     Ok(index.array().clone())

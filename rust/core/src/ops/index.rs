@@ -121,14 +121,12 @@ impl Picks {
 fn check_row(op: &str, row: &mut [i64], dim: usize, extent: usize, signed: bool) -> Result<()> {
     let end = extent as i64;
     let lowest = if signed { -end } else { 0 };
-    for i in row {
-        if !(lowest..end).contains(i) {
-            return Err(out_of_bounds(op, *i, dim, lowest, extent));
-        }
-        if *i < 0 {
-            *i += end;
-        }
+    // All are looked at, which vectors do faster than stopping at the first.
+    if !row.iter().fold(true, |fits, i| fits & (*i >= lowest) & (*i < end)) {
+        let wrong = row.iter().find(|i| !(lowest..end).contains(i));
+        return Err(out_of_bounds(op, wrong.copied().unwrap_or(end), dim, lowest, extent));
     }
+    row.iter_mut().for_each(|i| *i += if *i < 0 { end } else { 0 });
     Ok(())
 }
 
@@ -577,19 +575,10 @@ impl Tensor {
         let mask = self.array().to_dtype(DType::Bool)?.contiguous()?;
         let hits = Hits::of(&mask);
         let mut rows = Array::empty(&[hits.count(), self.rank()], DType::I64)?;
-        if self.rank() == 1 {
-            hits.places(rows.slice_mut());
-            return Ok(Tensor::constant(rows));
-        }
-        let mut places = Array::empty(&[hits.count()], DType::I64)?;
-        hits.places(places.slice_mut());
-        let rows_of = rows.slice_mut::<i64>().chunks_exact_mut(self.rank().max(1));
-        for (row, &hit) in rows_of.zip(places.slice::<i64>()) {
-            let mut rest = hit as usize;
-            for (index, &extent) in row.iter_mut().zip(self.shape()).rev() {
-                *index = (rest % extent) as i64;
-                rest /= extent;
-            }
+        match self.rank() {
+            0 => {}
+            1 => hits.places(rows.slice_mut()),
+            _ => hits.coordinates(self.shape(), rows.slice_mut())?,
         }
         Ok(Tensor::constant(rows))
     }

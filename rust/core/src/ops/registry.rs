@@ -41,6 +41,7 @@ const OTHERS: &[&str] = &[
     "index_add",
     "index_put_",
     "masked_select",
+    "pad",
     "flip",
     "roll",
     "repeat",
