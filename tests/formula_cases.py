@@ -415,6 +415,7 @@ CASES = {
         lambda v: {"within": lambda g: F.pad(g, (1, 1, 0, 1))},
         x=ROWS,
     ),
+    "ConstantPadNdBackward0": Case(lambda x: F.pad(x, (0, 0, 1, 2), value=3.0), x=ROWS[:2]),
     "CatBackward0": Case(lambda a, b: firesteel.cat([a, b]), a=ROWS[:2], b=ROWS[1:]),
     "CloneBackward0": Case(lambda x: x.clone(), x=X),
     "DiagonalBackward0": Case(lambda x: x.diagonal(), x=numbers(3, 3)),

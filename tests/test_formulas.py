@@ -138,6 +138,7 @@ WORDS = {
     "d^T @ h, d the gradient of p, last step first": "d.mT @ h",
     "e^T @ h, d, e the gradients of p, q, last step first": "e.mT @ h",
     "that range of g": "g[1:3]",
+    "g without the ends": "g[1:3]",
     "that region of g": "chosen(g)",
 }
 

@@ -29,9 +29,12 @@ PYTORCH_DIFFERS = {("addmm", "beta0"), ("embedding", "padding"), ("embedding", "
 PYTORCH_CANNOT = (
     r"called random operation while in randomness error mode|operators that can \w+ dynamic shape|"
     r"masked_select\(self, mask\)|explicit positive num_classes|torch\.allclose isn't supported|"
-    r"Batching rule not implemented for aten::(equal|nonzero_numpy)|"
-    r"forward AD with aten::(floor_divide|remainder)\b"
+    r"Batching rule not implemented for aten::(equal|nonzero_numpy|(rnn_tanh|rnn_relu|lstm|gru)(_cell)?\b)|"
+    r"forward AD with (aten::(floor_divide|remainder)|_scaled_dot_product_flash_attention_for_cpu)\b|"
+    r"Cannot access data pointer of Tensor that doesn't have storage"
 )
+# Upside down the sizes of batches grow.
+NOT_REVERSED = ("rnn_tanh_packed", "rnn_relu_packed", "lstm_packed", "gru_packed")
 rows = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
@@ -115,6 +118,8 @@ def check_vmap(case, sample, dtype, layout, drawn):
 
 @rows
 def test_vmap(case):
+    if case.id in NOT_REVERSED:
+        pytest.skip("the sizes of its batches cannot be turned upside down")
     failures = Failures(case, "contiguous")
     for sample, dtype, drawn in drawn_samples(case):
         if Call(firesteel, case, drawn).given:

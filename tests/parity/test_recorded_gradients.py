@@ -21,6 +21,7 @@ KNOWN = [
     ("hardsigmoid", "*", "PyTorch has no second derivative"),
     ("prod", "0-d", "PyTorch forgets the history of a product of one number"),
     ("layer_norm", "bias-only", "PyTorch's second derivative fails, or loses the gradient of the bias"),
+    ("scaled_dot_product_attention", "*", "PyTorch's fused kernel has no second derivative"),
     ("conv_transpose2d", "first", "the bias is added by an operation of its own, which knows of no weight"),
 ]
 

@@ -181,6 +181,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
     # Views and other shapes of the same elements.
     "AliasBackward0": ("y = x", "grad x = g"),
     "AsStridedBackward0": ("y = a region of x", "grad x = g in the region, 0 elsewhere"),
+    "ConstantPadNdBackward0": ("y = x with equal elements at its ends", "grad x = g without the ends"),
     "CatBackward0": ("y = the inputs one after the other", "grad of each input = its part of g"),
     "CloneBackward0": ("y = x", "grad x = g"),
     "DiagonalBackward0": ("y = diagonal of x", "grad x = g on the diagonal, 0 elsewhere"),

@@ -1,5 +1,6 @@
 //! Elements of one value around a tensor.
 
+use super::promote::Scalar;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved};
 use crate::kernels::pad;
@@ -53,6 +54,7 @@ impl Tensor {
              that stay",
             self.shape()
         );
+        Scalar::Float(value).check_fits("pad", self.dtype())?;
         apply(ConstantPad { before: before.into(), after: after.into(), value }, [self])
     }
 }
