@@ -4,7 +4,7 @@ import importlib
 
 from op_cases.table import Case
 
-FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "layers", "create")
+FAMILIES = ("unary", "binary", "reduce", "view", "index", "matmul", "nn", "convolution", "layers", "create")
 
 CASES: list[Case] = [
     case for family in FAMILIES for case in importlib.import_module(f"op_cases.{family}").CASES

@@ -22,6 +22,7 @@ KNOWN = [
     ("prod", "0-d", "PyTorch forgets the history of a product of one number"),
     ("layer_norm", "bias-only", "PyTorch's second derivative fails, or loses the gradient of the bias"),
     ("conv_transpose2d", "first", "the bias is added by an operation of its own, which knows of no weight"),
+    ("conv_transpose3d", "first", "the bias is added by an operation of its own, which knows of no weight"),
 ]
 
 # PyTorch keeps some arguments in float32: times the tolerance of float64.
