@@ -16,6 +16,13 @@ LAYERS = [
     ("Conv2d(2, 4, 3, padding=1, padding_mode='reflect')", (2, 2, 6, 6)),
     ("Conv2d(2, 4, 3, padding=1, padding_mode='circular')", (2, 2, 6, 6)),
     ("Conv2d(2, 4, 3, padding=2, padding_mode='replicate')", (2, 2, 6, 6)),
+    ("Conv3d(2, 4, 3, padding=1)", (2, 2, 4, 5, 6)),
+    ("Conv3d(2, 4, (1, 2, 3), stride=(1, 2, 1), padding='valid', groups=2, bias=False)", (2, 2, 4, 5, 6)),
+    ("Conv3d(2, 4, 2, padding='same', padding_mode='circular')", (2, 2, 3, 4, 5)),
+    ("ConvTranspose1d(4, 6, 4, stride=2, padding=1, groups=2)", (2, 4, 7)),
+    ("ConvTranspose2d(4, 2, 3, stride=2, padding=1, output_padding=1)", (2, 4, 5, 6)),
+    ("ConvTranspose2d(4, 2, (2, 3), bias=False, dilation=(1, 2))", (4, 5, 6)),
+    ("ConvTranspose3d(2, 3, 3, stride=(1, 2, 2), padding=1, output_padding=(0, 1, 0))", (2, 2, 3, 4, 5)),
     ("MaxPool2d(2)", (1, 2, 6, 6)),
     ("AvgPool2d(2, stride=1)", (1, 2, 6, 6)),
     ("AdaptiveAvgPool2d((2, 3))", (1, 2, 5, 6)),
@@ -71,6 +78,24 @@ def test_layer_matches(source, shape):
     torch.manual_seed(3)
     expected = theirs(data)
     torch.testing.assert_close(torch.tensor(result.tolist()), expected.detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(9, 11), (10, 12), (2, 3, 10, 11), (11, 12), (9,)])
+def test_output_sizes_of_transposed_convolutions_match(size):
+    found = []
+    for lib in (ft, torch):
+        layer = make(lib, "ConvTranspose2d(2, 3, 3, stride=2, padding=1)")
+        try:
+            found.append(tuple(layer(lib.ones(2, 2, 5, 6), output_size=size).shape))
+        except ValueError as error:
+            found.append(type(error))
+    assert found[0] == found[1]
+
+
+def test_transposed_convolutions_refuse_other_paddings():
+    for lib in (ft, torch):
+        with pytest.raises(ValueError, match='Only "zeros" padding mode is supported for ConvTranspose1d'):
+            lib.nn.ConvTranspose1d(2, 2, 3, padding_mode="reflect")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own advice

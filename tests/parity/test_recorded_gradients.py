@@ -23,6 +23,7 @@ KNOWN = [
     ("layer_norm", "bias-only", "PyTorch's second derivative fails, or loses the gradient of the bias"),
     ("scaled_dot_product_attention", "*", "PyTorch's fused kernel has no second derivative"),
     ("conv_transpose2d", "first", "the bias is added by an operation of its own, which knows of no weight"),
+    ("conv_transpose3d", "first", "the bias is added by an operation of its own, which knows of no weight"),
 ]
 
 # PyTorch keeps some arguments in float32: times the tolerance of float64.

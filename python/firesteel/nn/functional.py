@@ -22,6 +22,7 @@ from firesteel._core import (
     celu,
     conv1d,
     conv2d,
+    conv_transpose1d,
     conv_transpose2d,
     cross_entropy,
     dropout,
@@ -69,6 +70,7 @@ from firesteel._tensor import expect_tensors as _expect_tensors
 from firesteel.autograd.grad_mode import no_grad
 from firesteel.nn import _formulas
 from firesteel.nn._attention import multi_head_attention_forward
+from firesteel.nn._volumes import conv3d, conv_transpose3d
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -82,7 +84,10 @@ __all__ = [
     "celu_",
     "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_transpose1d",
     "conv_transpose2d",
+    "conv_transpose3d",
     "cosine_similarity",
     "cross_entropy",
     "dropout",

@@ -39,14 +39,14 @@ pub enum ConvPadding {
 
 /// Shapes of the operands, with batch dim, and the attributes.
 #[derive(Debug, Clone)]
-struct Conv {
-    options: ConvOptions,
-    x: Dims,
-    weight: Dims,
+pub(super) struct Conv {
+    pub options: ConvOptions,
+    pub x: Dims,
+    pub weight: Dims,
 }
 
 /// Height and width, 1 and length for signals.
-fn plane(shape: &[usize]) -> [usize; 2] {
+pub(super) fn plane(shape: &[usize]) -> [usize; 2] {
     match shape {
         [_, _, height, width] => [*height, *width],
         _ => [1, shape[2]],
@@ -158,7 +158,7 @@ impl Op<3> for Convolve {
 
 /// The gradient of the input from that of the output and the weight: a transposed convolution.
 #[derive(Debug)]
-struct ConvInput(Conv);
+pub(super) struct ConvInput(pub Conv);
 
 impl Op<2> for ConvInput {
     const NAME: &'static str = "conv_transpose2d";
@@ -320,7 +320,7 @@ fn check(
     check_dtypes(op, x, weight, bias)
 }
 
-fn check_options(op: &str, options: &ConvOptions, spatial: usize) -> Result<()> {
+pub(super) fn check_options(op: &str, options: &ConvOptions, spatial: usize) -> Result<()> {
     let [stride, padding, dilation] =
         [&options.stride, &options.padding, &options.dilation].map(|pair| &pair[2 - spatial..]);
     ensure!(
@@ -359,7 +359,7 @@ fn check_channels(op: &str, channels: usize, n: &[usize], c: &[usize], groups: u
     Ok(())
 }
 
-fn check_bias(op: &str, bias: &Tensor, channels: usize, weight: &[usize]) -> Result<()> {
+pub(super) fn check_bias(op: &str, bias: &Tensor, channels: usize, weight: &[usize]) -> Result<()> {
     ensure!(
         bias.rank() == 1 && bias.numel() == channels,
         Shape,
@@ -370,7 +370,7 @@ fn check_bias(op: &str, bias: &Tensor, channels: usize, weight: &[usize]) -> Res
     Ok(())
 }
 
-fn check_dtypes(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+pub(super) fn check_dtypes(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
     for (role, other) in [("weight", Some(weight)), ("bias", bias)] {
         let Some(other) = other else { continue };
         ensure!(
@@ -398,46 +398,6 @@ fn check_window(op: &str, conv: &Conv) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The convolution whose input's gradient a transposed convolution of `x` is.
-///
-/// An output padding of a step or more is no input extent of a convolution. Such dims are computed
-/// without padding here, and `conv_transpose2d` cuts them to size.
-fn transposed(
-    op: &str,
-    n: &[usize],
-    weight: &[usize],
-    output_padding: [usize; 2],
-    options: ConvOptions,
-) -> Result<Conv> {
-    let ConvOptions { stride, padding, dilation, groups } = options;
-    check_sizes(
-        op,
-        &[("input", &n[2..]), ("kernel size", &weight[2..]), ("output padding", &output_padding)],
-    )?;
-    let mut x = Dims::from_slice(&[n[0], weight[1] * groups]);
-    let mut near_options = options;
-    for dim in 0..2 {
-        ensure!(
-            output_padding[dim] < stride[dim].max(dilation[dim]),
-            Value,
-            "{op}: output padding must be smaller than either stride or dilation, but got output_padding \
-             {output_padding:?}, stride {stride:?}, dilation {dilation:?}; use a smaller one"
-        );
-        let (near, cut) =
-            if output_padding[dim] < stride[dim] { (output_padding[dim], padding[dim]) } else { (0, 0) };
-        near_options.padding[dim] = cut;
-        // Below 2^31 each: the products fit.
-        let whole = n[2 + dim].saturating_sub(1) * stride[dim] + dilation[dim] * (weight[2 + dim] - 1) + 1;
-        ensure!(
-            n[2 + dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
-            Shape,
-            "{op}: input {n:?}, weight {weight:?} and padding {padding:?} leave no output; use less padding"
-        );
-        x.push(whole + near - 2 * cut);
-    }
-    Ok(Conv { options: near_options, x, weight: Dims::from_slice(weight) })
 }
 
 impl Tensor {
@@ -520,57 +480,5 @@ impl Tensor {
             x = Tensor::cat(&[&x, &Tensor::zeros(&shape, x.dtype())?], at as isize)?;
         }
         Ok((x, total.map(|zeros| zeros / 2)))
-    }
-
-    /// Transposed convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(C, O / groups, h, w)`:
-    /// what the gradient of the input of `conv2d` is.
-    pub fn conv_transpose2d(
-        &self,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        output_padding: [usize; 2],
-        options: ConvOptions,
-    ) -> Result<Tensor> {
-        let op = "conv_transpose2d";
-        if self.rank() == 3 {
-            let batch = self.unsqueeze(0)?.conv_transpose2d(weight, bias, output_padding, options)?;
-            return batch.squeeze(Some(&[0]));
-        }
-        let (n, c) = (self.shape(), weight.shape());
-        let ConvOptions { stride, padding, groups, .. } = options;
-        check_options(op, &options, 2)?;
-        ensure!(
-            n.len() == 4 && c.len() == 4 && n[1] == c[0] && c[0] % groups == 0 && !c[2..].contains(&0),
-            Shape,
-            "{op}: Given transposed=1, groups={groups}, weight of size {c:?}, expected 4-D input {n:?} with {} \
-             channels, divisible by groups; \
-             change groups, or the number of channels of one of them",
-            c.first().copied().unwrap_or(0)
-        );
-        // So `groups` is no more than the weight's first extent, and times the second it cannot overflow.
-        ensure!(
-            c[0] >= groups,
-            Shape,
-            "{op}: Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of \
-             size {c:?} instead; give it input channels"
-        );
-        check_dtypes(op, self, weight, bias)?;
-        if let Some(bias) = bias {
-            check_bias(op, bias, c[1] * groups, c)?;
-        }
-        let conv = transposed(op, n, c, output_padding, options)?;
-        let mut out = apply(ConvInput(conv), [self, weight])?;
-        for dim in (0..2).filter(|&dim| output_padding[dim] >= stride[dim]) {
-            let at = 2 + dim as isize;
-            let mut shape = Dims::from_slice(out.shape());
-            shape[2 + dim] = output_padding[dim];
-            out = Tensor::cat(&[&out, &Tensor::zeros(&shape, out.dtype())?], at)?;
-            let extent = out.shape()[2 + dim] - 2 * padding[dim];
-            out = out.narrow(at, padding[dim] as isize, extent)?;
-        }
-        match bias {
-            None => Ok(out),
-            Some(bias) => out.add(&bias.reshape(&[1, bias.numel(), 1, 1])?),
-        }
     }
 }

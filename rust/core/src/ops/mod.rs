@@ -14,6 +14,7 @@ pub mod cast;
 pub mod clamp;
 pub mod compare;
 pub mod conv;
+mod conv_transpose;
 pub mod copy;
 pub mod create;
 pub mod diagonal;

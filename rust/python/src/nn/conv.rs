@@ -134,9 +134,39 @@ fn conv_transpose2d(
     enter(py, work(x, weight), || x.conv_transpose2d(weight, bias, output_padding, options)).map(Out)
 }
 
+/// conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> Tensor:
+/// what the gradient of conv1d's input is.
+#[pyfunction]
+#[pyo3(signature = (input, weight, bias=None, stride=None, padding=None, output_padding=None, groups=1, dilation=None))]
+#[allow(clippy::too_many_arguments)]
+fn conv_transpose1d(
+    py: Python<'_>,
+    input: &Bound<'_, PyTensor>,
+    weight: &Bound<'_, PyTensor>,
+    bias: Maybe<'_, '_>,
+    stride: Option<&Bound<'_, PyAny>>,
+    padding: Option<&Bound<'_, PyAny>>,
+    output_padding: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = dim_of)] groups: isize,
+    dilation: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Out> {
+    let op = "conv_transpose1d";
+    let options = ConvOptions {
+        stride: or_default(op, "stride", stride, 1, single_of)?,
+        padding: or_default(op, "padding", padding, 0, single_of)?,
+        dilation: or_default(op, "dilation", dilation, 1, single_of)?,
+        groups: groups_of(op, groups)?,
+    };
+    let output_padding = or_default(op, "output_padding", output_padding, 0, single_of)?;
+    let (x, weight, bias) = (&input.get().tensor(), &weight.get().tensor(), maybe(bias));
+    let bias = bias.as_ref();
+    enter(py, work(x, weight), || x.conv_transpose1d(weight, bias, output_padding, options)).map(Out)
+}
+
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(conv1d, m)?)?;
     m.add_function(wrap_pyfunction!(conv2d, m)?)?;
+    m.add_function(wrap_pyfunction!(conv_transpose1d, m)?)?;
     m.add_function(wrap_pyfunction!(conv_transpose2d, m)?)
 }

@@ -10,6 +10,7 @@ use super::layout::{gather, Extent, Layout, Plane, SMALL_PLANE};
 use super::pass::{copy_tile, Pass};
 use super::product::SLOP;
 use super::{Conv2dGeometry, Float};
+use crate::kernels::gemm::Vector;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Isa, Kernel, Level};
@@ -94,15 +95,29 @@ impl<T: Float> Kernel for Tasks<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let mut scratch = Scratch { x: Vec::new(), grad: Vec::new(), offsets: Vec::new() };
-        for task in self.tasks.clone() {
-            self.run_task::<I>(task, &mut scratch);
+        // Tile by tile, not task by task: neighbouring tasks read neighbouring channels, and the caches like
+        // memory in order (depthwise 3x3: a third less time).
+        for image in (0..self.g.batch).step_by(self.tile.images) {
+            for row in (0..self.pass.len[0]).step_by(self.tile.rows) {
+                for col in (0..self.pass.len[1]).step_by(self.tile.cols) {
+                    let tile = Extent {
+                        images: self.tile.images.min(self.g.batch - image),
+                        rows: self.tile.rows.min(self.pass.len[0] - row),
+                        cols: self.tile.cols.min(self.pass.len[1] - col),
+                    };
+                    for task in self.tasks.clone() {
+                        self.run_task::<I>(task, [image, row, col], tile, &mut scratch);
+                    }
+                }
+            }
         }
     }
 }
 
 impl<T: Float> Tasks<'_, T> {
+    /// Adds what a tile gives to the block of the weight that is the task's.
     #[inline(always)]
-    fn run_task<I: Isa>(&self, task: usize, scratch: &mut Scratch<T>) {
+    fn run_task<I: Isa>(&self, task: usize, at: [usize; 3], tile: Extent, scratch: &mut Scratch<T>) {
         let (inputs, outputs) = (self.g.group_inputs(), self.g.group_outputs());
         let block = |index: usize, size: usize, len: usize| index * size..len.min((index + 1) * size);
         let input = block(task % self.grid[2], self.block[1], inputs);
@@ -114,22 +129,10 @@ impl<T: Float> Tasks<'_, T> {
         let out = self.out.at(first);
         let moved = |range: &Range<usize>, by: usize| range.start + by..range.end + by;
         let (x, grad) = (moved(&input, group * inputs), moved(&output, group * outputs));
-        for image in (0..self.g.batch).step_by(self.tile.images) {
-            for row in (0..self.pass.len[0]).step_by(self.tile.rows) {
-                for col in (0..self.pass.len[1]).step_by(self.tile.cols) {
-                    let tile = Extent {
-                        images: self.tile.images.min(self.g.batch - image),
-                        rows: self.tile.rows.min(self.pass.len[0] - row),
-                        cols: self.tile.cols.min(self.pass.len[1] - col),
-                    };
-                    let at = [image, row, col];
-                    copy_tile(self.pass, self.layout, self.x, x.clone(), at, tile, &mut scratch.x);
-                    self.layout.offsets(tile, x.len(), &mut scratch.offsets);
-                    let pitch = self.copy_grad(grad.clone(), at, tile, &mut scratch.grad);
-                    self.dots_of::<I>(scratch, grad.len(), pitch, out, depth);
-                }
-            }
-        }
+        copy_tile(self.pass, self.layout, self.x, x.clone(), at, tile, &mut scratch.x);
+        self.layout.offsets(tile, x.len(), &mut scratch.offsets);
+        let pitch = self.copy_grad(grad.clone(), at, tile, &mut scratch.grad);
+        self.dots_of::<I>(scratch, grad.len(), pitch, out, depth);
     }
 
     /// Copies the tile of the output's gradient in the layout of a run, with zeros between rows and
@@ -166,97 +169,90 @@ impl<T: Float> Tasks<'_, T> {
     /// Adds the products of `rows` channels of the gradient with all runs of the input to `out`.
     #[inline(always)]
     fn dots_of<I: Isa>(&self, scratch: &Scratch<T>, rows: usize, pitch: usize, out: *mut T, depth: usize) {
-        match (I::LEVEL, size_of::<T>()) {
-            (Level::V4, 4) => dots::<T, I, 16>(scratch, rows, pitch, out, depth),
-            (Level::V4, _) => dots::<T, I, 8>(scratch, rows, pitch, out, depth),
-            (Level::V3, 4) => dots::<T, I, 8>(scratch, rows, pitch, out, depth),
-            (Level::V3, _) => dots::<T, I, 4>(scratch, rows, pitch, out, depth),
-            (Level::Baseline, 4) => dots::<T, I, 4>(scratch, rows, pitch, out, depth),
-            (Level::Baseline, _) => dots::<T, I, 2>(scratch, rows, pitch, out, depth),
+        let dots = Dots { scratch, rows, pitch, out, depth };
+        // SAFETY: `dispatch` checked the instruction set; `out` is the task's block of the weight.
+        unsafe {
+            match I::LEVEL {
+                Level::V4 => dots.all::<T::V4>(),
+                Level::V3 => dots.all::<T::V3>(),
+                Level::Baseline => dots.all::<T::Base>(),
+            }
         }
     }
 }
 
-/// Products in blocks of up to 4 rows and 3 runs, in vectors of `L`.
-#[inline(always)]
-fn dots<T: Float, I: Isa, const L: usize>(
-    s: &Scratch<T>,
+/// Scalar products of rows of the gradient with runs of the input, added to `out`.
+struct Dots<'a, T> {
+    scratch: &'a Scratch<T>,
+    /// Rows of the gradient, and the distance between them.
     rows: usize,
     pitch: usize,
     out: *mut T,
+    /// Distance between rows of `out`.
     depth: usize,
-) {
-    for row in (0..rows).step_by(4) {
-        for (index, offsets) in s.offsets.chunks(3).enumerate() {
-            let grad = &s.grad[row * pitch..];
-            // SAFETY: `row` and the run `3 * index` lie in the task's block of the result.
-            let out = unsafe { out.add(row * depth + 3 * index) };
-            macro_rules! block {
-                ($($rows:literal $runs:literal),+) => {
-                    match (4.min(rows - row), offsets.len()) {
-                        // SAFETY: the gradient has `rows` rows of `pitch`, a multiple of L; from each
-                        // offset the input has `pitch` < run + SLOP elements; `out` is as above.
-                        $(($rows, $runs) => unsafe {
-                            dot_block::<T, I, $rows, $runs, L>(grad, pitch, &s.x, offsets, out, depth);
-                        },)+
-                        _ => unreachable!("blocks have 1 to 4 rows and 1 to 3 runs"),
-                    }
-                };
-            }
-            block!(1 1, 1 2, 1 3, 2 1, 2 2, 2 3, 3 1, 3 2, 3 3, 4 1, 4 2, 4 3);
-        }
-    }
 }
 
-/// Adds `R` x `K` products over `pitch` elements to `out`, whose rows are `depth` apart.
-///
-/// # Safety
-/// `grad` must hold `R` rows of `pitch`, `x` must hold `pitch` elements from each of the `K`
-/// offsets, and `out` must be valid for `R` rows of `K`; `pitch` must be a multiple of `L`.
-#[inline(always)]
-unsafe fn dot_block<T: Float, I: Isa, const R: usize, const K: usize, const L: usize>(
-    grad: &[T],
-    pitch: usize,
-    x: &[T],
-    offsets: &[usize],
-    out: *mut T,
-    depth: usize,
-) {
-    debug_assert!(grad.len() >= R * pitch && offsets.iter().all(|offset| offset + pitch <= x.len()));
-    let mut sums = [[[T::ZERO; L]; K]; R];
-    for at in (0..pitch).step_by(L) {
-        // SAFETY: the caller's promise.
+impl<T: Float> Dots<'_, T> {
+    /// # Safety
+    /// The instruction set of `V` is there, and `out` valid for `rows` x the number of runs.
+    #[inline(always)]
+    unsafe fn all<V: Vector<Elem = T>>(&self) {
+        // SAFETY: the caller's promise; a run holds `pitch` < run + SLOP elements from its offset.
         unsafe {
-            let runs: [[T; L]; K] = std::array::from_fn(|k| {
-                x.as_ptr().add(*offsets.get_unchecked(k) + at).cast::<[T; L]>().read_unaligned()
-            });
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let grad = grad.as_ptr().add(row * pitch + at).cast::<[T; L]>().read_unaligned();
-                for (sums, run) in sums.iter_mut().zip(&runs) {
-                    for ((sum, x), grad) in sums.iter_mut().zip(run).zip(grad) {
-                        *sum = T::fma::<I>(grad, *x, *sum);
+            match self.rows {
+                1 => self.blocks::<V, 1, 9>(), // the taps of a depthwise 3x3
+                2 => self.blocks::<V, 2, 6>(),
+                _ => self.blocks::<V, 4, 3>(),
+            }
+        }
+    }
+
+    /// In blocks of up to `R` rows and `K` runs.
+    #[inline(always)]
+    unsafe fn blocks<V: Vector<Elem = T>, const R: usize, const K: usize>(&self) {
+        for row in (0..self.rows).step_by(R) {
+            for run in (0..self.scratch.offsets.len()).step_by(K) {
+                // SAFETY: the caller's promise.
+                unsafe { self.block::<V, R, K>(row, run) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // constant bounds: all sums stay in registers
+    unsafe fn block<V: Vector<Elem = T>, const R: usize, const K: usize>(&self, row: usize, run: usize) {
+        let Scratch { x, grad, offsets } = self.scratch;
+        let (rows, runs) = (self.rows - row, offsets.len() - run);
+        // What is missing repeats the first one, and its sums are not used.
+        let run_of = |k: usize| offsets[run + if k < runs { k } else { 0 }];
+        debug_assert!((0..K).all(|k| run_of(k) + self.pitch <= x.len()));
+        // SAFETY: the caller's promise; `pitch` is a multiple of the lanes.
+        unsafe {
+            let grads: [*const T; R] =
+                std::array::from_fn(|r| grad.as_ptr().add((row + if r < rows { r } else { 0 }) * self.pitch));
+            let runs_at: [*const T; K] = std::array::from_fn(|k| x.as_ptr().add(run_of(k)));
+            let mut sums = [[V::zero(); K]; R];
+            for at in (0..self.pitch).step_by(V::LANES) {
+                let mut grad = [V::zero(); R];
+                for r in 0..R {
+                    grad[r] = V::load(grads[r].add(at));
+                }
+                for k in 0..K {
+                    let x = V::load(runs_at[k].add(at));
+                    for r in 0..R {
+                        sums[r][k] = grad[r].fma(x, sums[r][k]);
                     }
+                }
+            }
+            // Without a branch: the loops must be unrolled to keep the sums in registers.
+            let mut unused = T::ZERO;
+            for r in 0..R {
+                for k in 0..K {
+                    let to = self.out.wrapping_add((row + r) * self.depth + run + k);
+                    let to = if r < rows && k < runs { to } else { &raw mut unused };
+                    *to += sums[r][k].sum();
                 }
             }
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        for (k, lanes) in sums.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { *out.add(row * depth + k) += sum_lanes(*lanes) };
-        }
-    }
-}
-
-/// The sum of `L` lanes, pairwise.
-#[inline(always)]
-fn sum_lanes<T: Float, const L: usize>(mut lanes: [T; L]) -> T {
-    let mut half = L / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }

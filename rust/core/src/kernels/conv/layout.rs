@@ -42,17 +42,25 @@ pub(super) struct Layout {
     overlap: [usize; 2],
 }
 
-/// Planes are shared between taps up to this factor of wasted work (conv bench: the break-even
-/// against im2col lies between 1.3 and 1.6).
-const MAX_WASTE: f64 = 1.45;
+/// Planes are shared between taps as long as no more than the work of so many rows of the product is
+/// wasted on each output: im2col copies each element once, for all rows (conv bench: the break-even is
+/// at a factor of 2.2 for 16 rows, of 1.3 for 64).
+const MAX_WASTE: f64 = 20.0;
 /// And up to this many elements of a plane for each output: filters that are far larger than the
 /// outputs are rare, and only memory is at stake.
 const MAX_MEMORY: usize = 64;
 
 impl Layout {
     /// The layout for `taps` where neighbouring outputs read sources `step` apart; `whole` are the
-    /// rows and columns of all outputs, `source` those of the source.
-    pub fn new(taps: &[Tap], step: [usize; 2], whole: [usize; 2], source: [usize; 2]) -> Self {
+    /// rows and columns of all outputs, `source` those of the source; each source element is multiplied
+    /// with `products` rows of weights.
+    pub fn new(
+        taps: &[Tap],
+        step: [usize; 2],
+        whole: [usize; 2],
+        source: [usize; 2],
+        products: usize,
+    ) -> Self {
         let shared = Self::shared(taps, step, whole, source);
         let [rows, cols] = whole;
         let all = Extent { images: 1, rows, cols };
@@ -63,7 +71,7 @@ impl Layout {
         let computed = if rows * cols >= SMALL_PLANE { wide } else { flat };
         // Far-apart rows of taps waste no work, but memory.
         let is_small = flat <= MAX_MEMORY * rows * cols;
-        if is_small && computed as f64 <= MAX_WASTE * (rows * cols) as f64 {
+        if is_small && (computed - rows * cols) as f64 * products as f64 <= MAX_WASTE * (rows * cols) as f64 {
             return shared;
         }
         Self::apart(taps, whole)

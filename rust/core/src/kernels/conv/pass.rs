@@ -14,8 +14,8 @@ use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Isa, Kernel};
 
-/// Bytes of a tile's source: a part of the L2 cache.
-const TILE_BYTES: usize = 128 * 1024;
+/// Bytes of a tile's source: a part of the L2 cache (1x1 with 256 channels: 1.1 times the speed of 128 KiB).
+const TILE_BYTES: usize = 256 * 1024;
 /// Outputs of a tile's plane at least and at most: enough to use the weights, few enough to cache.
 const TILE_OUTPUTS: Range<usize> = 64..1536;
 /// Multiply-adds that are worth a thread (about 20 microseconds).
@@ -98,7 +98,8 @@ impl Pass {
 
     /// How the source of its tiles lies in scratch memory.
     pub fn layout(&self) -> Layout {
-        Layout::new(&self.taps, self.step, self.len, [self.source.height, self.source.width])
+        let source = [self.source.height, self.source.width];
+        Layout::new(&self.taps, self.step, self.len, source, self.out.channels / self.groups)
     }
 
     /// Runs the pass on all threads. Each output is one sum in a fixed order, so no split shows.

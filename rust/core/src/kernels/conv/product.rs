@@ -37,7 +37,7 @@ pub(super) struct Product<'a, T> {
     pub offsets: &'a [usize],
     pub layout: &'a Layout,
     pub tile: Extent,
-    /// Room for `MAX_ROWS` runs.
+    /// Room for `max_rows` runs.
     pub buffer: &'a mut Vec<T>,
     pub target: Target<T>,
 }
@@ -69,7 +69,10 @@ impl<T: Float> Product<'_, T> {
                 3 => self.block::<I, 3, N>(start, weights),
                 4 => self.block::<I, 4, N>(start, weights),
                 5 => self.block::<I, 5, N>(start, weights),
-                _ => self.block::<I, 6, N>(start, weights),
+                6 => self.block::<I, 6, N>(start, weights),
+                7 if I::LEVEL == Level::V4 => self.block::<I, 7, N>(start, weights),
+                8 if I::LEVEL == Level::V4 => self.block::<I, 8, N>(start, weights),
+                _ => unreachable!("a block of {rows} rows"),
             }
         }
     }

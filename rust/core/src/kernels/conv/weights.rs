@@ -6,13 +6,21 @@ use crate::array::Array;
 use crate::dtype::Element;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
+use crate::simd::{self, Level};
 use crate::Result;
 use std::marker::PhantomData;
 
-/// Rows that the product kernel computes side by side.
-pub(super) const MAX_ROWS: usize = 6;
+/// Rows that the product kernel computes side by side: as many as the registers hold, and no more than
+/// leave channels in even blocks (AVX-512 has room for 12, but 8 divide what layers have).
+pub(super) fn max_rows() -> usize {
+    if simd::level() == Level::V4 {
+        8
+    } else {
+        6
+    }
+}
 
-/// Weights of all groups as blocks of up to `MAX_ROWS` rows; a block holds its rows side by side
+/// Weights of all groups as blocks of up to `max_rows` rows; a block holds its rows side by side
 /// for each (channel, tap).
 #[derive(Debug)]
 pub(super) struct Weights<T> {
@@ -40,7 +48,7 @@ impl<T: Element> Weights<T> {
         }
         let packed = SharedSlice::new(data.slice_mut::<T>());
         let blocks = block_count(rows);
-        let cost = (rows.min(MAX_ROWS) * depth).max(1);
+        let cost = (rows.min(max_rows()) * depth).max(1);
         par::for_each_chunk(geometry.groups * blocks, GRAIN.div_ceil(cost), |range| {
             for (group, block) in range.map(|i| (i / blocks, i % blocks)) {
                 let (start, len) = block_rows(rows, block);
@@ -71,7 +79,7 @@ impl<T: Element> Weights<T> {
 
 /// Number of blocks that `rows` rows are dealt into.
 pub(super) fn block_count(rows: usize) -> usize {
-    rows.div_ceil(MAX_ROWS)
+    rows.div_ceil(max_rows())
 }
 
 /// First row and length of a block; the lengths differ by at most one.

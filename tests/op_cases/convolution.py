@@ -1,0 +1,146 @@
+"""Convolutions and transposed convolutions of firesteel.nn.functional."""
+
+from op_cases.table import FLOATS, Case, E, S, T
+
+STRAIGHT = ("contiguous", "transposed", "strided", "broadcast", "offset")
+CONV1 = (T((2, 3, 7)), T((4, 3, 3)), T((4,)))
+CONV2 = (T((2, 2, 5, 4)), T((3, 2, 3, 2)), T((3,)))
+CONV3 = (T((1, 2, 3, 4, 3)), T((2, 2, 2, 2, 2)), T((2,)))
+CASES = [
+    Case(
+        "conv1d",
+        "nf",
+        [
+            S(*CONV1),
+            S(*CONV1[:2], label="no-bias"),
+            S(*CONV1, stride=2, padding=1, label="stride"),
+            S(*CONV1, dilation=2, padding=2, label="dilation"),
+            S(*CONV1, padding="same", label="same"),
+            S(*CONV1, padding="valid", label="valid"),
+            S(T((2, 3, 7)), T((4, 3, 2)), None, 1, "same", label="same-even"),
+            S(T((2, 4, 5)), T((4, 2, 3)), T((4,)), groups=2, label="groups"),
+            S(T((2, 3, 5)), T((3, 1, 3)), groups=3, padding=1, label="depthwise"),
+            S(T((3, 7)), *CONV1[1:], label="unbatched"),
+            S(T((2, 3, 7)), T((4, 3, 1)), label="kernel1"),
+        ],
+        grad=True,
+        tol16=4.0,
+        tol=30.0,
+        layouts=STRAIGHT,
+        errors=[
+            E(T((2, 5, 7)), T((4, 3, 3)), says=("5", "3"), label="channels"),
+            E(T((2, 3, 2)), T((4, 3, 3)), says=("2", "3"), label="small"),
+            E(*CONV1, stride=2, padding="same", label="same-stride"),
+            E(*CONV1, groups=2, says="2", label="groups"),
+        ],
+    ),
+    Case(
+        "conv2d",
+        "nf",
+        [
+            S(*CONV2),
+            S(*CONV2[:2], label="no-bias"),
+            S(*CONV2, stride=2, label="stride"),
+            S(*CONV2, stride=(2, 1), padding=(1, 0), label="pairs"),
+            S(*CONV2, padding=1, dilation=(2, 1), label="dilation"),
+            S(*CONV2, padding="same", label="same"),
+            S(*CONV2, 1, "valid", label="valid"),
+            S(T((1, 4, 3, 3)), T((4, 2, 2, 2)), T((4,)), groups=2, label="groups"),
+            S(T((2, 3, 4, 4)), T((6, 1, 3, 3)), groups=3, padding=1, label="depthwise"),
+            S(T((2, 5, 4)), *CONV2[1:], label="unbatched"),
+            S(T((2, 3, 3, 3)), T((4, 3, 1, 1)), T((4,)), label="kernel1"),
+            S(T((1, 3, 12, 12)), T((16, 3, 3, 3)), T((16,)), padding=1, label="large", grad=False),
+            S(T((0, 2, 5, 4)), *CONV2[1:], label="empty", grad=False),
+            S(T((2, 1, 28, 28)), T((8, 1, 5, 5)), T((8,)), stride=2, label="digits", grad=False),
+        ],
+        grad=True,
+        tol16=4.0,
+        tol=30.0,
+        layouts=STRAIGHT,
+        errors=[
+            E(T((2, 5, 7, 7)), T((4, 3, 3, 3)), says=("5", "3"), label="channels"),
+            E(T((2, 3, 2, 2)), T((4, 3, 3, 3)), says=("2", "3"), label="small"),
+            E(T((3, 3)), T((4, 3, 3, 3)), label="rank"),
+            E(T((1, 2, 5, 5)), T((3, 2, 3, 3)), T((4,)), says="4", label="bias"),
+            E(*CONV2, stride=0, says="0", label="stride"),
+        ],
+    ),
+    Case(
+        "conv_transpose2d",
+        "nf",
+        [
+            S(T((1, 2, 3, 3)), T((2, 3, 2, 2)), T((3,))),
+            S(T((1, 2, 3, 3)), T((2, 3, 2, 2)), stride=2, padding=1, label="stride"),
+        ],
+        grad=True,
+        tol=30.0,
+        tol16=4.0,
+        layouts=STRAIGHT,
+    ),
+    Case(
+        "conv_transpose1d",
+        "nf",
+        [
+            S(T((2, 2, 4)), T((2, 3, 3)), stride=2, padding=1, output_padding=1, label="stride"),
+            S(T((2, 4, 3)), T((4, 2, 2)), groups=2, dilation=2, label="groups"),
+            S(T((2, 5)), T((2, 1, 3)), padding=1, label="unbatched"),
+            S(T((1, 2, 4)), T((2, 3, 2)), None, 1, 1, 1, 1, 2, label="far"),
+        ],
+        grad=True,
+        tol=30.0,
+        tol16=4.0,
+        layouts=STRAIGHT,
+        errors=[
+            E(T((1, 3, 5)), T((2, 3, 3)), says=("3", "2"), label="channels"),
+            E(T((1, 2, 5)), T((2, 3, 3)), stride=2, output_padding=2, says="2", label="output-padding"),
+            E(T((1, 2, 1)), T((2, 3, 1)), padding=1, says="1", label="nothing-left"),
+        ],
+    ),
+    Case(
+        "conv3d",
+        "nf",
+        [
+            S(*CONV3[:2]),
+            S(*CONV3[:2], stride=(1, 2, 1), padding=1, label="stride"),
+            S(*CONV3[:2], padding=(2, 0, 1), dilation=(2, 1, 1), label="dilation"),
+            S(*CONV3[:2], padding="same", label="same"),
+            S(T((1, 4, 2, 3, 2)), T((2, 2, 2, 1, 2)), groups=2, label="groups"),
+            S(T((2, 3, 2, 3)), T((1, 2, 1, 2, 2)), label="unbatched"),
+            S(*CONV3, stride=2, padding=1, label="bias", grad=False),
+            S(T((2, 3, 6, 9, 8)), T((17, 3, 3, 3, 3)), T((17,)), padding=1, label="large", grad=False),
+            S(T((0, 2, 3, 4, 3)), *CONV3[1:], label="empty", grad=False),
+        ],
+        grad=True,
+        tol=30.0,
+        tol16=4.0,
+        layouts=STRAIGHT,
+        errors=[
+            E(T((1, 3, 3, 4, 3)), T((2, 2, 2, 2, 2)), says=("3", "2"), label="channels"),
+            E(T((1, 2, 1, 4, 3)), T((2, 2, 2, 2, 2)), says=("1", "2"), label="small"),
+            E(T((2, 3)), T((2, 2, 2, 2, 2)), label="rank"),
+            E(*CONV3, stride=0, says="0", label="stride"),
+            E(*CONV3, stride=2, padding="same", label="same-stride"),
+        ],
+    ),
+    Case(
+        "conv_transpose3d",
+        "nf",
+        [
+            S(T((1, 2, 2, 2, 2)), T((2, 2, 2, 1, 2)), T((2,))),
+            S(T((1, 2, 2, 2, 1)), T((2, 1, 3, 2, 2)), None, 2, 1, 1, label="stride"),
+            S(T((1, 2, 2, 1, 2)), T((2, 1, 2, 2, 1)), groups=2, dilation=2, label="groups"),
+            S(T((2, 2, 2, 2)), T((2, 1, 2, 2, 2)), label="unbatched"),
+            S(T((2, 3, 4, 5, 6)), T((3, 5, 3, 3, 3)), None, 2, 1, label="large", grad=False),
+        ],
+        dtypes=FLOATS[:3],  # in float16 PyTorch rounds each addition, and errs more than we do
+        grad=True,
+        tol=30.0,
+        tol16=4.0,
+        layouts=STRAIGHT,
+        errors=[
+            E(T((1, 3, 2, 2, 2)), T((2, 3, 2, 2, 2)), says=("3", "2"), label="channels"),
+            E(T((1, 2, 2, 2, 2)), T((2, 3, 2, 2, 2)), output_padding=1, says="1", label="output-padding"),
+            E(T((1, 2, 1, 2, 2)), T((2, 3, 1, 2, 2)), padding=1, says="1", label="nothing-left"),
+        ],
+    ),
+]
