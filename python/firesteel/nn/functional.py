@@ -492,6 +492,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             input = input.index_select(dim, _padded_index(input.shape[dim], before, after, mode))
             is_view = False
     if mode == "constant" and (any(befores) or any(afters)):
+        if value and not input.is_floating_point():
+            input.new_full((), float(value))  # a number that the dtype does not hold is refused
         return _constant_pad(input, befores, afters, float(value or 0))
     return input.clone() if is_view else input
 
