@@ -28,6 +28,7 @@ pub mod logical;
 pub mod loss;
 pub mod matmul;
 pub mod moments;
+mod multinomial;
 pub mod norm;
 pub mod operators;
 pub mod pointwise;
