@@ -407,6 +407,7 @@ POOLS = [
         [
             S(D44, 2, return_indices=True),
             S(D44, 3, 2, 1, ceil_mode=True, return_indices=True, label="padding"),
+            S(T((1, 2, 5, 140), distinct=True), 3, 2, 1, return_indices=True, label="wide", grad=False),
         ],
         title="max_pool2d_indices",
         dtypes=WIDE,
