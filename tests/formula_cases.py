@@ -184,6 +184,21 @@ def norm(dims, statistics=None, shape=None):
     return facts
 
 
+def grouped(v):
+    """As `norm`, of two groups of two channels."""
+    rows = v["x"].reshape(2, 2, 6)
+    std = (rows.var(-1, correction=0, keepdim=True) + 1e-5) ** 0.5
+    wide = lambda t: t.expand(2, 2, 6).reshape(2, 4, 3)  # noqa: E731
+    return {
+        "n": ((rows - rows.mean(-1, keepdim=True)) / std).reshape(2, 4, 3),
+        "std": wide(std),
+        "w": v["w"].reshape(4, 1),
+        "b": v["b"].reshape(4, 1),
+        "mean": lambda t: wide(t.reshape(2, 2, 6).mean(-1, keepdim=True)),
+        "total": lambda t: t.sum((0, 2)),
+    }
+
+
 def pooled(pool, spread_out):
     """A window of 2 by 2: what one of its elements, or all, get."""
 
@@ -479,6 +494,9 @@ CASES = {
         w=numbers(2, 4, seed=1),
     ),
     "AvgPool2DBackward0": Case(lambda x: F.avg_pool2d(x, 2), pooled(F.avg_pool2d, False), x=IMAGE),
+    "AdaptiveMaxPool2DBackward0": Case(
+        lambda x: F.adaptive_max_pool2d(x, 2), pooled(F.max_pool2d, True), x=IMAGE
+    ),
     "MaxPool2DWithIndicesBackward0": Case(lambda x: F.max_pool2d(x, 2), pooled(F.max_pool2d, True), x=IMAGE),
     "ConvolutionBackward0": Case(
         lambda x, w, bias: F.conv2d(x, w, bias), convolutions, x=IMAGE, w=KERNEL, bias=numbers(2)
@@ -499,6 +517,13 @@ CASES = {
         x=IMAGE,
         w=numbers(3, seed=1),
         b=numbers(3, seed=2),
+    ),
+    "NativeGroupNormBackward0": Case(
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        grouped,
+        x=numbers(2, 4, 3, seed=7),
+        w=numbers(4, seed=1),
+        b=numbers(4, seed=2),
     ),
     "NativeLayerNormBackward0": Case(
         lambda x, w, b: F.layer_norm(x, (4,), w, b), norm(-1), x=ROWS, w=numbers(4), b=numbers(4, seed=1)

@@ -221,7 +221,12 @@ FORWARD = [
     *("Sub", "SubBackward0", "TruncDivideBackward0", "MeanBackward0", "SumBackward0", "CloneBackward0"),
     *("AddmmBackward0", "AddmvBackward0", "BaddbmmBackward0", "BmmBackward0", "MmBackward0", "MvBackward0"),
     *("DotBackward0", *(key for key in CASES if key.startswith("matmul")), "linear", "linear of a vector"),
-    *("linear of a batch", "NativeLayerNormBackward0", "batch norm with running statistics"),
+    *(
+        "linear of a batch",
+        "NativeGroupNormBackward0",
+        "NativeLayerNormBackward0",
+        "batch norm with running statistics",
+    ),
     *("NativeBatchNormBackward0", "transposed convolution", "BinaryCrossEntropyBackward0"),
     *("BinaryCrossEntropyWithLogitsBackward0", "HuberLossBackward0", "MseLossBackward0"),
     *("SmoothL1LossBackward0", "ScaledDotProductFlashAttentionForCpuBackward0"),
@@ -253,8 +258,8 @@ BARE = {
     "y = n, n = (x - mean) / std, both of the running statistics": (
         lambda x: F.batch_norm(x, WEIGHTS, WEIGHTS)
     ),
-    "y = n, n = (x - mean) / std over the last dims or a group": lambda x: F.layer_norm(x, (4,)),
-    "y = w * n, n = (x - mean) / std over the last dims or a group": lambda x: F.layer_norm(x, (4,), WEIGHTS),
+    "y = n, n = (x - mean) / std over the last dims": lambda x: F.layer_norm(x, (4,)),
+    "y = w * n, n = (x - mean) / std over the last dims": lambda x: F.layer_norm(x, (4,), WEIGHTS),
     "y = p @ v, p = softmax(scale * q @ k^T), scale = 0.5": (
         lambda x: F.scaled_dot_product_attention(x, x, x)
     ),

@@ -77,6 +77,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "max_pool2d": lambda x: F.max_pool2d(_image(x), 2),
     "avg_pool2d": lambda x: F.avg_pool2d(_image(x), 2),
     "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(_image(x), 5),
+    "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(_image(x), 5),
     "index": lambda x: x[_classes()],
     "mask": lambda x: x[x.detach() > 0.5],
     "set": _set,

@@ -480,6 +480,9 @@ class Tensor:
         self, mean: _float = 0.0, std: _float = 1.0, *, generator: Generator | None = None
     ) -> Self: ...
     def bernoulli(self, p: _float | None = None, *, generator: Generator | None = None) -> Tensor: ...
+    def multinomial(
+        self, num_samples: _int, replacement: _bool = False, *, generator: Generator | None = None
+    ) -> Tensor: ...
     def bernoulli_(
         self,
         p: Tensor | _float = ...,  # 0.5
@@ -1870,6 +1873,14 @@ def bernoulli(
     generator: Generator | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
+def multinomial(
+    input: Tensor,
+    num_samples: _int,
+    replacement: _bool = False,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+) -> Tensor: ...
 @overload
 def normal(
     mean: Tensor,
@@ -2217,6 +2228,17 @@ def avg_pool2d(
     divisor_override: _int | None = None,
 ) -> Tensor: ...
 def adaptive_avg_pool2d(input: Tensor, output_size: _int | Sequence[_int | None] | None) -> Tensor: ...
+def adaptive_max_pool1d(input: Tensor, output_size: _Ints) -> tuple[Tensor, Tensor]: ...
+@overload
+def adaptive_max_pool2d(
+    input: Tensor,
+    output_size: _int | Sequence[_int | None] | None,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def adaptive_max_pool2d(
+    input: Tensor, output_size: _int | Sequence[_int | None] | None, return_indices: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
 
 # -- losses --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,9 @@ TF = torch.nn.functional
 
 CASES = {
     "adaptive_avg_pool2d": lambda f, x: f.adaptive_avg_pool2d(x, (2, 3)),
+    "adaptive_max_pool1d": lambda f, x: f.adaptive_max_pool1d(x[0], 4),
+    "adaptive_max_pool1d with indices": lambda f, x: f.adaptive_max_pool1d(x[0], 4, return_indices=True)[0],
+    "adaptive_max_pool2d": lambda f, x: f.adaptive_max_pool2d(x, (2, 4)),
     "avg_pool1d": lambda f, x: f.avg_pool1d(x[0], 2),
     "celu": lambda f, x: f.celu(x, 0.7),
     "conv_transpose2d": lambda f, x: f.conv_transpose2d(
@@ -18,6 +21,7 @@ CASES = {
     ),
     "elu": lambda f, x: f.elu(x, 1.3),
     "group_norm": lambda f, x: f.group_norm(x, 2),
+    "group_norm with parameters": lambda f, x: f.group_norm(x, 2, x[0, :, 0, 0], x[1, :, 0, 0]),
     "hardsigmoid": lambda f, x: f.hardsigmoid(x),
     "hardswish": lambda f, x: f.hardswish(x),
     "hardtanh": lambda f, x: f.hardtanh(x, -0.5, 0.8),
@@ -30,6 +34,7 @@ CASES = {
     "relu6": lambda f, x: f.relu6(x * 5),
     "rms_norm": lambda f, x: f.rms_norm(x, (6,)),
     "selu": lambda f, x: f.selu(x),
+    "softmax of columns": lambda f, x: f.softmax(x, 1) * f.log_softmax(x, 0),
     "tanhshrink": lambda f, x: f.tanhshrink(x),
 }
 

@@ -22,97 +22,114 @@ def softmax_samples():
     ]
 
 
-NORMALISED = [
-    Case(
-        name,
-        "fmn",
-        softmax_samples(),
-        grad=True,
-        tol=3.0,
-        tol16=2.0,
-        errors=[E(T((3, 4)), 2, raises=IndexError, says=("-2", "1", "2"), label="dim")],
-    )
-    for name in ("softmax", "log_softmax")
-] + [
-    Case("softmin", "n", [S(T((3, 4)), 1)], grad=True),
-    Case("normalize", "n", [S(T((3, 4))), S(T((3, 4)), 2.0, 0, label="dim")], grad=True, tol=4.0),
-    Case("glu", "n", [S(T((3, 4)))], grad=True),
-    Case("cosine_similarity", "nf", [S(T((3, 4)), T((3, 4)))], grad=True, tol=4.0),
-    Case(
-        "layer_norm",
-        "nf",
-        [
-            S(T((3, 4)), (4,), T((4,)), T((4,))),
-            S(T((3, 4)), (4,), label="plain"),
-            S(T((2, 3, 4)), [3, 4], T((3, 4)), label="two-dims"),
-            S(T((2, 3)), (3,), None, T((3,)), label="bias-only"),
-            S(T((3, 4)), (4,), eps=0.1, label="eps"),
-            S(T((5, 100), 9, 11), (100,), label="long", grad=False),
-        ],
-        grad=True,
-        tol16=2.0,
-        tol=20.0,
-        errors=[
-            E(T((3, 4)), (5,), says=("5", "3, 4"), label="shape"),
-            E(T((3, 4)), (4,), T((3,)), label="weight"),
-        ],
-    ),
-    Case(
-        "group_norm",
-        "nf",
-        [S(T((2, 4, 3)), 2, T((4,)), T((4,))), S(T((2, 4, 3, 2)), 2, label="4-d")],
-        grad=True,
-        tol=20.0,
-        layouts=("contiguous", "strided"),
-    ),
-    Case(
-        "rms_norm",
-        "n",
-        [S(T((3, 4)), (4,), T((4,))), S(T((3, 4)), (4,), label="plain")],
-        grad=True,
-        tol=10.0,
-    ),
-    Case(
-        "batch_norm",
-        "n",
-        [
-            S(T((5, 3)), None, None, T((3,)), T((3,)), True),
-            S(T((4, 3, 2)), None, None, training=True, label="3-d"),
-            S(T((3, 2, 2, 2)), None, None, T((2,)), T((2,)), True, 0.1, 0.1, label="4-d"),
-            S(T((5, 3)), T((3,), grad=False), T((3,), 0.5, 2, grad=False), T((3,)), T((3,)), label="eval"),
-            S(T((2, 3, 2)), T((3,), grad=False), T((3,), 0.5, 2, grad=False), label="eval-plain"),
-        ],
-        dtypes=FLOATS[:3],
-        grad=True,
-        tol=30.0,
-        tol16=2.0,
-        errors=[
-            E(T((1, 3)), None, None, training=True, raises=ValueError, says="1", label="one-value"),
-            E(T((4, 3)), T((2,)), T((2,)), says="2", label="stats"),
-        ],
-        layouts=STRAIGHT,
-    ),
-    Case(
-        "batch_norm",
-        "n",
-        [
-            S(
-                T((5, 3)),
-                T((3,), grad=False),
-                T((3,), 0.5, 2, grad=False),
-                momentum=momentum,
-                label=f"m{momentum}",
-            )
-            for momentum in (0.1, 0.5)
-        ],
-        grad="formula",
-        title="batch_norm_running",
-        dtypes=WIDE,
-        tol=10.0,
-        layouts=STRAIGHT,
-        call=lambda lib, x, mean, var, momentum: _running(lib, x, mean.clone(), var.clone(), momentum),
-    ),
-]
+NORMALISED = (
+    [
+        Case(
+            name,
+            "fmn",
+            softmax_samples(),
+            grad=True,
+            tol=3.0,
+            tol16=2.0,
+            errors=[E(T((3, 4)), 2, raises=IndexError, says=("-2", "1", "2"), label="dim")],
+        )
+        for name in ("softmax", "log_softmax")
+    ]
+    + [
+        Case("softmin", "n", [S(T((3, 4)), 1)], grad=True),
+        Case("normalize", "n", [S(T((3, 4))), S(T((3, 4)), 2.0, 0, label="dim")], grad=True, tol=4.0),
+        Case("glu", "n", [S(T((3, 4)))], grad=True),
+        Case("cosine_similarity", "nf", [S(T((3, 4)), T((3, 4)))], grad=True, tol=4.0),
+        Case(
+            "layer_norm",
+            "nf",
+            [
+                S(T((3, 4)), (4,), T((4,)), T((4,))),
+                S(T((3, 4)), (4,), label="plain"),
+                S(T((2, 3, 4)), [3, 4], T((3, 4)), label="two-dims"),
+                S(T((2, 3)), (3,), None, T((3,)), label="bias-only"),
+                S(T((3, 4)), (4,), eps=0.1, label="eps"),
+                S(T((5, 100), 9, 11), (100,), label="long", grad=False),
+            ],
+            grad=True,
+            tol16=2.0,
+            tol=20.0,
+            errors=[
+                E(T((3, 4)), (5,), says=("5", "3, 4"), label="shape"),
+                E(T((3, 4)), (4,), T((3,)), label="weight"),
+            ],
+        ),
+        Case(
+            "group_norm",
+            "nf",
+            [
+                S(T((2, 4, 3)), 2, T((4,)), T((4,))),
+                S(T((2, 4, 3, 2)), 2, label="4-d"),
+                S(T((2, 4, 3)), 2, T((4,)), label="weight"),
+                S(T((2, 4, 3)), 1, None, T((4,)), label="bias", grad=False),  # PyTorch's gradient fails
+                S(T((3, 8)), 2, T((8,)), T((8,)), label="2-d"),
+                S(T((3, 6, 5, 17), 9, 11), 3, T((6,)), T((6,)), label="long", grad=False),
+            ],
+            grad=True,
+            tol=20.0,
+            layouts=("contiguous", "strided"),
+        ),
+        Case(
+            "rms_norm",
+            "n",
+            [S(T((3, 4)), (4,), T((4,))), S(T((3, 4)), (4,), label="plain")],
+            grad=True,
+            tol=10.0,
+        ),
+        Case(
+            "batch_norm",
+            "n",
+            [
+                S(T((5, 3)), None, None, T((3,)), T((3,)), True),
+                S(T((4, 3, 2)), None, None, training=True, label="3-d"),
+                S(T((3, 2, 2, 2)), None, None, T((2,)), T((2,)), True, 0.1, 0.1, label="4-d"),
+                S(
+                    T((5, 3)),
+                    T((3,), grad=False),
+                    T((3,), 0.5, 2, grad=False),
+                    T((3,)),
+                    T((3,)),
+                    label="eval",
+                ),
+                S(T((2, 3, 2)), T((3,), grad=False), T((3,), 0.5, 2, grad=False), label="eval-plain"),
+            ],
+            dtypes=FLOATS[:3],
+            grad=True,
+            tol=30.0,
+            tol16=2.0,
+            errors=[
+                E(T((1, 3)), None, None, training=True, raises=ValueError, says="1", label="one-value"),
+                E(T((4, 3)), T((2,)), T((2,)), says="2", label="stats"),
+            ],
+            layouts=STRAIGHT,
+        ),
+        Case(
+            "batch_norm",
+            "n",
+            [
+                S(
+                    T((5, 3)),
+                    T((3,), grad=False),
+                    T((3,), 0.5, 2, grad=False),
+                    momentum=momentum,
+                    label=f"m{momentum}",
+                )
+                for momentum in (0.1, 0.5)
+            ],
+            grad="formula",
+            title="batch_norm_running",
+            dtypes=WIDE,
+            tol=10.0,
+            layouts=STRAIGHT,
+            call=lambda lib, x, mean, var, momentum: _running(lib, x, mean.clone(), var.clone(), momentum),
+        ),
+    ]
+)
 
 
 def _running(lib, x, mean, var, momentum):
@@ -288,6 +305,9 @@ POOLS = [
         "nf",
         [
             S(D44, 2),
+            S(T((2, 2, 9, 33), distinct=True), 3, 1, 1, label="stride-1", grad=False),
+            S(T((2, 2, 9, 33), distinct=True), (2, 5), (1, 3), (0, 2), label="stride-3", grad=False),
+            S(T((2, 2, 9, 33), distinct=True), 3, 2, 1, 2, True, label="dilated-ceil", grad=False),
             S(D44, 3, 2, 1, label="padding"),
             S(D44, (2, 3), stride=(1, 2), label="pairs"),
             S(D44, 2, ceil_mode=True, label="ceil"),
@@ -312,6 +332,7 @@ POOLS = [
         [
             S(D44, 2, return_indices=True),
             S(D44, 3, 2, 1, ceil_mode=True, return_indices=True, label="padding"),
+            S(T((1, 2, 5, 140), distinct=True), 3, 2, 1, return_indices=True, label="wide", grad=False),
         ],
         title="max_pool2d_indices",
         dtypes=WIDE,
@@ -359,6 +380,50 @@ POOLS = [
         grad=True,
         layouts=STRAIGHT,
         tol=2.0,
+    ),
+    Case(
+        "adaptive_max_pool2d",
+        "n",
+        [
+            S(D44, 2),
+            S(D44, (1, 1), label="global"),
+            S(D44, (3, None), label="none"),
+            S(D44, (5, 7), label="larger"),
+            S(D44, (0, 2), label="nothing", grad=False),  # PyTorch's gradient refuses it
+            S(T((2, 5, 5), distinct=True), 2, return_indices=True, label="unbatched"),
+            S(T((3, 5, 17, 33), distinct=True), (3, 4), return_indices=True, label="large", grad=False),
+        ],
+        dtypes=FLOATS[:3],
+        grad=True,
+        layouts=STRAIGHT,
+        compare="exact",
+        errors=[
+            E(T((5,)), 2, says="5", label="rank"),
+            E(T((2, 0, 4)), 2, says="2, 0, 4", label="empty"),
+            E(D44, (2, 3, 4), says="2", label="three"),
+            E(D44, -1, says="-1", label="negative"),
+        ],
+    ),
+    Case(
+        "adaptive_max_pool1d",
+        "n",
+        [S(T((2, 3, 7), distinct=True), 3), S(T((3, 7), distinct=True), 2, True, label="indices")],
+        title="adaptive_max_pool1d_values",
+        grad=True,
+        layouts=STRAIGHT,
+        compare="exact",
+    ),
+    Case(
+        "adaptive_max_pool1d",
+        "f",
+        [S(T((2, 3, 7), distinct=True), 3), S(T((3, 7), distinct=True), (2,), label="unbatched")],
+        grad=True,
+        layouts=STRAIGHT,
+        compare="exact",
+        errors=[
+            E(T((5,)), 2, says="5", label="rank"),
+            E(T((2, 3, 7)), (2, 3), says="2", label="two"),
+        ],
     ),
     Case(
         "pad",

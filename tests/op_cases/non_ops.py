@@ -30,7 +30,8 @@ _REASONS = {
         Tensor.backward Tensor.detach Tensor.requires_grad_ Tensor.retain_grad Tensor.register_hook
         Tensor.register_post_accumulate_grad_hook Tensor.detach_""",
     OUT: "frombuffer Tensor.item Tensor.tolist Tensor.numpy",
-    STREAM: """manual_seed seed initial_seed get_rng_state set_rng_state""",
+    STREAM: """manual_seed seed initial_seed get_rng_state set_rng_state multinomial
+        Tensor.multinomial""",
     SETTING: """set_num_threads get_num_threads set_printoptions set_default_dtype get_default_dtype
         empty_cache memory_stats reset_peak_memory_stats set_memory_limit""",
     DTYPES: "promote_types result_type can_cast finfo iinfo Tensor.type",

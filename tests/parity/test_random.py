@@ -41,6 +41,14 @@ DRAWS = {
     "random_-open": lambda lib, n: lib.zeros(n, dtype=lib.uint8).random_(2, None),
     "random_-open-float": lambda lib, n: lib.zeros(n).random_(-7, None),
     "dropout": lambda lib, n: lib.nn.functional.dropout(lib.ones(n), 0.4),
+    "multinomial": lambda lib, n: lib.rand(n + 1).multinomial(1),
+    "multinomial of rows": lambda lib, n: lib.multinomial(lib.rand(3, n + 5), 5),
+    "multinomial of doubles": lambda lib, n: lib.rand(2, n + 5, dtype=lib.float64).t().multinomial(2),
+    "multinomial of halves": lambda lib, n: (lib.rand(2, n + 5) + 0.1).half().multinomial(1),
+    "multinomial with replacement": lambda lib, n: lib.multinomial(lib.rand(3, 7), n + 1, replacement=True),
+    "multinomial with replacement of halves": lambda lib, n: lib.multinomial(
+        lib.rand(n + 1).bfloat16(), 9, True
+    ),
 }
 
 
@@ -319,3 +327,50 @@ def test_without_need_nothing_is_recorded():
         return [out.requires_grad for out in (silent, lib.bernoulli(p.detach()), lib.normal(p.detach(), 1.0))]
 
     check(draw)
+
+
+WEIGHTS = {
+    "zeros": lambda lib: (lib.zeros(3), 2),
+    "zeros, one": lambda lib: (lib.zeros(2, 3), 1),
+    "a row of zeros": lambda lib: (lib.tensor([[1.0, 0.0], [0.0, 0.0]]), 2, True),
+    "negative": lambda lib: (lib.tensor([1.0, -1.0]), 1),
+    "negative, again": lambda lib: (lib.tensor([1.0, -1.0]), 2, True),
+    "nan": lambda lib: (lib.tensor([1.0, lib.nan]), 2),
+    "infinite": lambda lib: (lib.tensor([1.0, lib.inf]), 2, True),
+    "too many": lambda lib: (lib.ones(3), 4),
+    "none": lambda lib: (lib.ones(3), 0),
+    "integers": lambda lib: (lib.ones(3, dtype=lib.int64), 1),
+    "a number": lambda lib: (lib.tensor(1.0), 1),
+    "three dims": lambda lib: (lib.ones(1, 1, 1), 1),
+    "no classes": lambda lib: (lib.ones(3, 0), 1),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_nothing_can_be_drawn_by(name):
+    with pytest.raises(RuntimeError):
+        torch.multinomial(*WEIGHTS[name](torch))
+    with pytest.raises(RuntimeError, match=r"^multinomial: .*; "):
+        firesteel.multinomial(*WEIGHTS[name](firesteel))
+
+
+def test_draws_of_classes_from_generators_and_into_tensors():
+    def drawn(lib):
+        own = lib.Generator()
+        own.manual_seed(3)
+        out = lib.zeros(2, 3, dtype=lib.int64)
+        lib.multinomial(lib.rand(2, 6, generator=own), 3, generator=own, out=out)
+        return out, lib.multinomial(lib.ones(0, 3), 2), lib.tensor([0.0, 2.0, 0.0]).multinomial(4, True)
+
+    check(drawn)
+
+
+def test_classes_come_as_often_as_they_weigh():
+    firesteel.manual_seed(5)
+    weights = firesteel.tensor([1.0, 0.0, 3.0, 4.0])
+    again = firesteel.multinomial(weights, 8000, replacement=True)
+    first = firesteel.multinomial(weights.expand(8000, 4), 1)
+    for drawn in (again, first):
+        counts = [int((drawn == k).sum()) for k in range(4)]
+        assert counts == pytest.approx([1000, 0, 3000, 4000], abs=150)
+        assert counts[1] == 0

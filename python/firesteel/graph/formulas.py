@@ -262,6 +262,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "grad x = transposed conv(g, w), grad w = conv(x, g), grad bias = sum of g over all but channels",
     ),
     "transposed convolution": ("y = transposed conv(x, w)", "grad x = conv(g, w), grad w = conv(g, x)"),
+    "AdaptiveMaxPool2DBackward0": (
+        "y = largest of each window",
+        "grad x = g at the place of the largest, added up over the windows",
+    ),
     "MaxPool2DWithIndicesBackward0": (
         "y = largest of each window",
         "grad x = g at the place of the largest, added up over the windows",
@@ -274,8 +278,12 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = w * n + b, n = (x - mean) / std, both of the running statistics",
         "grad w = sum of g * n, grad b = sum of g, grad x = g * w / std",
     ),
+    "NativeGroupNormBackward0": (
+        "y = w * n + b, n = (x - mean) / std over the groups of each sample's channels",
+        "grad w = sum of g * n, grad b = sum of g, grad x = (h - mean(h) - n * mean(h * n)) / std, h = g * w",
+    ),
     "NativeLayerNormBackward0": (
-        "y = w * n + b, n = (x - mean) / std over the last dims or a group",
+        "y = w * n + b, n = (x - mean) / std over the last dims",
         "grad w = sum of g * n, grad b = sum of g, grad x = (h - mean(h) - n * mean(h * n)) / std, h = g * w",
     ),
     # Recurrent layers.

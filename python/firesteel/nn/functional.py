@@ -13,6 +13,7 @@ from firesteel._core import (
     _tied,
     _write_out,
     adaptive_avg_pool2d,
+    adaptive_max_pool2d,
     arange,
     avg_pool1d,
     avg_pool2d,
@@ -70,10 +71,13 @@ from firesteel._tensor import expect_tensors as _expect_tensors
 from firesteel.autograd.grad_mode import no_grad
 from firesteel.nn import _formulas
 from firesteel.nn._attention import multi_head_attention_forward
+from firesteel.nn._pooling import adaptive_max_pool1d
 from firesteel.nn._volumes import conv3d, conv_transpose3d
 
 __all__ = [
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",

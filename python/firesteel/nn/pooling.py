@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from firesteel._core import Tensor, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from firesteel._core import (
+    Tensor,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 
 from .module import Module
 
@@ -198,6 +207,64 @@ class AdaptiveAvgPool2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return adaptive_avg_pool2d(input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool1d(Module):
+    """Takes the maximum of windows chosen so that the output has a given length; see `AdaptiveMaxPool2d`.
+
+    Args:
+        output_size: length of the output.
+        return_indices: whether to return the places of the maxima too.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.AdaptiveMaxPool1d(2)(torch.arange(5.0).view(1, 1, 5))
+        tensor([[[2., 4.]]])
+    """
+
+    def __init__(self, output_size: int | tuple[int], return_indices: bool = False) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        out, indices = adaptive_max_pool1d(input, self.output_size)
+        return (out, indices) if self.return_indices else out
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool2d(Module):
+    """Takes the maximum of windows chosen so that the output has a given size.
+
+    y[n, c, i, j] is the largest x[n, c, k, l] with floor(i * H / out) <= k < ceil((i + 1) * H / out), and l
+    likewise.
+
+    Args:
+        output_size: height and width of the output, one number or a pair; None keeps the input's.
+        return_indices: whether to return the places of the maxima too.
+
+    Example:
+        >>> import firesteel as torch
+        >>> torch.nn.AdaptiveMaxPool2d(1)(torch.arange(4.0).view(1, 1, 2, 2))
+        tensor([[[[3.]]]])
+    """
+
+    def __init__(
+        self, output_size: int | tuple[int | None, int | None] | None, return_indices: bool = False
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        if self.return_indices:
+            return adaptive_max_pool2d(input, self.output_size, return_indices=True)
+        return adaptive_max_pool2d(input, self.output_size)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"

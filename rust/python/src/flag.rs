@@ -69,7 +69,8 @@ macro_rules! readers {
 
 readers! { T::read;
     accumulate as_tuple ceil_mode copy count_include_pad descending enable_gqa force inplace is_causal keepdim keepdims largest
-    non_blocking pin_memory reduce requires_grad return_indices scale_grad_by_freq size_average sorted sparse stable training
+    non_blocking pin_memory reduce replacement requires_grad return_indices scale_grad_by_freq size_average sorted sparse stable
+    training
     unbiased
 }
 

@@ -385,6 +385,37 @@ fn zeros_and_ones(
     .map(Out)
 }
 
+/// multinomial(input, num_samples, replacement=False, *, generator=None) -> Tensor: classes of each row of weights, as
+/// int64; without replacement each at most once.
+#[pyfunction]
+#[pyo3(signature = (input, num_samples, replacement=false, *, generator=None, out=None))]
+fn multinomial<'py>(
+    py: Python<'py>,
+    input: &Bound<'py, PyTensor>,
+    num_samples: i64,
+    #[pyo3(from_py_with = flag::replacement)] replacement: bool,
+    generator: GeneratorArg<'_, 'py>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    delivered(
+        py,
+        "multinomial",
+        classes(py, &input.get().tensor(), num_samples, replacement, generator)?,
+        out,
+    )
+}
+
+fn classes(
+    py: Python<'_>,
+    weights: &Tensor,
+    num_samples: i64,
+    replacement: bool,
+    generator: GeneratorArg<'_, '_>,
+) -> PyResult<Out> {
+    let source = source(generator);
+    enter(py, weights.numel(), || weights.multinomial(num_samples, replacement, &mut source.lock())).map(Out)
+}
+
 /// normal(mean, std, size=None, *, generator=None) -> Tensor: normal numbers; mean and std are numbers or tensors.
 #[pyfunction]
 #[pyo3(signature = (mean=Operand::Scalar(firesteel::Scalar::Float(0.0)), std=Operand::Scalar(firesteel::Scalar::Float(1.0)), size=None, *, generator=None, dtype=None, device=None, requires_grad=false, out=None))]
@@ -474,6 +505,19 @@ impl PyTensor {
         zeros_and_ones(py, &self.tensor(), p, generator)
     }
 
+    /// multinomial(num_samples, replacement=False) -> Tensor: classes of each row of weights, as int64; without
+    /// replacement each at most once.
+    #[pyo3(signature = (num_samples, replacement=false, *, generator=None))]
+    fn multinomial(
+        &self,
+        py: Python<'_>,
+        num_samples: i64,
+        #[pyo3(from_py_with = flag::replacement)] replacement: bool,
+        generator: GeneratorArg<'_, '_>,
+    ) -> PyResult<Out> {
+        classes(py, &self.tensor(), num_samples, replacement, generator)
+    }
+
     /// bernoulli_(p=0.5) -> Tensor: overwrites with 1 at probability p (a number or a tensor), else 0.
     #[pyo3(signature = (p=Operand::Scalar(firesteel::Scalar::Float(0.5)), *, generator=None))]
     fn bernoulli_<'py>(
@@ -539,5 +583,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(randn_like, m)?)?;
     m.add_function(wrap_pyfunction!(randint_like, m)?)?;
     m.add_function(wrap_pyfunction!(bernoulli, m)?)?;
+    m.add_function(wrap_pyfunction!(multinomial, m)?)?;
     m.add_function(wrap_pyfunction!(normal, m)?)
 }

@@ -7,6 +7,7 @@ pub mod copy;
 pub mod extremum;
 pub mod gather;
 pub mod gemm;
+pub mod group_norm;
 pub mod loss;
 pub mod map;
 pub mod mask;

@@ -1,4 +1,4 @@
-//! Layer normalisation over contiguous rows, and its gradients.
+//! Layer and root-mean-square normalisation over contiguous rows, and the gradients of the former.
 
 use super::rows::{grain, sum_of, Float, RowsMut};
 use crate::array::Array;
@@ -71,6 +71,46 @@ impl<T: Float> Kernel for Forward<'_, T> {
                     let triples = pairs.zip(w).zip(b);
                     triples.for_each(|(((out, x), w), b)| *out = (*x - mean) * rstd * *w + *b);
                 }
+            }
+        }
+    }
+}
+
+/// `out = x / sqrt(mean(x^2) + eps) * weight` over each row of `cols` elements.
+pub fn rms_norm<T: Float>(x: &[T], cols: usize, weight: Option<&[T]>, eps: f64, out: &mut [T]) {
+    assert!(x.len() == out.len() && weight.is_none_or(|weight| weight.len() == cols));
+    if x.is_empty() {
+        return;
+    }
+    let out = RowsMut::new(out, cols);
+    par::for_each_chunk(x.len() / cols, grain(cols), |rows| {
+        dispatch(RootMeanSquare { x, cols, weight, eps, out, rows });
+    });
+}
+
+struct RootMeanSquare<'a, T> {
+    x: &'a [T],
+    cols: usize,
+    weight: Option<&'a [T]>,
+    eps: f64,
+    out: RowsMut<T>,
+    rows: Range<usize>,
+}
+
+impl<T: Float> Kernel for RootMeanSquare<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for row in self.rows {
+            let x = &self.x[row * self.cols..(row + 1) * self.cols];
+            let mean = sum_of([x], |[x]| x * x) / self.cols as f64;
+            let scale = T::from_f64(1.0 / (mean + self.eps).sqrt());
+            // SAFETY: tasks have disjoint rows, and `rms_norm` borrows the output until all have ended.
+            let out = unsafe { self.out.row(row) };
+            let pairs = out.iter_mut().zip(x);
+            match self.weight {
+                Some(weight) => pairs.zip(weight).for_each(|((out, x), w)| *out = *x * scale * *w),
+                None => pairs.for_each(|(out, x)| *out = *x * scale),
             }
         }
     }

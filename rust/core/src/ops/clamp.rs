@@ -23,10 +23,17 @@ struct ClampScalar {
 }
 
 fn limit<T: Num>(x: &Array, out: &Array, min: Option<Scalar>, max: Option<Scalar>) {
-    match (min.map(element::<T>), max.map(element::<T>)) {
-        (Some(min), Some(max)) => map::<T, T, _>(x, out, Plain(|x: T| x.maximum(min).minimum(max))),
-        (Some(min), None) => map::<T, T, _>(x, out, Plain(|x: T| x.maximum(min))),
-        (None, Some(max)) => map::<T, T, _>(x, out, Plain(|x: T| x.minimum(max))),
+    let (min, max) = (min.map(element::<T>), max.map(element::<T>));
+    if let Some(limit) = [min, max].into_iter().flatten().find(|limit| limit.is_nan()) {
+        return map::<T, T, _>(x, out, Plain(|_| limit));
+    }
+    // Of limits that are no nan these are one instruction each, and keep that of `x`; `maximum` is four.
+    let above = |x: T, min: T| if min > x { min } else { x };
+    let below = |x: T, max: T| if max < x { max } else { x };
+    match (min, max) {
+        (Some(min), Some(max)) => map::<T, T, _>(x, out, Plain(|x: T| below(above(x, min), max))),
+        (Some(min), None) => map::<T, T, _>(x, out, Plain(|x: T| above(x, min))),
+        (None, Some(max)) => map::<T, T, _>(x, out, Plain(|x: T| below(x, max))),
         (None, None) => {}
     }
 }

@@ -30,6 +30,7 @@ pub mod logical;
 pub mod loss;
 pub mod matmul;
 pub mod moments;
+mod multinomial;
 pub mod norm;
 pub mod operators;
 pub mod pad;

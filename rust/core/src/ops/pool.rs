@@ -4,7 +4,7 @@ use super::conv::check_sizes;
 use super::promote::{compute_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::apply::{apply, apply_and};
-use crate::autograd::{Grads, Kept, Op, Saved, Ties};
+use crate::autograd::{is_recording, Grads, Kept, Op, Saved, Ties};
 use crate::dtype::DType;
 use crate::kernels::pool::{self, pool_extent, AvgDivisor, PoolGeometry};
 use crate::layout::Dims;
@@ -104,6 +104,18 @@ impl PoolOptions {
     }
 }
 
+/// The shape that users of `op` gave: signals were made planes of height 1.
+fn spoken_shape(op: &str, shape: &[usize]) -> Dims {
+    let is_theirs = |d: usize| !op.ends_with("1d") || d != shape.len() - 2;
+    (0..shape.len()).filter(|&d| is_theirs(d)).map(|d| shape[d]).collect()
+}
+
+/// What was computed of planes of height 1, as signals.
+fn as_signals((out, indices): (Tensor, Option<Tensor>)) -> Result<(Tensor, Option<Tensor>)> {
+    let signals = |x: Tensor| Ok::<_, Error>(x.squeeze(Some(&[-2]))?.into_new());
+    Ok((signals(out)?, indices.map(signals).transpose()?))
+}
+
 /// The numbers that users of `op` gave: both, or the second for signals.
 fn spoken<'a>(op: &str, pair: &'a [usize; 2]) -> &'a [usize] {
     &pair[usize::from(op.ends_with("1d"))..]
@@ -117,19 +129,30 @@ fn out_shape(shape: &[usize], g: &PoolGeometry) -> Dims {
     out
 }
 
-/// The largest elements of the windows; their indices in the planes stay in a field.
+/// The largest elements of the windows; their indices in the planes stay in a field, where they are wanted.
 #[derive(Debug)]
 struct MaxPool {
     op: &'static str,
     geometry: PoolGeometry,
+    /// Whether the windows are chosen by the sizes alone.
+    adaptive: bool,
+    wants_indices: bool,
     indices: Kept,
 }
 
 impl Op<1> for MaxPool {
     const NAME: &'static str = "max_pool2d";
 
+    fn called(&self) -> &'static str {
+        if self.adaptive {
+            "adaptive_max_pool2d"
+        } else {
+            Self::NAME
+        }
+    }
+
     fn grad_fn_name(&self) -> String {
-        "MaxPool2DWithIndicesBackward0".into()
+        if self.adaptive { "AdaptiveMaxPool2DBackward0" } else { "MaxPool2DWithIndicesBackward0" }.into()
     }
 
     fn ties(&self) -> Ties {
@@ -140,11 +163,21 @@ impl Op<1> for MaxPool {
         let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
         let shape = out_shape(x.shape(), &self.geometry);
         let x = x.to_dtype(dtype)?.contiguous()?;
-        let (mut out, mut indices) = (Array::empty(&shape, dtype)?, Array::empty(&shape, DType::I64)?);
-        dispatch_compute!(dtype, self.op, T => {
-            pool::max_pool2d(&self.geometry, x.slice::<T>(), out.slice_mut(), indices.slice_mut());
-        });
-        self.indices.set(indices);
+        let mut out = Array::empty(&shape, dtype)?;
+        let mut indices = self.wants_indices.then(|| Array::empty(&shape, DType::I64)).transpose()?;
+        let places = indices.as_mut().map(|indices| indices.slice_mut());
+        if self.adaptive {
+            dispatch_float!(dtype, self.op, T => {
+                pool::adaptive_max_pool2d(&self.geometry, x.slice::<T>(), out.slice_mut(), places);
+            });
+        } else {
+            dispatch_compute!(dtype, self.op, T => {
+                pool::max_pool2d(&self.geometry, x.slice::<T>(), out.slice_mut(), places);
+            });
+        }
+        if let Some(indices) = indices {
+            self.indices.set(indices);
+        }
         out.to_dtype(result_dtype)
     }
 
@@ -252,22 +285,90 @@ impl Op<1> for AvgPoolBackward {
 }
 
 impl Tensor {
-    /// The largest element of each window of `(N, C, H, W)` or `(C, H, W)`, and its index in the plane;
+    /// The largest element of each window of `(N, C, H, W)` or `(C, H, W)`, and, if wanted, its index in the plane;
     /// the lowest value and -1 for a window in which no element lies.
-    pub fn max_pool2d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
-        self.max_pool("max_pool2d", options)
+    pub fn max_pool2d(&self, options: &PoolOptions, with_indices: bool) -> Result<(Tensor, Option<Tensor>)> {
+        self.max_pool("max_pool2d", options, with_indices)
     }
 
-    fn max_pool(&self, op: &'static str, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
+    fn max_pool(
+        &self,
+        op: &'static str,
+        options: &PoolOptions,
+        with_indices: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         ensure!(
             self.dtype() != DType::Bool,
             DType,
             "{op}: \"{op}\" not implemented for 'Bool'; convert with .float() or .to(firesteel.uint8)"
         );
-        let geometry = options.geometry(op, self.shape())?;
-        let op = MaxPool { op, geometry, indices: Kept::default() };
-        let (out, indices) = apply_and(op, [self], |op| op.indices.get(op.op))?;
-        Ok((out, Tensor::constant(indices)))
+        self.largest(op, options.geometry(op, self.shape())?, false, with_indices)
+    }
+
+    fn largest(
+        &self,
+        op: &'static str,
+        geometry: PoolGeometry,
+        adaptive: bool,
+        with_indices: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        // Without them signals are pooled three times as fast.
+        let wants_indices = with_indices || (is_recording() && self.requires_grad());
+        let op = MaxPool { op, geometry, adaptive, wants_indices, indices: Kept::default() };
+        let (out, indices) =
+            apply_and(op, [self], |op| with_indices.then(|| op.indices.get(op.op)).transpose())?;
+        Ok((out, indices.map(Tensor::constant)))
+    }
+
+    /// As `max_pool2d` over windows that are chosen so that the output has that height and width: window `i`
+    /// covers the rows from `floor(i H / out)` up to `ceil((i + 1) H / out)`, columns likewise.
+    pub fn adaptive_max_pool2d(
+        &self,
+        size: [usize; 2],
+        with_indices: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        self.adaptive_max_pool("adaptive_max_pool2d", size, with_indices)
+    }
+
+    fn adaptive_max_pool(
+        &self,
+        op: &'static str,
+        size: [usize; 2],
+        with_indices: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let shape = self.shape();
+        ensure!(
+            shape.len() == 3 || shape.len() == 4,
+            Shape,
+            "{op}: Expected 3D or 4D tensor, but got shape {shape:?}; unsqueeze or reshape it"
+        );
+        ensure!(
+            !shape[1..].contains(&0), // of (C, H, W), too, PyTorch lets the first be 0
+            Shape,
+            "{op}: Expected input to have non-zero size for non-batch dimensions, but got shape {:?}; pad it",
+            spoken_shape(op, shape)
+        );
+        ensure!(
+            self.dtype().is_float(),
+            DType,
+            "{op}: \"{op}\" not implemented for '{}'; convert with .float()",
+            self.dtype().scalar_name()
+        );
+        let extents = [shape[shape.len() - 2], shape[shape.len() - 1]];
+        check_sizes(op, &[("input", &extents), ("output size", &size)])?;
+        let kernel = [0, 1].map(|dim| extents[dim].div_ceil(size[dim].max(1)));
+        let geometry = PoolGeometry {
+            planes: shape[..shape.len() - 2].iter().product(),
+            in_height: extents[0],
+            in_width: extents[1],
+            out_height: size[0],
+            out_width: size[1],
+            kernel,
+            stride: kernel,
+            padding: [0, 0],
+            dilation: [1, 1],
+        };
+        self.largest(op, geometry, true, with_indices)
     }
 
     /// The mean of each window of `(N, C, H, W)` or `(C, H, W)`, of floats or int64 (rounded towards 0);
@@ -317,10 +418,16 @@ impl Tensor {
         apply(op, [self])
     }
 
-    /// `max_pool2d_with_indices` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
-    pub fn max_pool1d_with_indices(&self, options: &PoolOptions) -> Result<(Tensor, Tensor)> {
-        let (out, indices) = self.as_planes("max_pool1d")?.max_pool("max_pool1d", &options.in_a_row())?;
-        Ok((out.squeeze(Some(&[-2]))?.into_new(), indices.squeeze(Some(&[-2]))?.into_new()))
+    /// `max_pool2d` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.
+    pub fn max_pool1d(&self, options: &PoolOptions, with_indices: bool) -> Result<(Tensor, Option<Tensor>)> {
+        let planes = self.as_planes("max_pool1d")?;
+        as_signals(planes.max_pool("max_pool1d", &options.in_a_row(), with_indices)?)
+    }
+
+    /// `adaptive_max_pool2d` of signals `(N, C, L)` or `(C, L)`.
+    pub fn adaptive_max_pool1d(&self, size: usize, with_indices: bool) -> Result<(Tensor, Option<Tensor>)> {
+        let planes = self.as_planes("adaptive_max_pool1d")?;
+        as_signals(planes.adaptive_max_pool("adaptive_max_pool1d", [1, size], with_indices)?)
     }
 
     /// `avg_pool2d` of signals `(N, C, L)` or `(C, L)`; the options' second numbers count.

@@ -332,6 +332,14 @@ impl Tensor {
         })
     }
 
+    /// Exponentially distributed numbers with rate 1 in this tensor's shape, dtype and order of dims.
+    pub(super) fn exponential_like(&self, generator: &mut Generator) -> Result<Tensor> {
+        self.drawn_like(self.dtype(), |out, _| {
+            dispatch_all!(out.dtype(), T => generator.exponential::<T>(out.slice_mut(), 1.0));
+            Ok(())
+        })
+    }
+
     /// New values for every element, in the order of memory, as PyTorch fills, whatever the order of the dims;
     /// `make` is told whether this tensor is contiguous.
     fn overwrite(&self, op: &str, make: impl FnOnce(&mut Array, bool) -> Result<()>) -> Result<()> {

@@ -3,10 +3,10 @@
 use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
-use crate::kernels::softmax;
+use crate::kernels::softmax::{self, softmax_columns, softmax_columns_backward, Extents};
 use crate::layout::normalize_dim;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, DType, Error, Result};
+use crate::{dispatch_float, ensure, Error, Result};
 
 /// Softmax along a dim, or its logarithm.
 #[derive(Debug, Clone, Copy)]
@@ -25,24 +25,17 @@ impl Softmax {
     }
 }
 
-/// `x` in the dtype that kernels compute in, contiguous with `dim` last.
-fn with_dim_last(x: &Array, dim: usize) -> Result<Array> {
-    let x = x.to_dtype(compute_dtype(x.dtype()))?;
-    let last = x.rank().saturating_sub(1);
-    if dim >= last {
-        return x.contiguous();
-    }
-    x.with_layout(x.layout().transpose(dim, last)).contiguous()
+/// `x` in the dtype that kernels compute in, contiguous.
+fn ready(x: &Array) -> Result<Array> {
+    x.to_dtype(compute_dtype(x.dtype()))?.contiguous()
 }
 
-/// What `with_dim_last` did, undone: row-major in the original order of dims, of `dtype`.
-fn with_dim_back(rows: Array, dim: usize, dtype: DType) -> Result<Array> {
-    let rows = rows.to_dtype(dtype)?;
-    let last = rows.rank().saturating_sub(1);
-    if dim >= last {
-        return Ok(rows);
+/// What lies before, along and after `dim`.
+fn extents(shape: &[usize], dim: usize) -> Extents {
+    match shape.split_at_checked(dim) {
+        Some((outer, [n, inner @ ..])) => [outer.iter().product(), *n, inner.iter().product()],
+        _ => [1, 1, 1],
     }
-    rows.with_layout(rows.layout().transpose(dim, last)).contiguous()
 }
 
 impl Op<1> for Softmax {
@@ -69,14 +62,17 @@ impl Op<1> for Softmax {
             self.name(),
             x.dtype().scalar_name()
         );
-        let rows = with_dim_last(x, self.dim)?;
-        let cols = rows.shape().last().copied().unwrap_or(1);
-        let mut out = Array::empty(rows.shape(), rows.dtype())?;
-        dispatch_float!(rows.dtype(), self.name(), T => match self.log {
-            true => softmax::log_softmax::<T>(rows.slice(), cols, out.slice_mut()),
-            false => softmax::softmax::<T>(rows.slice(), cols, out.slice_mut()),
+        let dtype = x.dtype();
+        let x = ready(x)?;
+        let extents = extents(x.shape(), self.dim);
+        let mut out = Array::empty(x.shape(), x.dtype())?;
+        dispatch_float!(x.dtype(), self.name(), T => match (extents, self.log) {
+            ([_, cols, 1], true) => softmax::log_softmax::<T>(x.slice(), cols, out.slice_mut()),
+            ([_, cols, 1], false) => softmax::softmax::<T>(x.slice(), cols, out.slice_mut()),
+            (_, true) => softmax_columns::<T, true>(x.slice(), extents, out.slice_mut()),
+            (_, false) => softmax_columns::<T, false>(x.slice(), extents, out.slice_mut()),
         });
-        with_dim_back(out, self.dim, x.dtype())
+        out.to_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -99,14 +95,19 @@ impl Op<2> for SoftmaxBackward {
         let Softmax { dim, log } = self.0;
         let dtype = grad.dtype();
         // A hook may have given the gradient another dtype.
-        let (grad, y) = (with_dim_last(grad, dim)?, with_dim_last(&y.to_dtype(dtype)?, dim)?);
-        let cols = y.shape().last().copied().unwrap_or(1);
+        let (grad, y) = (ready(grad)?, ready(&y.to_dtype(dtype)?)?);
+        let extents = extents(y.shape(), dim);
         let mut out = Array::empty(y.shape(), y.dtype())?;
-        dispatch_float!(y.dtype(), Self::NAME, T => match log {
-            true => softmax::log_softmax_backward::<T>(grad.slice(), y.slice(), cols, out.slice_mut()),
-            false => softmax::softmax_backward::<T>(grad.slice(), y.slice(), cols, out.slice_mut()),
+        dispatch_float!(y.dtype(), Self::NAME, T => {
+            let (grad, y, out) = (grad.slice::<T>(), y.slice(), out.slice_mut());
+            match (extents, log) {
+                ([_, cols, 1], true) => softmax::log_softmax_backward(grad, y, cols, out),
+                ([_, cols, 1], false) => softmax::softmax_backward(grad, y, cols, out),
+                (_, true) => softmax_columns_backward::<T, true>(grad, y, extents, out),
+                (_, false) => softmax_columns_backward::<T, false>(grad, y, extents, out),
+            }
         });
-        with_dim_back(out, dim, dtype)
+        out.to_dtype(dtype)
     }
 
     /// Of `y (g - sum(g y))`, or of `g - exp(y) sum(g)` for the logarithm.

@@ -136,6 +136,14 @@ impl Generator {
         (self.random64() & ((1 << 53) - 1)) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
+    /// The first class whose sum `up_to` it is not below a number in `[0, 1)`: two words per value.
+    pub fn classes<T: Element>(&mut self, up_to: &[T], out: &mut [i64]) {
+        for out in out {
+            let unit = self.unit();
+            *out = up_to.partition_point(|sum| sum.to_f64() < unit) as i64;
+        }
+    }
+
     /// Integers in `low..high`: a word per value modulo the range; two words from a range of 2^28 on.
     ///
     /// `high` may wrap: `i64::MIN` stands for `i64::MAX + 1`, and from `i64::MIN` on these are all integers.

@@ -35,18 +35,15 @@ fn options_of(
     })
 }
 
-fn max_pool<'py>(
-    input: &Bound<'py, PyTensor>,
-    options: &PoolOptions,
-    return_indices: bool,
-    call: fn(&Tensor, &PoolOptions) -> firesteel::Result<(Tensor, Tensor)>,
+/// The result, and with `return_indices` the places, as Python has them.
+fn with_indices<'py>(
+    py: Python<'py>,
+    (out, indices): (Tensor, Option<Tensor>),
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (py, x) = (input.py(), &input.get().tensor());
-    let (out, indices) = enter(py, x.numel(), || call(x, options))?;
-    if return_indices {
-        return Ok(PyTuple::new(py, [Out(out), Out(indices)])?.into_any());
+    match indices {
+        Some(indices) => Ok(PyTuple::new(py, [Out(out), Out(indices)])?.into_any()),
+        None => Ok(Out(out).into_pyobject(py)?.into_any()),
     }
-    Ok(Out(out).into_pyobject(py)?.into_any())
 }
 
 /// max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) ->
@@ -64,7 +61,8 @@ fn max_pool2d<'py>(
     #[pyo3(from_py_with = flag::return_indices)] return_indices: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = options_of("max_pool2d", pair_of, kernel_size, stride, padding, dilation, ceil_mode)?;
-    max_pool(input, &options, return_indices, Tensor::max_pool2d_with_indices)
+    let (py, x) = (input.py(), &input.get().tensor());
+    with_indices(py, enter(py, x.numel(), || x.max_pool2d(&options, return_indices))?)
 }
 
 /// max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) ->
@@ -82,7 +80,8 @@ fn max_pool1d<'py>(
     #[pyo3(from_py_with = flag::return_indices)] return_indices: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = options_of("max_pool1d", single_of, kernel_size, stride, padding, dilation, ceil_mode)?;
-    max_pool(input, &options, return_indices, Tensor::max_pool1d_with_indices)
+    let (py, x) = (input.py(), &input.get().tensor());
+    with_indices(py, enter(py, x.numel(), || x.max_pool1d(&options, return_indices))?)
 }
 
 /// avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
@@ -121,29 +120,73 @@ fn avg_pool1d(
     enter(input.py(), x.numel(), || x.avg_pool1d(&options, count_include_pad)).map(Out)
 }
 
-/// adaptive_avg_pool2d(input, output_size) -> Tensor: means over windows chosen so that the output has that height
-/// and width; None keeps an extent.
-#[pyfunction]
-fn adaptive_avg_pool2d(input: &Bound<'_, PyTensor>, output_size: &Bound<'_, PyAny>) -> PyResult<Out> {
-    let x = &input.get().tensor();
+/// Height and width of an adaptive pooling's output: one number for both, or a pair; None keeps an extent.
+fn plane_size(op: &str, x: &Tensor, output_size: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
     let rank = x.rank();
     let extents = if rank >= 2 { [x.shape()[rank - 2], x.shape()[rank - 1]] } else { [0, 0] };
     let both = output_size.is_none() || output_size.cast::<PyInt>().is_ok();
     if !both && output_size.len()? != 2 {
-        return Err(PyRuntimeError::new_err("adaptive_avg_pool2d: output_size must be 2"));
+        return Err(PyRuntimeError::new_err(format!("{op}: output_size must be 2")));
     }
     let mut size = extents;
     for (dim, size) in size.iter_mut().enumerate() {
         let value = if both { output_size.clone() } else { output_size.get_item(dim)? };
         if !value.is_none() {
-            *size = usize::try_from(int_of(&value)?).map_err(|_| {
-                PyRuntimeError::new_err(
-                    "adaptive_avg_pool2d: elements of output_size must be greater than or equal to 0",
-                )
-            })?;
+            *size = extent_of(op, &value)?;
         }
     }
+    Ok(size)
+}
+
+fn extent_of(op: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    usize::try_from(int_of(value)?).map_err(|_| {
+        PyRuntimeError::new_err(format!(
+            "{op}: elements of output_size must be greater than or equal to 0, but got {value}"
+        ))
+    })
+}
+
+/// adaptive_avg_pool2d(input, output_size) -> Tensor: means over windows chosen so that the output has that height
+/// and width; None keeps an extent.
+#[pyfunction]
+fn adaptive_avg_pool2d(input: &Bound<'_, PyTensor>, output_size: &Bound<'_, PyAny>) -> PyResult<Out> {
+    let x = &input.get().tensor();
+    let size = plane_size("adaptive_avg_pool2d", x, output_size)?;
     enter(input.py(), x.numel(), || x.adaptive_avg_pool2d(size)).map(Out)
+}
+
+/// adaptive_max_pool2d(input, output_size, return_indices=False) -> Tensor, or a tuple with the indices: the largest
+/// elements of windows chosen so that the output has that height and width; None keeps an extent.
+#[pyfunction]
+#[pyo3(signature = (input, output_size, return_indices=false))]
+fn adaptive_max_pool2d<'py>(
+    input: &Bound<'py, PyTensor>,
+    output_size: &Bound<'py, PyAny>,
+    #[pyo3(from_py_with = flag::return_indices)] return_indices: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, x) = (input.py(), &input.get().tensor());
+    let size = plane_size("adaptive_max_pool2d", x, output_size)?;
+    with_indices(py, enter(py, x.numel(), || x.adaptive_max_pool2d(size, return_indices))?)
+}
+
+/// adaptive_max_pool1d(input, output_size) -> a tuple: the largest elements of windows chosen so that the output has
+/// that length, and their indices.
+#[pyfunction]
+fn adaptive_max_pool1d<'py>(
+    input: &Bound<'py, PyTensor>,
+    output_size: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (op, py, x) = ("adaptive_max_pool1d", input.py(), &input.get().tensor());
+    let size = match output_size.len() {
+        Ok(1) => extent_of(op, &output_size.get_item(0)?)?,
+        Ok(len) => {
+            return Err(PyRuntimeError::new_err(format!(
+                "{op}: argument 'output_size' should contain one int (got {len})"
+            )))
+        }
+        Err(_) => extent_of(op, output_size)?,
+    };
+    with_indices(py, enter(py, x.numel(), || x.adaptive_max_pool1d(size, true))?)
 }
 
 /// Adds the functions.
@@ -152,5 +195,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(max_pool2d, m)?)?;
     m.add_function(wrap_pyfunction!(avg_pool1d, m)?)?;
     m.add_function(wrap_pyfunction!(avg_pool2d, m)?)?;
-    m.add_function(wrap_pyfunction!(adaptive_avg_pool2d, m)?)
+    m.add_function(wrap_pyfunction!(adaptive_avg_pool2d, m)?)?;
+    m.add_function(wrap_pyfunction!(adaptive_max_pool1d, m)?)?;
+    m.add_function(wrap_pyfunction!(adaptive_max_pool2d, m)?)
 }

@@ -1,6 +1,6 @@
-//! float64: the standard library's functions, which are right to about one ulp.
+//! float64: the standard library's functions, which are right to about one ulp, but for the exponential.
 
-use super::{erf, Real};
+use super::{erf, exp, Real};
 use crate::simd::Isa;
 
 impl<I: Isa> Real<I> for f64 {
@@ -14,7 +14,7 @@ impl<I: Isa> Real<I> for f64 {
     }
     #[inline(always)]
     fn exp(self) -> f64 {
-        self.exp()
+        exp::exp64::<I>(self)
     }
     #[inline(always)]
     fn expm1(self) -> f64 {

@@ -234,3 +234,25 @@ fn erf_in_double_precision() {
     assert_eq!(super::erf::erfc64(30.0), 0.0);
     assert!(super::erf::erf64(f64::NAN).is_nan() && super::erf::erfc64(f64::NAN).is_nan());
 }
+
+#[test]
+fn exp64_is_within_an_ulp() {
+    fn check<I: Isa>() {
+        let x = |i: i32| f64::from(i) * 0.000_737_1;
+        for x in (-1_010_500..963_000).map(x).chain((-1000..1000).map(|i| f64::from(i) * 1e-9)) {
+            let (got, exact) = (Real::<I>::exp(x), f64::exp(x));
+            let distance = (got.to_bits() as i64 - exact.to_bits() as i64).abs();
+            assert!(distance <= 1, "exp({x}): {got} for {exact}");
+        }
+        for (x, y) in
+            [(f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, 0.0), (-0.0, 1.0), (1e300, f64::INFINITY)]
+        {
+            assert_eq!(Real::<I>::exp(x), y);
+        }
+        assert_eq!(Real::<I>::exp(709.79), f64::INFINITY);
+        assert_eq!(Real::<I>::exp(-746.0), 0.0);
+        assert!(Real::<I>::exp(f64::NAN).is_nan());
+    }
+    check::<Baseline>();
+    check::<crate::simd::V4>();
+}

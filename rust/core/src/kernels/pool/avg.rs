@@ -71,15 +71,6 @@ fn count(divisor: AvgDivisor, rows: &(Range<usize>, usize), cols: &(Range<usize>
     }
 }
 
-/// Output columns whose window's `tap`-th column lies inside the input.
-#[inline(always)]
-fn reached(g: &PoolGeometry, tap: usize) -> Range<usize> {
-    let step = g.stride[1];
-    let begin = g.padding[1].saturating_sub(tap).div_ceil(step).min(g.out_width);
-    let end = (g.in_width + g.padding[1]).saturating_sub(tap).div_ceil(step);
-    begin..end.clamp(begin, g.out_width)
-}
-
 struct AvgPool<'a, T> {
     g: &'a PoolGeometry,
     divisor: AvgDivisor,
@@ -122,7 +113,7 @@ fn add_row<T: Float>(g: &PoolGeometry, x: &[T], out: &mut [T]) {
         return;
     }
     for tap in 0..g.kernel[1] {
-        let cols = reached(g, tap);
+        let cols = g.reached(tap);
         if cols.is_empty() {
             continue;
         }
@@ -179,7 +170,7 @@ fn spread_row<T: Float>(g: &PoolGeometry, shares: &[T], grad_x: &mut [T]) {
         return;
     }
     for tap in 0..g.kernel[1] {
-        let cols = reached(g, tap);
+        let cols = g.reached(tap);
         if cols.is_empty() {
             continue;
         }

@@ -3,8 +3,10 @@
 mod avg;
 mod max;
 
+use std::ops::Range;
+
 pub use avg::{avg_pool2d, avg_pool2d_backward, AvgDivisor};
-pub use max::{max_pool2d, max_pool2d_backward};
+pub use max::{adaptive_max_pool2d, max_pool2d, max_pool2d_backward};
 
 /// Elements of work that are worth a thread (about 20 microseconds).
 const GRAIN: usize = 1 << 15;
@@ -65,6 +67,15 @@ impl PoolGeometry {
 
     fn out_plane(&self) -> usize {
         self.out_height * self.out_width
+    }
+
+    /// Output columns whose element `offset` columns into the window lies inside the input.
+    #[inline(always)]
+    fn reached(&self, offset: usize) -> Range<usize> {
+        let step = self.stride[1];
+        let begin = self.padding[1].saturating_sub(offset).div_ceil(step).min(self.out_width);
+        let end = (self.in_width + self.padding[1]).saturating_sub(offset).div_ceil(step);
+        begin..end.clamp(begin, self.out_width)
     }
 
     /// Planes that are worth a thread.

@@ -1,13 +1,12 @@
-//! Normalisation over the last dims: layer, group and root-mean-square normalisation.
+//! Normalisation over the last dims: layer and root-mean-square normalisation.
 
 use super::{or_empty, ready};
 use crate::array::Array;
-use crate::autograd::anomaly::as_one;
+use crate::autograd::anomaly::{self, as_one};
 use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves, Ties};
 use crate::dtype::DType;
 use crate::kernels::norm;
 use crate::kernels::rows::Float;
-use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{dispatch_float, ensure, Result};
 use smallvec::SmallVec;
@@ -138,6 +137,18 @@ impl Op<3> for LayerNorm {
     }
 }
 
+/// Root-mean-square normalisation in one pass, in the dtype that kernels compute in.
+fn rms_rows(x: &Array, weight: Option<&Array>, shape: &[usize], eps: f64) -> Result<Array> {
+    let dtype = x.dtype();
+    let (x, weight) = (ready(x, dtype)?, weight.map(|weight| ready(weight, dtype)).transpose()?);
+    let mut out = Array::empty(x.shape(), x.dtype())?;
+    dispatch_float!(x.dtype(), "rms_norm", T => {
+        let weight = weight.as_ref().map(|weight| weight.slice());
+        norm::rms_norm::<T>(x.slice(), shape.iter().product(), weight, eps, out.slice_mut());
+    });
+    Ok(out)
+}
+
 fn check_rows(op: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
     ensure!(
         !shape.is_empty(),
@@ -213,72 +224,19 @@ impl Tensor {
         apply(op, [self, &weight, &bias])
     }
 
-    /// Channels of `(N, C, ...)` in `groups`, each group of a sample normalised; then times `weight`, plus
-    /// `bias`, per channel.
-    pub fn group_norm(
-        &self,
-        groups: usize,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        eps: f64,
-    ) -> Result<Tensor> {
-        ensure!(
-            self.rank() >= 2,
-            Shape,
-            "group_norm: Expected at least 2 dimensions for input tensor but received {}; unsqueeze it first",
-            self.rank()
-        );
-        let channels = self.shape()[1];
-        ensure!(
-            groups > 0 && channels.is_multiple_of(groups),
-            Shape,
-            "group_norm: Expected number of channels in input to be divisible by num_groups, but got input of shape \
-             {:?} and num_groups={groups}; use other groups",
-            self.shape()
-        );
-        let cols = channels / groups * self.shape()[2..].iter().product::<usize>();
-        ensure!(
-            self.dtype().is_float(),
-            DType,
-            "group_norm: \"GroupNormKernelImpl\" not implemented for '{}'; convert with .float()",
-            self.dtype().scalar_name()
-        );
-        // PyTorch counts the values per group of the whole batch.
-        ensure!(
-            self.shape()[0].saturating_mul(cols) != 1,
-            Value,
-            "group_norm: Expected more than 1 value per channel when training, got input size {:?}; \
-             use fewer groups",
-            self.shape()
-        );
-        let rows = self.reshape(&[self.shape()[0], groups, cols])?;
-        let mut out = rows.layer_norm(&[cols], None, None, eps)?.reshape(self.shape())?.into_new();
-        let mut per_channel = Dims::from_elem(1, self.rank() - 1);
-        per_channel[0] = channels;
-        for (role, parameter) in [("weight", weight), ("bias", bias)] {
-            let Some(parameter) = parameter else { continue };
-            ensure!(
-                parameter.rank() == 1 && parameter.numel() == channels,
-                Shape,
-                "group_norm: Expected {role} to be a vector of size equal to the number of channels in input, but got \
-                 {role} of shape {:?} and input of shape {:?}; give one number per channel",
-                parameter.shape(),
-                self.shape()
-            );
-            let weighed = role == "weight";
-            let tied = if weighed { parameter.tied(Ties::Unused(1))? } else { parameter.clone() };
-            let parameter = tied.reshape(&per_channel)?;
-            out = if weighed { out.mul(&parameter)? } else { out.add(&parameter)? };
-        }
-        out.to_dtype(self.dtype()) // float32 parameters of 16-bit inputs have widened it
-    }
-
     /// Rows of the last dims, which have `shape`, over their root mean square; then times `weight`.
     pub fn rms_norm(&self, shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Result<Tensor> {
         check_rows("rms_norm", self, shape)?;
         check_parameter("rms_norm", "weight", weight, shape, self.dtype())?;
         let compute = super::compute_dtype(self.dtype());
         let eps = eps.unwrap_or(if compute == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) });
+        let needs_grad = self.requires_grad() || weight.is_some_and(Tensor::requires_grad);
+        let is_recorded = is_recording() && needs_grad;
+        if !(is_recorded || anomaly::is_on()) {
+            let out = rms_rows(self.array(), weight.map(Tensor::array), shape, eps)?;
+            return Ok(Tensor::constant(out.to_dtype(self.dtype())?));
+        }
+        // PyTorch records the steps, too.
         let dims: SmallVec<[isize; 4]> = (1..=shape.len() as isize).map(|dim| -dim).collect();
         let inputs: SmallVec<[&Tensor; 2]> = std::iter::once(self).chain(weight).collect();
         as_one("rms_norm", &inputs, || {

@@ -1,6 +1,7 @@
-//! Normalisation: over the last dims in `layer`, over a batch's channels in `batch`.
+//! Normalisation: over the last dims in `layer`, over groups of channels in `group`, over a batch's channels in `batch`.
 
 mod batch;
+mod group;
 mod layer;
 
 pub use batch::BatchNormOptions;

@@ -1,5 +1,9 @@
 //! Softmax and log-softmax over contiguous rows, and their gradients.
 
+mod columns;
+
+pub use columns::{softmax_columns, softmax_columns_backward, Extents};
+
 use super::rows::{grain, max_of, sum_of, Float, RowsMut};
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
