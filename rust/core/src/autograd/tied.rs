@@ -18,6 +18,8 @@ pub enum Ties {
     Nothing,
     /// Where a gradient would have no history: its own gradients are None.
     Unused(usize),
+    /// The same for the gradients of these inputs; those of the others are functions of nothing more.
+    UnusedOfThese(usize),
     /// Of so many, and its own gradients are zeros.
     Zeros(usize),
 }
@@ -62,17 +64,18 @@ impl Tied {
 
 /// What the rule of `node` gave, as functions of the inputs that `ties` names.
 pub(super) fn tie(ties: Ties, node: &NodeRef, grads: InputGrads) -> Result<InputGrads> {
-    let (count, zeros) = match ties {
-        Ties::Unused(count) => (count, false),
-        Ties::Zeros(count) => (count, true),
+    let (count, zeros, of_all) = match ties {
+        Ties::Unused(count) => (count, false, true),
+        Ties::UnusedOfThese(count) => (count, false, false),
+        Ties::Zeros(count) => (count, true, true),
         Ties::Nothing => return Ok(grads),
     };
     let inputs = &node.edges()[..count];
     if !mode::is_recording() || inputs.iter().all(Option::is_none) {
         return Ok(grads);
     }
-    let tied = |grad: Tensor| {
-        if grad.requires_grad() && !zeros {
+    let tied = |i: usize, grad: Tensor| {
+        if (grad.requires_grad() && !zeros) || (i >= count && !of_all) {
             return Ok(grad);
         }
         let mut edges: Edges = smallvec![grad.edge()?];
@@ -80,7 +83,7 @@ pub(super) fn tie(ties: Ties, node: &NodeRef, grads: InputGrads) -> Result<Input
         let name = node.name().trim_end_matches('0').to_string() + "Backward0";
         Ok(Tied { name, passes: true, zeros }.record(edges, grad.array()))
     };
-    grads.into_iter().map(|grad| grad.map(tied).transpose()).collect()
+    grads.into_iter().enumerate().map(|(i, grad)| grad.map(|grad| tied(i, grad)).transpose()).collect()
 }
 
 /// The tensor itself for a formula of several operations whose gradients have such ties.

@@ -126,7 +126,9 @@ fn plane_size(op: &str, x: &Tensor, output_size: &Bound<'_, PyAny>) -> PyResult<
     let extents = if rank >= 2 { [x.shape()[rank - 2], x.shape()[rank - 1]] } else { [0, 0] };
     let both = output_size.is_none() || output_size.cast::<PyInt>().is_ok();
     if !both && output_size.len()? != 2 {
-        return Err(PyRuntimeError::new_err(format!("{op}: output_size must be 2")));
+        return Err(PyRuntimeError::new_err(format!(
+            "{op}: output_size must be 2 numbers, got {output_size}; give a height and a width"
+        )));
     }
     let mut size = extents;
     for (dim, size) in size.iter_mut().enumerate() {
@@ -141,7 +143,7 @@ fn plane_size(op: &str, x: &Tensor, output_size: &Bound<'_, PyAny>) -> PyResult<
 fn extent_of(op: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
     usize::try_from(int_of(value)?).map_err(|_| {
         PyRuntimeError::new_err(format!(
-            "{op}: elements of output_size must be greater than or equal to 0, but got {value}"
+            "{op}: elements of output_size must be greater than or equal to 0, but got {value}; give the size wanted"
         ))
     })
 }
@@ -181,7 +183,7 @@ fn adaptive_max_pool1d<'py>(
         Ok(1) => extent_of(op, &output_size.get_item(0)?)?,
         Ok(len) => {
             return Err(PyRuntimeError::new_err(format!(
-                "{op}: argument 'output_size' should contain one int (got {len})"
+                "{op}: argument 'output_size' should contain one int (got {len}); give the length wanted"
             )))
         }
         Err(_) => extent_of(op, output_size)?,

@@ -114,7 +114,7 @@ impl Op<3> for GroupNorm {
     }
 
     fn ties(&self) -> Ties {
-        Ties::Unused(3)
+        Ties::UnusedOfThese(2)
     }
 
     fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
