@@ -79,11 +79,12 @@ def _step(name: str, **options):
         nn = lib.nn
         model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
         optimizer = getattr(lib.optim, name)(model.parameters(), lr=1e-3, **options)
+        parameters = list(model.parameters())
         model(lib.ones(1, 2)).sum().backward()
 
         def call():
             optimizer.step()
-            return list(model.parameters())
+            return parameters
 
         return call
 

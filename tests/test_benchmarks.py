@@ -70,7 +70,8 @@ def test_a_race_writes_its_results(tmp_path: Path) -> None:
     assert 0 < row["firesteel"]["min"] <= row["firesteel"]["median"]
     (mean,) = results["groups"]
     assert (mean["goal"], mean["rows"], mean["geometric_mean"]) == (8.0, 1, pytest.approx(row["ratio"]))
-    assert "OVERHEAD" in table and "geometric mean, 1 thread" in table and "MISSED" in table
+    assert "OVERHEAD" in table and "MISSED" in table
+    assert ("geometric mean, 1 thread" in table) == (row["ratio"] is not None)  # None without PyTorch
 
 
 def test_verdicts_are_of_medians() -> None:
