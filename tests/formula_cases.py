@@ -188,7 +188,10 @@ def grouped(v):
     """As `norm`, of two groups of two channels."""
     rows = v["x"].reshape(2, 2, 6)
     std = (rows.var(-1, correction=0, keepdim=True) + 1e-5) ** 0.5
-    wide = lambda t: t.expand(2, 2, 6).reshape(2, 4, 3)  # noqa: E731
+
+    def wide(t):
+        return t.expand(2, 2, 6).reshape(2, 4, 3)
+
     return {
         "n": ((rows - rows.mean(-1, keepdim=True)) / std).reshape(2, 4, 3),
         "std": wide(std),

@@ -56,7 +56,10 @@ def masks(kind, heads):
 def run(lib, layer, arrays, mask, padding, **more):
     """Output, weights, and the gradients of inputs and parameters."""
     inputs = [lib.tensor(array, requires_grad=True) for array in arrays]
-    wrap = lambda array: None if array is None else lib.tensor(array)  # noqa: E731
+
+    def wrap(array):
+        return None if array is None else lib.tensor(array)
+
     lib.manual_seed(3)
     output, weights = layer(*inputs, attn_mask=wrap(mask), key_padding_mask=wrap(padding), **more)
     scale = lib.arange(output.numel()).reshape(output.shape) / 100

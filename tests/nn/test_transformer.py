@@ -36,7 +36,10 @@ def run(lib, source, training, mask, padding):
     model = make(lib, source).train(training)
     x = lib.tensor(data(5, 5, 8), requires_grad=True)
     lib.manual_seed(3)
-    wrap = lambda array: None if array is None else lib.tensor(array)  # noqa: E731
+
+    def wrap(array):
+        return None if array is None else lib.tensor(array)
+
     output = model(x, wrap(mask), src_key_padding_mask=wrap(padding))
     (output * lib.tensor(data(5, 5, 8, seed=1))).sum().backward()
     return [output.detach().numpy(), x.grad.numpy(), *(p.grad.numpy() for p in model.parameters())]

@@ -111,7 +111,7 @@ class RNNBase(Module):
         own = self._parameters
         # `getattr` finds those that were replaced by something else, such as a product of two.
         return [
-            own.get(name) if own.get(name) is not None else getattr(self, name)  # type: ignore[misc]
+            getattr(self, name) if (weight := own.get(name)) is None else weight
             for names in self._all_weights
             for name in names
         ]

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 /// enable_gqa=False) -> Tensor: softmax(query @ key.mT * scale + attn_mask) @ value.
 #[pyfunction]
 #[pyo3(signature = (query, key, value, attn_mask=None, dropout_p=0.0, is_causal=false, *, scale=None, enable_gqa=false))]
-#[allow(clippy::too_many_arguments)]
 fn scaled_dot_product_attention(
     query: &Bound<'_, PyTensor>,
     key: &Bound<'_, PyTensor>,

@@ -55,7 +55,6 @@ fn work(x: &Tensor, weight: &Tensor) -> usize {
 /// (N, C, H, W) or (C, H, W); padding may be 'valid' or 'same'.
 #[pyfunction]
 #[pyo3(signature = (input, weight, bias=None, stride=None, padding=None, dilation=None, groups=1))]
-#[allow(clippy::too_many_arguments)]
 fn conv2d(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
@@ -82,7 +81,6 @@ fn conv2d(
 /// (N, C, L) or (C, L); padding may be 'valid' or 'same'.
 #[pyfunction]
 #[pyo3(signature = (input, weight, bias=None, stride=None, padding=None, dilation=None, groups=1))]
-#[allow(clippy::too_many_arguments)]
 fn conv1d(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
@@ -109,7 +107,6 @@ fn conv1d(
 /// what the gradient of conv2d's input is.
 #[pyfunction]
 #[pyo3(signature = (input, weight, bias=None, stride=None, padding=None, output_padding=None, groups=1, dilation=None))]
-#[allow(clippy::too_many_arguments)]
 fn conv_transpose2d(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,
@@ -138,7 +135,6 @@ fn conv_transpose2d(
 /// what the gradient of conv1d's input is.
 #[pyfunction]
 #[pyo3(signature = (input, weight, bias=None, stride=None, padding=None, output_padding=None, groups=1, dilation=None))]
-#[allow(clippy::too_many_arguments)]
 fn conv_transpose1d(
     py: Python<'_>,
     input: &Bound<'_, PyTensor>,

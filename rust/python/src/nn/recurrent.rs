@@ -82,7 +82,6 @@ macro_rules! layer_functions {
     ($($(#[doc = $doc:literal])+ $name:ident: $cell:ident)*) => {$(
         $(#[doc = $doc])+
         #[pyfunction]
-        #[allow(clippy::too_many_arguments)]
         fn $name<'py>(
             py: Python<'py>,
             input: &Bound<'py, PyTensor>,

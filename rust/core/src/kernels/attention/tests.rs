@@ -17,7 +17,7 @@ struct Reference {
 }
 
 /// One head, by the formulas.
-#[allow(clippy::needless_range_loop)]
+#[allow(clippy::needless_range_loop)] // indices as in the formulas
 fn reference(
     [l, s, e, f]: [usize; 4],
     x: [&[f64]; 4],
