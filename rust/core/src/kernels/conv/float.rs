@@ -8,7 +8,13 @@ use crate::simd::Isa;
 
 /// A floating-point type that kernels compute in: float32 or float64.
 pub trait Float:
-    Element + gemm::Float + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + AddAssign
+    Element
+    + gemm::Float
+    + gemm::BlockElement
+    + Add<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + AddAssign
 {
     /// 0.
     const ZERO: Self;

@@ -165,6 +165,18 @@ impl Layout {
             offsets.extend(self.shifts.iter().map(start));
         }
     }
+
+    /// Sets `places` to where each output of a tile stands in a run.
+    pub fn places(&self, tile: Extent, places: &mut Vec<usize>) {
+        let (width, plane) = (self.width(tile), self.plane(tile));
+        places.clear();
+        for image in 0..tile.images {
+            for row in 0..tile.rows {
+                let start = image * plane + row * width;
+                places.extend(start..start + tile.cols);
+            }
+        }
+    }
 }
 
 /// Planes with fewer outputs than this are computed several images at a time.

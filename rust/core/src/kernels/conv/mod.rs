@@ -2,10 +2,12 @@
 //!
 //! All of it rests on one idea, told in `layout`: in a padded copy of the planes each tap of a filter
 //! is one contiguous, shifted run. `pass` splits the work into tiles and runs them on all threads,
-//! `product` is the inner kernel of the forward pass and of the input's gradient (depthwise
-//! included: a product with one row). The weight's gradient is another product, in `outer`, or, for
-//! groups of few output channels, a number of scalar products, in `dots`.
+//! `product` is the kernel of the forward pass and of the input's gradient, in two forms: vectors along
+//! `pixels` (depthwise included: a product with one row), or along `channels`, where rows of pixels are short.
+//! The weight's gradient is another product, in `outer`, or, for groups of few output channels, a number of
+//! scalar products, in `dots`.
 
+mod channels;
 mod dots;
 mod float;
 mod geometry;
@@ -13,7 +15,9 @@ mod grad_weight;
 mod layout;
 mod outer;
 mod pass;
+mod pixels;
 mod product;
+mod tile;
 mod weights;
 
 pub use float::Float;
@@ -42,7 +46,7 @@ pub fn conv2d<T: Float>(
     assert_eq!(out.len(), geometry.output_numel());
     assert!(bias.is_none_or(|bias| bias.len() == geometry.out_channels));
     let pass = Pass::forward(geometry);
-    let weights = Weights::pack(geometry, &pass.taps, weight, true)?;
+    let weights = Weights::pack(geometry, &pass.taps, weight, true, pass.lanes::<T>())?;
     pass.run(x, &weights, bias, out);
     Ok(())
 }
@@ -66,7 +70,7 @@ pub fn conv2d_grad_input<T: Float>(
     for &row in &rows.phases {
         for &col in &cols.phases {
             let pass = Pass::to_input(geometry, [row, col]);
-            let weights = Weights::pack(geometry, &pass.taps, weight, false)?;
+            let weights = Weights::pack(geometry, &pass.taps, weight, false, pass.lanes::<T>())?;
             pass.run(grad_out, &weights, None, grad_x);
         }
     }

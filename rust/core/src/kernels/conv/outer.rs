@@ -6,10 +6,9 @@
 //! dealt out to a number of tasks that follows from the geometry alone, and their sums are added in
 //! order: no number of threads changes a bit.
 
-use std::ops::Range;
-
 use super::layout::{Extent, Layout};
 use super::pass::{copy_tile, Pass};
+use super::tile::{any_rows, Factors, Sums};
 use super::{Conv2dGeometry, Float};
 use crate::array::Array;
 use crate::kernels::gemm::{self, Mat, Pack, Vector};
@@ -173,7 +172,8 @@ impl<T: Float> Task<'_, T> {
         let first_row = ((part * g.groups + group) * inputs + channels.start) * g.filter_numel();
         // Blocks of a part and parts are disjoint: tasks write different sums.
         let out = self.sums.at(first_row * plan.columns);
-        let (mut planes, mut panels, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut planes, mut panels) = (Vec::new(), Vec::new());
+        let (mut offsets, mut pixels) = (Vec::new(), Vec::new());
         let mut known = None;
         let count = grid.iter().product::<usize>();
         let tiles = part * count / plan.parts..(part + 1) * count / plan.parts;
@@ -191,18 +191,12 @@ impl<T: Float> Task<'_, T> {
             copy_tile(pass, layout, self.x, moved.clone(), at, tile, &mut planes);
             if known != Some(tile) {
                 layout.offsets(tile, channels.len(), &mut offsets);
+                layout.places(tile, &mut pixels);
                 known = Some(tile);
             }
             self.pack_grad(group, at, tile, &mut panels);
-            let product = Rows {
-                planes: planes.as_ptr(),
-                offsets: &offsets,
-                width: layout.width(tile),
-                plane: layout.plane(tile),
-                tile,
-            };
             // SAFETY: planes and panels hold the tile, and `out` a row of columns for each offset.
-            unsafe { self.product::<V>(&product, &panels, out, index > tiles.start) };
+            unsafe { self.product::<V>(&planes, &offsets, &pixels, &panels, out, index > tiles.start) };
         }
     }
 
@@ -233,131 +227,34 @@ impl<T: Float> Task<'_, T> {
     /// Writes the products of all rows with all panels to `out`, or adds them.
     ///
     /// # Safety
-    /// The rows must be valid for their tile, `panels` hold its pixels, and `out` `columns` for each row.
+    /// The planes must be valid at each offset plus pixel, `panels` hold each pixel, and `out` `columns` for
+    /// each offset.
     #[inline(always)]
     unsafe fn product<V: Vector<Elem = T>>(
         &self,
-        rows: &Rows<T>,
+        planes: &[T],
+        offsets: &[usize],
+        pixels: &[usize],
         panels: &[T],
         out: *mut T,
         accumulate: bool,
     ) {
-        let (outputs, pixels) = (self.plan.g.group_outputs(), self.plan.layout.outputs(rows.tile));
+        let outputs = self.plan.g.group_outputs();
+        let zeros = [T::ZERO; STRIP * 2];
         for panel in (0..outputs).step_by(2 * V::LANES) {
-            let grad = panels[panel * pixels..].as_ptr();
-            let is_narrow = outputs - panel <= V::LANES;
-            let mut row = 0;
-            while row < rows.offsets.len() {
-                let end = rows.offsets.len().min(row + V::MR);
-                let to = Sums {
-                    ptr: out.wrapping_add(row * self.plan.columns + panel),
-                    pitch: self.plan.columns,
-                    accumulate,
-                };
-                // SAFETY: the caller's promise, for these rows and this panel.
-                unsafe { any_block::<V>(rows, row..end, grad, is_narrow, to) };
-                row = end;
-            }
-        }
-    }
-}
-
-/// The left operand: shifted runs of copied planes.
-struct Rows<'a, T> {
-    planes: *const T,
-    /// Where each (channel, tap) starts.
-    offsets: &'a [usize],
-    /// Elements between rows, and between images.
-    width: usize,
-    plane: usize,
-    tile: Extent,
-}
-
-/// Where sums go.
-#[derive(Clone, Copy)]
-struct Sums<T> {
-    ptr: *mut T,
-    pitch: usize,
-    accumulate: bool,
-}
-
-/// A block of up to `MR` rows; of fewer the next third of `MR` is computed, to have few kinds of tiles.
-#[inline(always)]
-unsafe fn any_block<V: Vector>(
-    rows: &Rows<V::Elem>,
-    range: Range<usize>,
-    grad: *const V::Elem,
-    is_narrow: bool,
-    out: Sums<V::Elem>,
-) {
-    macro_rules! of {
-        ($rows:literal) => {
-            if is_narrow {
-                block::<V, $rows, 1>(rows, range, grad, out)
-            } else {
-                block::<V, $rows, 2>(rows, range, grad, out)
-            }
-        };
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        match (V::MR, (3 * range.len()).div_ceil(V::MR)) {
-            (12, 1) => of!(4),
-            (12, 2) => of!(8),
-            (12, _) => of!(12),
-            (_, 1) => of!(2),
-            (_, 2) => of!(4),
-            (_, _) => of!(6),
-        }
-    }
-}
-
-/// `M` rows times `N` vectors of columns, summed over the pixels of the tile.
-///
-/// # Safety
-/// As for `Task::product`; at most `M` rows, and not none.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // constant bounds: all sums stay in registers
-unsafe fn block<V: Vector, const M: usize, const N: usize>(
-    rows: &Rows<V::Elem>,
-    range: Range<usize>,
-    mut grad: *const V::Elem,
-    out: Sums<V::Elem>,
-) {
-    let offsets = &rows.offsets[range];
-    // SAFETY: each run of each row lies in the planes; the panel has 2 * LANES columns for each pixel.
-    unsafe {
-        // Rows that are missing repeat the first one.
-        let starts: [*const V::Elem; M] =
-            std::array::from_fn(|i| rows.planes.add(offsets[if i < offsets.len() { i } else { 0 }]));
-        let mut sums = [[V::zero(); N]; M];
-        for image in 0..rows.tile.images {
-            for row in 0..rows.tile.rows {
-                let at = image * rows.plane + row * rows.width;
-                for pixel in at..at + rows.tile.cols {
-                    let mut columns = [V::zero(); N];
-                    for j in 0..N {
-                        columns[j] = V::load(grad.add(j * V::LANES));
-                    }
-                    for i in 0..M {
-                        let x = V::splat(*starts[i].add(pixel));
-                        for j in 0..N {
-                            sums[i][j] = x.fma(columns[j], sums[i][j]);
-                        }
-                    }
-                    grad = grad.add(2 * V::LANES);
-                }
-            }
-        }
-        // Without a branch: the loops must be unrolled to keep the sums in registers.
-        let mut unused = [V::zero(); N];
-        for i in 0..M {
-            let to = if i < offsets.len() { out.ptr.add(i * out.pitch) } else { unused.as_mut_ptr().cast() };
-            for j in 0..N {
-                let to = to.add(j * V::LANES);
-                let known = if out.accumulate { V::load(to) } else { V::zero() };
-                sums[i][j].add(known).store(to);
-            }
+            let factors = Factors {
+                source: planes.as_ptr(),
+                starts: offsets,
+                steps: pixels,
+                columns: panels[panel * pixels.len()..].as_ptr(),
+                pitch: 2 * V::LANES,
+            };
+            let (to, pitch) = (out.wrapping_add(panel), self.plan.columns);
+            let (known, known_pitch) =
+                if accumulate { (to.cast_const(), pitch) } else { (zeros.as_ptr(), 0) };
+            let sums = Sums { to, pitch, known, known_pitch };
+            // SAFETY: the caller's promise, for this panel.
+            unsafe { any_rows::<V>(factors, outputs - panel <= V::LANES, sums) };
         }
     }
 }

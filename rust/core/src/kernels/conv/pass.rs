@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use super::layout::{gather, Extent, Layout, Plane, Tap, SMALL_PLANE};
 use super::product::{Product, Target, SLOP};
-use super::weights::{block_count, Weights};
+use super::weights::{Lanes, Weights};
 use super::{Conv2dGeometry, Float};
+use crate::kernels::gemm::Vector;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Isa, Kernel};
@@ -18,6 +19,13 @@ use crate::simd::{self, Isa, Kernel};
 const TILE_BYTES: usize = 256 * 1024;
 /// Outputs of a tile's plane at least and at most: enough to use the weights, few enough to cache.
 const TILE_OUTPUTS: Range<usize> = 64..1536;
+/// What a multiply-add costs with channels in the lanes, where two vectors share what is loaded, and where not, and
+/// what it costs to bring an output to its place, with pixels and with channels in the lanes; all in multiply-adds
+/// with pixels in the lanes (conv bench).
+const COST_IN_PAIR: f64 = 0.93;
+const COST_ALONE: f64 = 1.35;
+const COST_OF_COPY: f64 = 4.0;
+const COST_OF_TRANSPOSE: f64 = 6.0;
 /// Multiply-adds that are worth a thread (about 20 microseconds).
 const GRAIN: usize = 1 << 19;
 
@@ -96,10 +104,46 @@ impl Pass {
         }
     }
 
-    /// How the source of its tiles lies in scratch memory.
+    /// How the source of its tiles lies in scratch memory, for vectors along runs.
     pub fn layout(&self) -> Layout {
         let source = [self.source.height, self.source.width];
         Layout::new(&self.taps, self.step, self.len, source, self.out.channels / self.groups)
+    }
+
+    /// What the lanes of its vectors should be: by the geometry alone, and the same on every machine.
+    pub fn lanes<T: Float>(&self) -> Lanes {
+        let rows = self.out.channels / self.groups;
+        let depth = (self.source.channels / self.groups * self.taps.len()) as f64;
+        if depth == 0.0 || self.batch == 0 || self.len.contains(&0) {
+            return Lanes::Pixels;
+        }
+        let layout = self.layout();
+        let tile = self.tile(&layout, size_of::<T>());
+        let run = layout.run(tile).next_multiple_of(2 * T::V4::LANES);
+        let pixels = rows as f64 * (run as f64 / layout.outputs(tile) as f64 * depth + COST_OF_COPY);
+        let (pairs, rest) = (rows / (2 * T::V4::LANES), rows % (2 * T::V4::LANES));
+        let (pairs, single) = if rest > T::V4::LANES { (pairs + 1, 0) } else { (pairs, rest.min(1)) };
+        let vectors = 2.0 * COST_IN_PAIR * pairs as f64 + COST_ALONE * single as f64;
+        let channels = T::V4::LANES as f64 * vectors * depth + rows as f64 * COST_OF_TRANSPOSE;
+        if channels < pixels {
+            Lanes::Channels
+        } else {
+            Lanes::Pixels
+        }
+    }
+
+    /// As `layout`, for the lanes that the weights have.
+    fn layout_for(&self, lanes: Lanes) -> Layout {
+        if lanes == Lanes::Pixels {
+            return self.layout();
+        }
+        let shared = Layout::shared(&self.taps, self.step, self.len, [self.source.height, self.source.width]);
+        let whole = Extent { images: 1, rows: self.len[0], cols: self.len[1] };
+        // Far-apart taps waste no work, but memory.
+        if shared.channel(whole) > 2 * self.taps.len() * shared.outputs(whole) {
+            return Layout::apart(&self.taps, self.len);
+        }
+        shared
     }
 
     /// Runs the pass on all threads. Each output is one sum in a fixed order, so no split shows.
@@ -107,7 +151,7 @@ impl Pass {
         if self.batch == 0 || self.len.contains(&0) || weights.rows == 0 {
             return;
         }
-        let layout = self.layout();
+        let layout = self.layout_for(weights.lanes);
         let tile = self.tile(&layout, size_of::<T>());
         let grid = [
             self.groups,
@@ -117,8 +161,7 @@ impl Pass {
         ];
         let tiles: usize = grid.iter().product();
         // Few tiles for many threads: deal out the rows of the weights too.
-        let blocks = block_count(weights.rows);
-        let splits = (4 * par::num_threads()).div_ceil(tiles).min(blocks);
+        let splits = (4 * par::num_threads()).div_ceil(tiles).min(weights.blocks);
         let splits = if par::num_threads() == 1 { 1 } else { splits };
         let cost = (weights.rows * weights.depth + 8) * layout.run(tile) / splits;
         let out = SharedSlice::new(out);
@@ -169,7 +212,8 @@ struct Scratch<T> {
     source: Vec<T>,
     buffer: Vec<T>,
     offsets: Vec<usize>,
-    /// Tile that `offsets` are for.
+    outputs: Vec<usize>,
+    /// Tile that `offsets` and `outputs` are for.
     extent: Option<Extent>,
 }
 
@@ -177,8 +221,13 @@ impl<T: Float> Kernel for Tasks<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let mut scratch =
-            Scratch { source: Vec::new(), buffer: Vec::new(), offsets: Vec::new(), extent: None };
+        let mut scratch = Scratch {
+            source: Vec::new(),
+            buffer: Vec::new(),
+            offsets: Vec::new(),
+            outputs: Vec::new(),
+            extent: None,
+        };
         for task in self.tasks.clone() {
             self.run_task::<I>(task, &mut scratch);
         }
@@ -210,9 +259,10 @@ impl<T: Float> Tasks<'_, T> {
         );
         if scratch.extent != Some(tile) {
             self.layout.offsets(tile, channels, &mut scratch.offsets);
+            self.layout.places(tile, &mut scratch.outputs);
             scratch.extent = Some(tile);
         }
-        let blocks = block_count(self.weights.rows);
+        let blocks = self.weights.blocks;
         let plane = pass.out.height * pass.out.width;
         let start = [0, 1].map(|dim| pass.start[dim] + [row, col][dim] * pass.out_step[dim]);
         let channel = image * pass.out.channels + group * self.weights.rows;
@@ -223,6 +273,7 @@ impl<T: Float> Tasks<'_, T> {
             bias: self.bias.map(|bias| &bias[group * self.weights.rows..]),
             source: &scratch.source,
             offsets: &scratch.offsets,
+            outputs: &scratch.outputs,
             layout: self.layout,
             tile,
             buffer: &mut scratch.buffer,
@@ -234,7 +285,8 @@ impl<T: Float> Tasks<'_, T> {
                 step: [pass.out_step[0] * pass.out.width, pass.out_step[1]],
             },
         };
-        product.run::<I>();
+        // SAFETY: inlined into a kernel for `I`; the target as said above.
+        unsafe { product.run::<I>() };
     }
 }
 
@@ -269,5 +321,65 @@ pub(super) fn copy_tile<T: Float>(
                 gather(plane, origin, pass.step, layout.width(tile), out, T::ZERO);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whole passes with both kinds of lanes give the same sums.
+    fn compare(g: &Conv2dGeometry) {
+        let values = |numel: usize| (0..numel).map(|i| (i * 7 % 23) as f32 - 11.0).collect::<Vec<f32>>();
+        let weight = values(g.weight_numel());
+        let run = |pass: &Pass, source: &[f32], numel: usize, forward: bool| {
+            let bias = values(pass.out.channels);
+            let [pixels, channels] = [Lanes::Pixels, Lanes::Channels].map(|lanes| {
+                let mut out = vec![f32::NAN; numel];
+                let weights = Weights::pack(g, &pass.taps, &weight, forward, lanes).unwrap();
+                pass.run(source, &weights, forward.then_some(&bias), &mut out);
+                out
+            });
+            // Whole numbers: no order of summation rounds. What other phases write stays nan.
+            let same = |(a, b): (&f32, &f32)| a == b || a.is_nan() && b.is_nan();
+            assert!(pixels.iter().zip(&channels).all(same), "{g:?} {pass:?}");
+        };
+        run(&Pass::forward(g), &values(g.input_numel()), g.output_numel(), true);
+        for row in g.phases(0).phases {
+            for col in g.phases(1).phases {
+                run(&Pass::to_input(g, [row, col]), &values(g.output_numel()), g.input_numel(), false);
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_of_pixels_and_of_channels_give_the_same() {
+        let plain = Conv2dGeometry {
+            batch: 3,
+            in_channels: 5,
+            in_height: 9,
+            in_width: 11,
+            out_channels: 33,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+            dilation: [1, 1],
+            groups: 1,
+        };
+        compare(&plain);
+        compare(&Conv2dGeometry { stride: [2, 3], ..plain });
+        compare(&Conv2dGeometry {
+            kernel: [1, 1],
+            padding: [0, 0],
+            stride: [2, 2],
+            in_channels: 40,
+            ..plain
+        });
+        compare(&Conv2dGeometry { dilation: [3, 2], padding: [4, 2], out_channels: 8, ..plain });
+        compare(&Conv2dGeometry { groups: 3, in_channels: 48, out_channels: 51, batch: 1, ..plain });
+        // Deeper than a block of weights, taller than a tile, wider than a tile, filters larger than planes.
+        compare(&Conv2dGeometry { in_channels: 70, in_height: 60, in_width: 31, batch: 1, ..plain });
+        compare(&Conv2dGeometry { in_height: 1, in_width: 4000, kernel: [1, 5], padding: [0, 2], ..plain });
+        compare(&Conv2dGeometry { in_height: 2, in_width: 2, kernel: [5, 5], padding: [2, 2], ..plain });
     }
 }

@@ -1,0 +1,149 @@
+//! The product with pixels in the lanes: rows of weights times shifted runs of a tile's source.
+
+use super::layout::{copy_row, Extent};
+use super::product::{Product, Target};
+use super::weights::Block;
+use super::Float;
+use crate::kernels::gemm::Vector;
+
+/// Depth of the product that is computed at a time, so that a block of weights stays in the L1 cache.
+const DEPTH: usize = 512;
+/// Vectors in a row of the register tile; a single row (depthwise) takes more, to have as many sums at work
+/// as hide the latency of an addition.
+const VECTORS: usize = 2;
+const VECTORS_OF_ONE: usize = 8;
+
+impl<T: Float> Product<'_, T> {
+    /// Computes the tile, block by block.
+    ///
+    /// # Safety
+    /// As for `run`, with the instruction set of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn pixels<V: Vector<Elem = T>>(mut self) {
+        for block in self.blocks.clone() {
+            let block = self.weights.block(self.group, block);
+            // SAFETY: the caller's promise.
+            unsafe {
+                match block.rows {
+                    1 => self.rows::<V, 1, VECTORS_OF_ONE>(block),
+                    2 => self.rows::<V, 2, VECTORS>(block),
+                    3 => self.rows::<V, 3, VECTORS>(block),
+                    4 => self.rows::<V, 4, VECTORS>(block),
+                    5 => self.rows::<V, 5, VECTORS>(block),
+                    6 => self.rows::<V, 6, VECTORS>(block),
+                    7 if V::MR >= 7 => self.rows::<V, 7, VECTORS>(block),
+                    8 if V::MR >= 8 => self.rows::<V, 8, VECTORS>(block),
+                    rows => unreachable!("a block of {rows} rows"),
+                }
+            }
+        }
+    }
+
+    /// `R` rows of the product over the whole run, from the buffer to the target.
+    #[inline(always)]
+    unsafe fn rows<V: Vector<Elem = T>, const R: usize, const N: usize>(&mut self, block: Block<'_, T>) {
+        let (depth, columns) = (self.offsets.len(), N * V::LANES);
+        let pitch = self.layout.run(self.tile).next_multiple_of(columns);
+        self.buffer.resize(self.buffer.len().max(R * pitch), T::ZERO);
+        let bias = std::array::from_fn(|row| self.bias.map_or(T::ZERO, |bias| bias[block.start + row]));
+        let mut from = 0;
+        loop {
+            let to = depth.min(from + DEPTH);
+            for column in (0..pitch).step_by(columns) {
+                // SAFETY: a run of `pitch` < run + SLOP elements from any offset lies in `source`,
+                // the weights hold R values per offset, and the buffer has R rows of `pitch`.
+                unsafe {
+                    tile::<V, R, N>(
+                        &self.offsets[from..to],
+                        block.data.as_ptr().add(from * R),
+                        self.source.as_ptr().add(column),
+                        self.buffer.as_mut_ptr().add(column),
+                        pitch,
+                        (from == 0).then_some(bias),
+                    );
+                }
+            }
+            from = to;
+            if from == depth {
+                break;
+            }
+        }
+        for row in 0..R {
+            // SAFETY: the caller's promise.
+            unsafe { self.place(block.start + row, &self.buffer[row * pitch..][..pitch]) };
+        }
+    }
+
+    /// Writes the outputs of one channel, without the columns between rows.
+    ///
+    /// # Safety
+    /// As for `run`.
+    #[inline(always)]
+    unsafe fn place(&self, channel: usize, run: &[T]) {
+        let Extent { images, rows, cols } = self.tile;
+        let (width, plane) = (self.layout.width(self.tile), self.layout.plane(self.tile));
+        let Target { out, step, .. } = self.target;
+        for image in 0..images {
+            let start = channel * self.target.channel + image * self.target.image;
+            for row in 0..rows {
+                let from = &run[image * plane + row * width..][..cols];
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let to = out.add(start + row * step[0]);
+                    if step[1] == 1 {
+                        copy_row(from, to);
+                    } else {
+                        from.iter().enumerate().for_each(|(col, x)| *to.add(col * step[1]) = *x);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows of `N` vectors of sums over `offsets`, started from `first` or from what `out` holds.
+///
+/// # Safety
+/// `source` must be valid for `N` vectors from each offset, `weights` for `R` per offset, and
+/// `out` for `R` rows of `N` vectors, `pitch` apart. The instruction set of `V` must be there.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // constant bounds: all sums stay in registers
+unsafe fn tile<V: Vector, const R: usize, const N: usize>(
+    offsets: &[usize],
+    mut weights: *const V::Elem,
+    source: *const V::Elem,
+    out: *mut V::Elem,
+    pitch: usize,
+    first: Option<[V::Elem; R]>,
+) {
+    // SAFETY: all accesses are those the caller vouches for.
+    unsafe {
+        let mut sums = [[V::zero(); N]; R];
+        for row in 0..R {
+            for j in 0..N {
+                sums[row][j] = match first {
+                    Some(first) => V::splat(first[row]),
+                    None => V::load(out.add(row * pitch + j * V::LANES)),
+                };
+            }
+        }
+        for &offset in offsets {
+            let mut x = [V::zero(); N];
+            for j in 0..N {
+                x[j] = V::load(source.add(offset + j * V::LANES));
+            }
+            for row in 0..R {
+                let weight = V::splat(*weights.add(row));
+                for j in 0..N {
+                    sums[row][j] = weight.fma(x[j], sums[row][j]);
+                }
+            }
+            weights = weights.wrapping_add(R);
+        }
+        for row in 0..R {
+            for j in 0..N {
+                sums[row][j].store(out.add(row * pitch + j * V::LANES));
+            }
+        }
+    }
+}
