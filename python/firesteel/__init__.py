@@ -60,8 +60,6 @@ e = 2.718281828459045
 newaxis = None
 
 strided = "strided"
-contiguous_format = "contiguous_format"
-preserve_format = "preserve_format"
 
 # Loaded when first used: most programs need few of them, and `import firesteel` stays fast.
 _SUBPACKAGES = frozenset(

@@ -20,6 +20,7 @@ _Number: TypeAlias = _int | _float | _bool
 _Operand: TypeAlias = Tensor | _Number
 _Ints: TypeAlias = _int | Sequence[_int]
 _DType: TypeAlias = dtype | _type[_float] | _type[_int] | _type[_bool]
+_MemoryFormat: TypeAlias = memory_format
 _Device: TypeAlias = _device | str
 _TensorT = TypeVar("_TensorT", bound=Tensor)
 
@@ -60,6 +61,17 @@ class dtype:
     def __eq__(self, other: object, /) -> _bool: ...
     def __hash__(self) -> _int: ...
     def __reduce__(self) -> str: ...
+
+@final
+class memory_format:
+    def __eq__(self, other: object, /) -> _bool: ...
+    def __hash__(self) -> _int: ...
+    def __reduce__(self) -> str: ...
+
+contiguous_format: memory_format
+channels_last: memory_format
+channels_last_3d: memory_format
+preserve_format: memory_format
 
 bool: dtype
 uint8: dtype
@@ -257,7 +269,7 @@ class Tensor:
     def element_size(self) -> _int: ...
     def is_floating_point(self) -> _bool: ...
     def is_complex(self) -> _bool: ...
-    def is_contiguous(self, memory_format: str | None = None) -> _bool: ...
+    def is_contiguous(self, *, memory_format: _MemoryFormat | None = None) -> _bool: ...
     def _is_view(self) -> _bool: ...
     @property
     def _base(self) -> Tensor | None: ...
@@ -331,7 +343,7 @@ class Tensor:
         non_blocking: _bool = False,
         *,
         copy: _bool = False,
-        memory_format: str | None = None,
+        memory_format: _MemoryFormat | None = None,
     ) -> Tensor: ...
     @overload
     def to(
@@ -341,7 +353,7 @@ class Tensor:
         non_blocking: _bool = False,
         *,
         copy: _bool = False,
-        memory_format: str | None = None,
+        memory_format: _MemoryFormat | None = None,
     ) -> Tensor: ...
     @overload
     def to(
@@ -351,19 +363,19 @@ class Tensor:
         non_blocking: _bool = False,
         *,
         copy: _bool = False,
-        memory_format: str | None = None,
+        memory_format: _MemoryFormat | None = None,
     ) -> Tensor: ...
     @overload
     def type(self, dtype: None = None, non_blocking: _bool = False) -> str: ...
     @overload
     def type(self, dtype: _DType | str, non_blocking: _bool = False) -> Tensor: ...
     def type_as(self, other: Tensor) -> Tensor: ...
-    def cpu(self, *, memory_format: object = None) -> Self: ...
+    def cpu(self, *, memory_format: _MemoryFormat | None = None) -> Self: ...
     def cuda(
         self, device: object = None, non_blocking: _bool = False, memory_format: object = None
     ) -> Tensor: ...
-    def clone(self, *, memory_format: str | None = None) -> Tensor: ...
-    def contiguous(self, memory_format: str | None = None) -> Tensor: ...
+    def clone(self, *, memory_format: _MemoryFormat | None = None) -> Tensor: ...
+    def contiguous(self, *, memory_format: _MemoryFormat | None = None) -> Tensor: ...
 
     # New tensors of its dtype.
     def new_tensor(
@@ -1550,7 +1562,7 @@ def zeros(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1563,7 +1575,7 @@ def zeros(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1575,7 +1587,7 @@ def zeros(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1587,7 +1599,7 @@ def ones(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1600,7 +1612,7 @@ def ones(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1612,7 +1624,7 @@ def ones(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1624,7 +1636,7 @@ def empty(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1637,7 +1649,7 @@ def empty(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 @overload
@@ -1649,7 +1661,7 @@ def empty(
     requires_grad: _bool = False,
     layout: str | None = None,
     pin_memory: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
 def zeros_like(
@@ -1659,7 +1671,7 @@ def zeros_like(
     device: _Device | None = None,
     requires_grad: _bool = False,
     layout: str | None = None,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
 ) -> Tensor: ...
 def ones_like(
     input: Tensor,
@@ -1668,7 +1680,7 @@ def ones_like(
     device: _Device | None = None,
     requires_grad: _bool = False,
     layout: str | None = None,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
 ) -> Tensor: ...
 def empty_like(
     input: Tensor,
@@ -1677,7 +1689,7 @@ def empty_like(
     device: _Device | None = None,
     requires_grad: _bool = False,
     layout: str | None = None,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
 ) -> Tensor: ...
 def full(
     size: _Ints,
@@ -1695,7 +1707,7 @@ def full_like(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
 ) -> Tensor: ...
 @overload
 def arange(
@@ -1814,7 +1826,7 @@ def rand_like(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
 ) -> Tensor: ...
 def randn_like(
     input: Tensor,
@@ -1823,7 +1835,7 @@ def randn_like(
     dtype: _DType | None = None,
     device: _Device | None = None,
     requires_grad: _bool = False,
-    memory_format: str | None = None,
+    memory_format: _MemoryFormat | None = None,
 ) -> Tensor: ...
 @overload
 def randint(

@@ -451,7 +451,9 @@ class Module(Hooked, StateDict):
             device: only "cpu" exists.
             dtype: a floating-point dtype; integer buffers keep theirs.
             tensor: a tensor whose dtype is taken.
-            non_blocking, copy, memory_format: accepted for compatibility; without effect.
+            non_blocking, copy: accepted for compatibility; without effect.
+            memory_format: the order in memory of parameters and buffers of 4 (or 5) dims, such as
+                `channels_last`.
 
         Example:
             >>> import firesteel as torch
@@ -466,11 +468,11 @@ class Module(Hooked, StateDict):
                 dtype = value.dtype
             elif value is not None and not isinstance(value, bool):
                 _check_device(value)
-        if dtype is None:
-            return self
-        if not dtype.is_floating_point:
+        if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}")
-        return self._to_float(dtype)
+        if memory_format is not None:
+            self._apply(lambda x: x.to(memory_format=memory_format) if x.dim() in (4, 5) else x)
+        return self if dtype is None else self._to_float(dtype)
 
     def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
         """Replaces all parameters and buffers by tensors whose values are left to chance."""

@@ -5,6 +5,7 @@ pub mod array;
 pub mod autograd;
 pub mod dtype;
 mod error;
+pub mod format;
 pub mod io;
 #[doc(hidden)] // loops that trust their callers: for the tests and benchmarks of this repository alone
 pub mod kernels;

@@ -5,7 +5,9 @@ use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::flag;
+use crate::format;
 use crate::tensor::{delivered, dtype_for, Out, PyTensor};
+use firesteel::format::MemoryFormat;
 use firesteel::{DType, Scalar, Tensor};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -110,7 +112,7 @@ fn as_tensor<'py>(
 
 /// Functions of a shape: `name(*size, *, dtype=None, device=None, requires_grad=False)`.
 macro_rules! of_shape {
-    ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident |$shape:ident, $dtype:ident| $make:expr, |$model:ident| $like:expr;)*) => {
         $(
             $(#[doc = $doc])+
             #[pyfunction]
@@ -124,15 +126,21 @@ macro_rules! of_shape {
                 #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
                 layout: Option<&Bound<'py, PyAny>>,
                 #[pyo3(from_py_with = flag::pin_memory)] pin_memory: bool,
-                memory_format: Option<&Bound<'py, PyAny>>,
+                #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
                 out: Option<&Bound<'py, PyAny>>,
             ) -> PyResult<Bound<'py, PyAny>> {
-                let _ = (layout, pin_memory, memory_format);
+                let _ = (layout, pin_memory);
                 check_device(py, device)?;
                 let extents = size_of(stringify!($name), args, size)?;
                 let $shape = shape_of(stringify!($name), &extents)?;
                 let $dtype = dtype_for(stringify!($name), dtype, out)?.unwrap_or(DType::F32);
-                let made = enter(py, numel_of(&$shape), || $make)?;
+                let made = enter(py, numel_of(&$shape), || match memory_format {
+                    None | Some(MemoryFormat::Contiguous) => $make,
+                    Some(format) => {
+                        let $model = Tensor::empty_in(&format.layout(&$shape)?, $dtype)?;
+                        $like
+                    }
+                })?;
                 delivered(py, stringify!($name), finish(py, made, requires_grad)?, out)
             }
         )*
@@ -145,23 +153,26 @@ macro_rules! of_shape {
 
 of_shape! {
     /// zeros(*size, *, dtype=None, requires_grad=False) -> Tensor: zeros.
-    zeros |shape, dtype| Tensor::zeros(&shape, dtype);
+    zeros |shape, dtype| Tensor::zeros(&shape, dtype), |model| model.full_like(0i64, dtype);
     /// ones(*size, *, dtype=None, requires_grad=False) -> Tensor: ones.
-    ones |shape, dtype| Tensor::ones(&shape, dtype);
+    ones |shape, dtype| Tensor::ones(&shape, dtype), |model| model.full_like(1i64, dtype);
     /// empty(*size, *, dtype=None, requires_grad=False) -> Tensor: elements without a value yet.
-    empty |shape, dtype| Tensor::empty(&shape, dtype);
+    empty |shape, dtype| Tensor::empty(&shape, dtype), |model| Ok(model);
 }
 
-/// The tensor whose shape and order of dims a `*_like` function takes: `input`, or one with the dims in their
-/// usual order if the format asks for that.
-pub fn model_of(py: Python<'_>, input: &Tensor, format: Option<&Bound<'_, PyAny>>) -> PyResult<Tensor> {
-    let is_contiguous = input.array().is_contiguous()
-        || !format.is_some_and(|format| format.eq("contiguous_format").unwrap_or(false));
-    if is_contiguous {
-        return Ok(input.clone());
+/// The tensor whose shape and order of dims a `*_like` function takes: `input`, or one in the format that is
+/// asked for.
+pub fn model_of(py: Python<'_>, input: &Tensor, format: Option<MemoryFormat>) -> PyResult<Tensor> {
+    match format {
+        // No memory: one element, repeated in contiguous order, has no order of its own.
+        Some(MemoryFormat::Contiguous) if !input.array().is_contiguous() => {
+            Tensor::empty(&[1], input.dtype()).and_then(|one| one.expand(input.shape())).py(py)
+        }
+        Some(format) if !format.is_kept_by(input.array().layout()) => {
+            format.layout(input.shape()).and_then(|layout| Tensor::empty_in(&layout, input.dtype())).py(py)
+        }
+        _ => Ok(input.clone()),
     }
-    // No memory: one element, repeated in contiguous order, has no order of its own.
-    Tensor::empty(&[1], input.dtype()).and_then(|one| one.expand(input.shape())).py(py)
 }
 
 /// Functions of another tensor's shape, order of dims and dtype.
@@ -178,7 +189,7 @@ macro_rules! like {
                 device: Option<&Bound<'_, PyAny>>,
                 #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
                 layout: Option<&Bound<'_, PyAny>>,
-                memory_format: Option<&Bound<'_, PyAny>>,
+                #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
             ) -> PyResult<Out> {
                 let _ = layout;
                 check_device(py, device)?;
@@ -213,7 +224,7 @@ fn full_like(
     dtype: Option<DTypeArg>,
     device: Option<&Bound<'_, PyAny>>,
     #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
-    memory_format: Option<&Bound<'_, PyAny>>,
+    #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
 ) -> PyResult<Out> {
     check_device(py, device)?;
     let x = &model_of(py, &input.get().tensor(), memory_format)?;

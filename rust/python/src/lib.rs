@@ -9,6 +9,7 @@ mod dtype;
 mod enter;
 mod error;
 mod flag;
+mod format;
 mod function;
 mod graph;
 mod io;
@@ -30,6 +31,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(m)?;
     dtype::register(m)?;
+    format::register(m)?;
     tensor::register(m)?;
     anomaly::register(m)?;
     autograd::register(m)?;

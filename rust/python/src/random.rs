@@ -5,7 +5,9 @@ use crate::create::model_of;
 use crate::enter::enter;
 use crate::error::{integer_range, IntoPy};
 use crate::flag;
+use crate::format;
 use crate::tensor::{delivered, dtype_for, expect_no_history, Out, PyTensor};
+use firesteel::format::MemoryFormat;
 use firesteel::random::{default_generator, fresh_seed, use_thread_generator, Generator};
 use firesteel::{Array, DType, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -307,7 +309,7 @@ macro_rules! random_like {
                 dtype: Option<DTypeArg>,
                 device: Option<&Bound<'_, PyAny>>,
                 #[pyo3(from_py_with = flag::wants_grad)] requires_grad: bool,
-                memory_format: Option<&Bound<'_, PyAny>>,
+                #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
             ) -> PyResult<Out> {
                 check_device(py, device)?;
                 let x = &model_of(py, &input.get().tensor(), memory_format)?;

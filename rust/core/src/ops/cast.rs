@@ -2,6 +2,7 @@
 
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved};
+use crate::format::MemoryFormat;
 use crate::tensor::Tensor;
 use crate::{DType, Result};
 
@@ -45,9 +46,9 @@ impl Op<1> for CloneOp {
     }
 }
 
-/// A row-major copy.
+/// A copy in an order of its own.
 #[derive(Debug)]
-struct Contiguous;
+struct Contiguous(MemoryFormat);
 
 impl Op<1> for Contiguous {
     const NAME: &'static str = "contiguous";
@@ -61,7 +62,7 @@ impl Op<1> for Contiguous {
     }
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        x.contiguous()
+        x.in_format(self.0)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -85,9 +86,14 @@ impl Tensor {
 
     /// This tensor if its elements lie in row-major order, else a copy in which they do.
     pub fn contiguous(&self) -> Result<Tensor> {
-        if self.array().is_contiguous() {
+        self.in_format(MemoryFormat::Contiguous)
+    }
+
+    /// This tensor if its elements lie in the order of the format, else a copy in which they do.
+    pub fn in_format(&self, format: MemoryFormat) -> Result<Tensor> {
+        if format.is_kept_by(self.array().layout()) {
             return Ok(self.clone());
         }
-        apply(Contiguous, [self])
+        apply(Contiguous(format), [self])
     }
 }

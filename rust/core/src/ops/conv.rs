@@ -4,6 +4,7 @@
 use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves, Ties};
+use crate::format::MemoryFormat;
 use crate::kernels::conv::{self, Conv2dGeometry};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
@@ -84,13 +85,14 @@ impl Conv {
     fn forward(&self, x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
         let dtype = compute_dtype(x.dtype());
         let ready = |a: &Array| a.to_dtype(dtype)?.contiguous();
+        let model = model(x, weight);
         let (x, weight, bias) = (ready(x)?, ready(weight)?, bias.map(ready).transpose()?);
         let mut out = Array::empty(&self.out_shape(), dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
             let bias = bias.as_ref().map(|bias| bias.slice::<T>());
             conv::conv2d(&self.geometry(), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
         });
-        Ok(out)
+        out.in_format_of(model)
     }
 
     /// The gradients of input and weight that are asked for.
@@ -99,6 +101,14 @@ impl Conv {
         let by_x = weight.transpose()?.map(|weight| apply(ConvInput(self.clone()), [grad, &weight]));
         let by_weight = x.transpose()?.map(|x| apply(ConvWeight(self.clone()), [grad, &x]));
         Ok([by_x.transpose()?, by_weight.transpose()?])
+    }
+}
+
+/// The operand whose memory format the result takes over: the input, or the weight if that has its channels last.
+fn model<'a>(x: &'a Array, weight: &'a Array) -> &'a Array {
+    match MemoryFormat::of(x.layout()) {
+        MemoryFormat::Contiguous => weight,
+        _ => x,
     }
 }
 
@@ -178,12 +188,13 @@ impl Op<2> for ConvInput {
     fn forward(&mut self, [grad, weight]: [&Array; 2]) -> Result<Array> {
         let dtype = compute_dtype(grad.dtype());
         let result_dtype = grad.dtype();
+        let model = model(grad, weight);
         let (grad, weight) = (grad.to_dtype(dtype)?.contiguous()?, weight.to_dtype(dtype)?.contiguous()?);
         let mut out = Array::empty(&self.0.x, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
             conv::conv2d_grad_input(&self.0.geometry(), grad.slice::<T>(), weight.slice(), out.slice_mut())?;
         });
-        out.to_dtype(result_dtype)
+        out.to_dtype(result_dtype)?.in_format_of(model)
     }
 
     fn backward(&self, saved: &Saved<2>, v: &Tensor) -> Result<Grads<2>> {

@@ -27,6 +27,11 @@ impl Tensor {
         Ok(Self::constant(Array::empty_like(self.array().layout(), dtype)?))
     }
 
+    /// Elements without a value yet, in the shape and the order of dims of a layout.
+    pub fn empty_in(layout: &Layout, dtype: DType) -> Result<Tensor> {
+        Ok(Self::constant(Array::empty_like(layout, dtype)?))
+    }
+
     /// As [`Tensor::full`], in this tensor's shape and order of dims.
     pub fn full_like(&self, value: impl Into<Scalar>, dtype: DType) -> Result<Tensor> {
         let value = value.into();

@@ -162,6 +162,7 @@ impl Op<1> for MaxPool {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
         let shape = out_shape(x.shape(), &self.geometry);
+        let model = x;
         let x = x.to_dtype(dtype)?.contiguous()?;
         let mut out = Array::empty(&shape, dtype)?;
         let mut indices = self.wants_indices.then(|| Array::empty(&shape, DType::I64)).transpose()?;
@@ -178,7 +179,7 @@ impl Op<1> for MaxPool {
         if let Some(indices) = indices {
             self.indices.set(indices);
         }
-        out.to_dtype(result_dtype)
+        out.to_dtype(result_dtype)?.in_format_of(model)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -250,12 +251,13 @@ impl Op<1> for AvgPool {
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
+        let model = x;
         let x = x.to_dtype(dtype)?.contiguous()?;
         let mut out = Array::empty(&out_shape(&self.shape, &self.geometry), dtype)?;
         dispatch_float!(dtype, "avg_pool2d", T => {
             pool::avg_pool2d(&self.geometry, self.divisor, x.slice::<T>(), out.slice_mut());
         });
-        out.to_dtype(result_dtype)
+        out.to_dtype(result_dtype)?.in_format_of(model)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {

@@ -5,9 +5,11 @@ use crate::convert::{check_device, DTypeArg, Operand};
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::flag;
+use crate::format;
 use crate::graph::memory_key;
 use crate::tensor::Out;
 use firesteel::dtype::{Bool, Element};
+use firesteel::format::MemoryFormat;
 use firesteel::{dispatch_all, Array, DType, Error, Kind, Layout, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -99,9 +101,9 @@ impl PyTensor {
         device: Option<&Bound<'py, PyAny>>,
         #[pyo3(from_py_with = flag::non_blocking)] non_blocking: bool,
         #[pyo3(from_py_with = flag::copy)] copy: bool,
-        memory_format: Option<&Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
     ) -> PyResult<Bound<'py, Self>> {
-        let _ = (non_blocking, memory_format);
+        let _ = non_blocking;
         let py = slf.py();
         let mut target = dtype.map(|d| d.0);
         // Behind what it becomes stand `non_blocking` and `copy`.
@@ -120,10 +122,15 @@ impl PyTensor {
         }
         check_device(py, device)?;
         let target = target.unwrap_or(slf.get().tensor().dtype());
-        if copy && target == slf.get().tensor().dtype() {
-            return Self::copied(&slf);
+        let is_copied = target != slf.get().tensor().dtype();
+        let out = to_dtype(slf, target)?;
+        match memory_format {
+            Some(format) if !format.is_kept_by(out.get().tensor().array().layout()) => {
+                Self::in_format(out, format)
+            }
+            _ if copy && !is_copied => Self::copied(&out),
+            _ => Ok(out),
         }
-        to_dtype(slf, target)
     }
 
     /// type_as(other) -> Tensor: this tensor as `other`'s dtype.
@@ -133,34 +140,38 @@ impl PyTensor {
 
     /// This tensor: the data is always in the CPU's memory.
     #[pyo3(signature = (*, memory_format=None))]
-    fn cpu<'py>(slf: Bound<'py, Self>, memory_format: Option<&Bound<'py, PyAny>>) -> Bound<'py, Self> {
-        let _ = memory_format;
-        slf
+    fn cpu<'py>(
+        slf: Bound<'py, Self>,
+        #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
+    ) -> PyResult<Bound<'py, Self>> {
+        match memory_format {
+            Some(format) => Self::in_format(slf, format),
+            None => Ok(slf),
+        }
     }
 
     /// clone(input) -> Tensor: a copy with memory of its own, through which gradients flow back.
     #[pyo3(name = "clone", signature = (*, memory_format=None))]
     fn clone_<'py>(
         slf: &Bound<'py, Self>,
-        memory_format: Option<&Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
     ) -> PyResult<Bound<'py, Self>> {
-        let _ = memory_format;
-        Self::copied(slf)
+        match memory_format {
+            Some(format) if !format.is_kept_by(slf.get().tensor().array().layout()) => {
+                Self::in_format(slf.clone(), format)
+            }
+            _ => Self::copied(slf),
+        }
     }
 
-    /// contiguous() -> Tensor: this tensor if its elements lie in row-major order, else a copy in which they do.
-    #[pyo3(signature = (memory_format=None))]
+    /// contiguous(*, memory_format=contiguous_format) -> Tensor: this tensor if its elements lie in that order, else
+    /// a copy in which they do.
+    #[pyo3(signature = (*, memory_format=None))]
     fn contiguous<'py>(
         slf: Bound<'py, Self>,
-        memory_format: Option<&Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
     ) -> PyResult<Bound<'py, Self>> {
-        let _ = memory_format;
-        let x = &slf.get().tensor();
-        if x.array().is_contiguous() {
-            return Ok(slf);
-        }
-        let out = enter(slf.py(), x.numel(), || x.contiguous())?;
-        Out(out).into_pyobject(slf.py())
+        Self::in_format(slf, memory_format.unwrap_or(MemoryFormat::Contiguous))
     }
 
     /// copy_(src) -> Tensor: overwrites this tensor with `src`, a tensor or a number, broadcast and converted.
@@ -318,6 +329,16 @@ impl PyTensor {
 }
 
 impl PyTensor {
+    /// The tensor itself if its elements lie in the order of the format, else a copy in which they do.
+    fn in_format<'py>(slf: Bound<'py, Self>, format: MemoryFormat) -> PyResult<Bound<'py, Self>> {
+        let x = &slf.get().tensor();
+        if format.is_kept_by(x.array().layout()) {
+            return Ok(slf);
+        }
+        let out = enter(slf.py(), x.numel(), || x.in_format(format))?;
+        Out(out).into_pyobject(slf.py())
+    }
+
     fn copied<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let x = &slf.get().tensor();
         let out = enter(slf.py(), x.numel(), || x.copy())?;

@@ -23,6 +23,8 @@ pub use out::{delivered, dtype_for, expect_no_history};
 
 use crate::dtype::{self, PyDType};
 use crate::error::IntoPy;
+use crate::format;
+use firesteel::format::MemoryFormat;
 use firesteel::Tensor;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -326,11 +328,13 @@ impl PyTensor {
         false
     }
 
-    /// Whether the elements lie in row-major order without gaps.
-    #[pyo3(signature = (memory_format=None))]
-    fn is_contiguous(&self, memory_format: Option<&Bound<'_, PyAny>>) -> bool {
-        let _ = memory_format;
-        self.tensor().array().is_contiguous()
+    /// Whether the elements lie in row-major order, or that of the memory format, without gaps.
+    #[pyo3(signature = (*, memory_format=None))]
+    fn is_contiguous(
+        &self,
+        #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
+    ) -> bool {
+        memory_format.unwrap_or(MemoryFormat::Contiguous).is_kept_by(self.tensor().array().layout())
     }
 
     /// How often the memory was written in place.

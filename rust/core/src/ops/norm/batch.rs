@@ -145,13 +145,13 @@ impl Op<3> for BatchNorm {
     }
 
     fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
-        let dtype = x.dtype();
+        let (dtype, model) = (x.dtype(), x);
         let x = ready(x, dtype)?;
         let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
         let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
         let out =
             dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
-        out.to_dtype(dtype)
+        out.to_dtype(dtype)?.in_format_of(model)
     }
 
     fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
