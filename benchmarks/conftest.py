@@ -20,7 +20,7 @@ import pytest
 import firesteel
 from agree import made, missing_name, results_agree
 from racing import FULL, QUICK, race as run_race, share_of_others
-from report import Group, Memory, Report, Row
+from report import Group, Memory, Need, Report, Row
 from results import write_json
 
 try:
@@ -128,7 +128,7 @@ def _compare(agree: Callable[[Callable, Callable], None], calls: list[Callable],
 def compare_memory(benchmark):
     """A function that adds to the table what `measure(library's name, step)` gives for either library."""
 
-    def run(measure: Callable[[str, str], int | None], step: str):
+    def run(measure: Callable[[str, str], Need | None], step: str):
         ours = benchmark.pedantic(measure, args=("firesteel", step))
         theirs = None if torch is None or benchmark.disabled else measure("torch", step)
         _report.memory.append(Memory(step, ours, theirs))

@@ -1,4 +1,5 @@
-"""A process of its own: how much memory some training steps need, above what the model and the library take.
+"""A process of its own: how much memory some training steps need, above what the model and the library take,
+and how many page faults a step causes when all memory has been used once.
 
 python benchmarks/peak.py LIBRARY STEP
 """
@@ -6,6 +7,7 @@ python benchmarks/peak.py LIBRARY STEP
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 from pathlib import Path
 
@@ -20,8 +22,12 @@ def _kilobytes(field: str) -> int:
     return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1])
 
 
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def main(library: str, step: str) -> None:
-    """Prints the bytes at the peak of some steps above those before the first."""
+    """Prints the bytes at the peak of some steps above those before them, and a later one's faults."""
     lib = importlib.import_module(library)
     lib.set_num_threads(1)
     lib.manual_seed(0)
@@ -30,7 +36,11 @@ def main(library: str, step: str) -> None:
     before = _kilobytes("VmRSS")
     for _ in range(COUNT):
         train()
-    print((_kilobytes("VmHWM") - before) * 1024)
+    peak = (_kilobytes("VmHWM") - before) * 1024
+    known = _faults()
+    for _ in range(COUNT):
+        train()
+    print(peak, (_faults() - known) / COUNT)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _steps(results: dict[str, Any], threads: list[int]) -> Iterable[list[str]]:
     memory = {row["step"]: row for row in results["memory"]}
     for step in dict.fromkeys(case for case, _ in rows):
         times = [_pair(rows.get((step, count)), lambda side: time_text(side["median"])) for count in threads]
-        yield [step, *times, _pair(memory.get(step), lambda size: f"{size / MB:.1f} MB")]
+        yield [step, *times, _pair(memory.get(step), lambda side: f"{side['peak'] / MB:.1f} MB")]
 
 
 def _pair(row: dict[str, Any] | None, text) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import NamedTuple
 
 from sizes import package_size, wheel_size
 
@@ -15,6 +16,7 @@ UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 MB = 1e6
 MISSED = ("missed", "missing", "wrong")
 NOISE = 0.05  # the part of the processors that others may take before figures mean little
+FAULTS = 1.0  # page faults of a training step from which on memory is not reused
 SLOWDOWN = 2.5  # how many times longer a call may take beside a busy process
 
 
@@ -104,25 +106,36 @@ class Mean:
         return f"geometric mean, {threads}: {ratio} of {self.rows} rows{missing}{wanted}"
 
 
+class Need(NamedTuple):
+    """Bytes at the peak of some training steps, above those before the first, and page faults of a later step."""
+
+    peak: int
+    faults: float
+
+
 @dataclass
 class Memory:
-    """Bytes at the peak of training steps, above those before the first; `theirs` is None without PyTorch."""
+    """What training steps need; `theirs` is None without PyTorch."""
 
     step: str
-    ours: int | None
-    theirs: int | None
+    ours: Need | None
+    theirs: Need | None
 
     @property
     def verdict(self) -> str:
-        """As of a row; Firesteel should need no more than PyTorch."""
+        """As of a row; Firesteel should need no more than PyTorch, and nothing new from the system."""
         if self.ours is None:
             return "missing"
-        return "?" if self.theirs is None else _verdict(self.ours <= self.theirs)
+        if self.theirs is None:
+            return "?"
+        return _verdict(self.ours.peak <= self.theirs.peak and self.ours.faults < FAULTS)
 
     def cells(self) -> list[str]:
         """The row as text."""
-        sizes = ["" if size is None else f"{size / MB:.1f} MB" for size in (self.ours, self.theirs)]
-        return [self.step, *sizes, "<= torch", self.verdict]
+        needs = (self.ours, self.theirs)
+        peaks = ["" if need is None else f"{need.peak / MB:.1f} MB" for need in needs]
+        faults = ["" if need is None else f"{need.faults:.1f}" for need in needs]
+        return [self.step, *peaks, *faults, "<= torch, no faults", self.verdict]
 
 
 @dataclass
@@ -188,10 +201,9 @@ class Report:
         self._print_rows(write)
         if self.memory:
             write("")
-            write("peak memory of some training steps, above that after building (a process each)")
-            print_table(
-                [["step", "firesteel", "torch", "wanted", ""], *(m.cells() for m in self.memory)], write
-            )
+            write("peak memory of training steps, above that after building, and page faults of a later step")
+            head = ["step", "firesteel", "torch", "faults", "torch's", "wanted", ""]
+            print_table([head, *(m.cells() for m in self.memory)], write)
         slow = self.slowdowns()
         if slow:
             write("")

@@ -95,7 +95,9 @@ def _mean(mean: Mean) -> dict[str, object]:
 
 
 def _memory(row: Memory) -> dict[str, object]:
-    return {"step": row.step, "firesteel": row.ours, "torch": row.theirs, "verdict": row.verdict}
+    sides = {"firesteel": row.ours, "torch": row.theirs}
+    needs = {side: None if need is None else need._asdict() for side, need in sides.items()}
+    return {"step": row.step, **needs, "verdict": row.verdict}
 
 
 def _slowdown(row: Slowdown) -> dict[str, object]:

@@ -16,7 +16,7 @@ import readme
 from agree import losses_agree, made, missing_name, results_agree
 from models import STEPS
 from racing import FULL, QUICK, batch, share_of_others
-from report import BUSY, QUIET, Group, Memory, Report, Row, geometric_mean
+from report import BUSY, QUIET, Group, Memory, Need, Report, Row, geometric_mean
 from results import write_json
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +48,10 @@ def _report() -> Report:
         Row(BUSY, "a", 2, [2.0], [50.0]),
         Row(BUSY, "b", 2, [3.0], [10.0]),
     ]
-    memory = [Memory("step", 3_000_000, 2_000_000), Memory("not there", None, 1)]
+    memory = [
+        Memory("step", Need(3_000_000, 0.0), Need(2_000_000, 5.0)),
+        Memory("not there", None, Need(1, 0.0)),
+    ]
     return Report(rows, memory, others=0.5)
 
 
