@@ -1,4 +1,4 @@
-"""Updates of parameters, beside PyTorch's default and beside its `fused=True`."""
+"""Updates of parameters, beside PyTorch's default and beside its `fused=True`, and clipping of gradients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ PARAMETERS = {
     "10 of 128x256": (10, (128, 256)),
     "200 of 64x64": (200, (64, 64)),
 }
-CASES = {f"{kind}, {parameters}": (kind, parameters) for kind in KINDS for parameters in PARAMETERS}
+CLIP = "clip_grad_norm_"
+CASES = {f"{kind}, {parameters}": (kind, parameters) for kind in [*KINDS, CLIP] for parameters in PARAMETERS}
 
 
 @pytest.mark.parametrize("group", [DEFAULT, FUSED], ids=lambda group: group.name)
 def test_race(race, case, threads, group):
     kind, parameters = CASES[case]
-    name, options = KINDS[kind]
+    if kind == CLIP and group is FUSED:
+        pytest.skip("PyTorch has no fused clipping")
+    name, options = KINDS.get(kind, ("SGD", {}))
     count, shape = PARAMETERS[parameters]
 
     def make(lib):
@@ -37,6 +40,8 @@ def test_race(race, case, threads, group):
         optimizer = getattr(lib.optim, name)(leaves, lr=1e-3, **options, **fused)
 
         def call():
+            if kind == CLIP:
+                return lib.nn.utils.clip_grad_norm_(leaves, 1.0)
             optimizer.step()
             return leaves
 

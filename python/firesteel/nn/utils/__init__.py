@@ -64,8 +64,9 @@ def clip_grad_norm_(
                 "non-finite norm anyway, set `error_if_nonfinite=False`"
             )
         scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(scale)
+        if scale.item() != 1.0:  # most steps of most programs: nothing to write
+            for gradient in gradients:
+                gradient.mul_(scale)
     return total
 
 
