@@ -107,7 +107,7 @@ class Mean:
 
 
 class Need(NamedTuple):
-    """Bytes at the peak of some training steps, above those before the first, and page faults of a later one."""
+    """Bytes at the peak of training steps, above those before the first, and page faults of a later one."""
 
     peak: int
     faults: float

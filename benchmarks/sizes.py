@@ -18,7 +18,7 @@ def _files(library: ModuleType) -> list[Path]:
 def wheel_size() -> str:
     """The size of the newest wheel in `dist/`; without one that of the installed files, which judges nothing.
 
-    `make wheel` optimises more than the build of `make bench`, and its file is smaller by a tenth.
+    `make wheel` optimises more than the build of `make bench`, and leaves the symbols out.
     """
     import firesteel
 

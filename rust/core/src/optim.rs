@@ -4,24 +4,52 @@ use crate::array::Array;
 use crate::autograd::anomaly::{check_interrupt, count_write};
 use crate::autograd::inplace::is_left_inference;
 use crate::kernels::optim::{adam_arrays, sgd_arrays, AdamOptions, SgdOptions};
+use crate::layout::Dims;
 use crate::ops::promote::compute_dtype;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Result};
 use smallvec::{smallvec, SmallVec};
+use std::borrow::Cow;
+use std::cmp::Reverse;
+
+/// The dims of a parameter from the outermost in memory to the innermost, if it is dense but not row-major, as
+/// images' weights with channels last are: its arrays are worked on in that order, without copies.
+struct Order(Option<Dims>);
+
+impl Order {
+    fn of(param: &Tensor) -> Self {
+        let layout = param.array().layout();
+        if layout.is_contiguous() || !layout.is_dense() {
+            return Self(None);
+        }
+        let mut dims: Dims = (0..layout.rank()).collect();
+        dims.sort_by_key(|&dim| Reverse(layout.strides()[dim]));
+        Self(Some(dims))
+    }
+
+    fn view<'a>(&self, array: &'a Array) -> Cow<'a, Array> {
+        match &self.0 {
+            Some(dims) => Cow::Owned(array.with_layout(array.layout().permute(dims))),
+            None => Cow::Borrowed(array),
+        }
+    }
+}
 
 /// An array in the dtype and order that the kernels take; written back where that is a copy.
 struct Working<'a> {
-    original: &'a Array,
+    original: Cow<'a, Array>,
     array: Array,
 }
 
 impl<'a> Working<'a> {
-    fn new(original: &'a Array) -> Result<Self> {
-        Ok(Self { original, array: original.to_dtype(compute_dtype(original.dtype()))?.contiguous()? })
+    fn new(original: &'a Array, order: &Order) -> Result<Self> {
+        let original = order.view(original);
+        let array = original.to_dtype(compute_dtype(original.dtype()))?.contiguous()?;
+        Ok(Self { original, array })
     }
 
     fn finish(self) -> Result<()> {
-        if !self.array.is_same_view(self.original) {
+        if !self.array.is_same_view(&self.original) {
             self.original.copy_from(&self.array)?;
         }
         count_write(self.original.storage(), "optimizer.step");
@@ -73,8 +101,8 @@ fn check_written(op: &str, i: usize, written: &[(&str, &Tensor)]) -> Result<()> 
 }
 
 /// The gradient for the kernels: a copy where it lies in the memory of what is written.
-fn working_grad<'a>(grad: &'a Tensor, written: &[&Array]) -> Result<Working<'a>> {
-    let mut working = Working::new(grad.array())?;
+fn working_grad<'a>(grad: &'a Tensor, order: &Order, written: &[&Array]) -> Result<Working<'a>> {
+    let mut working = Working::new(grad.array(), order)?;
     if written.iter().any(|x| x.shares_memory_with(&working.array)) {
         working.array = working.array.copied()?;
     }
@@ -108,9 +136,10 @@ pub fn sgd_step(
     }
     let mut kept = Vec::with_capacity(params.len());
     for i in 0..params.len() {
-        let param = Working::new(params[i].array())?;
+        let order = Order::of(&params[i]);
+        let param = Working::new(params[i].array(), &order)?;
         let buffer = buffers[i].as_ref().map_or(&param.array, Tensor::array);
-        let grad = working_grad(&grads[i], &[&param.array, buffer])?;
+        let grad = working_grad(&grads[i], &order, &[&param.array, buffer])?;
         if options.momentum == 0.0 {
             sgd_arrays(&param.array, &grad.array, None, false, options);
             kept.push(None);
@@ -118,9 +147,9 @@ pub fn sgd_step(
             let first = buffers[i].is_none();
             let buffer = match &buffers[i] {
                 Some(buffer) => buffer.clone(),
-                None => Tensor::empty(params[i].shape(), params[i].dtype())?,
+                None => params[i].empty_like(params[i].dtype())?,
             };
-            let working = Working::new(buffer.array())?;
+            let working = Working::new(buffer.array(), &order)?;
             sgd_arrays(&param.array, &grad.array, Some(&working.array), first, options);
             working.finish()?;
             kept.push(Some(buffer));
@@ -180,13 +209,14 @@ pub fn adam_step(
     for ((param, grad), state) in params.iter().zip(grads).zip(states) {
         let step = state.step.array().item_f64()? + 1.0;
         let counted = Array::scalar(step as f32)?;
-        let param = Working::new(param.array())?;
+        let order = Order::of(param);
+        let param = Working::new(param.array(), &order)?;
         let max = state.max_exp_avg_sq.as_ref().map_or(&param.array, Tensor::array);
         let averages = [state.exp_avg.array(), state.exp_avg_sq.array(), max];
-        let grad = working_grad(grad, &[&param.array, averages[0], averages[1], averages[2]])?;
-        let exp_avg = Working::new(state.exp_avg.array())?;
-        let exp_avg_sq = Working::new(state.exp_avg_sq.array())?;
-        let max = state.max_exp_avg_sq.as_ref().map(|max| Working::new(max.array())).transpose()?;
+        let grad = working_grad(grad, &order, &[&param.array, averages[0], averages[1], averages[2]])?;
+        let exp_avg = Working::new(state.exp_avg.array(), &order)?;
+        let exp_avg_sq = Working::new(state.exp_avg_sq.array(), &order)?;
+        let max = state.max_exp_avg_sq.as_ref().map(|max| Working::new(max.array(), &order)).transpose()?;
         let max_array = max.as_ref().map(|max| &max.array);
         // From here on no memory is asked for: the step counts only if it is made.
         state.step.array().copy_from(&counted)?;
