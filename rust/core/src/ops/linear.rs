@@ -44,19 +44,18 @@ impl Op<3> for AddProduct {
         let mut shape = Dims::from_slice(a.shape());
         shape.truncate(a.rank() - 1);
         shape.extend(b.shape().get(b.rank() - 1).copied().filter(|_| b.rank() > 1));
-        let added = input.broadcast_to(self.op, &shape)?;
+        let added = input.to_dtype(dtype)?.broadcast_to(self.op, &shape)?;
         let is_plain = self.beta.to_f64() == 1.0 && self.alpha.to_f64() == 1.0;
         if is_plain && b.rank() > 1 {
             let out = Array::empty(&shape, dtype)?;
-            kernels::copy::copy(&added, &out);
-            kernels::matmul::matmul(self.op, &a, &b, &out, true)?;
+            kernels::matmul::matmul(self.op, &a, &b, &out, Some(&added))?;
             return out.to_dtype(input.dtype());
         }
         let product = scaled(&Tensor::constant(product(self.op, &a, &b)?), self.alpha)?;
         if self.beta.to_f64() == 0.0 {
             return product.array().to_dtype(input.dtype()); // nan in `input` is not propagated
         }
-        let added = scaled(&Tensor::constant(added.to_dtype(dtype)?), self.beta)?;
+        let added = scaled(&Tensor::constant(added), self.beta)?;
         added.add(&product)?.array().to_dtype(input.dtype())
     }
 
@@ -98,15 +97,16 @@ impl Linear {
         shape[x.rank() - 1] = out_features;
         let out = Array::empty(&shape, dtype)?;
         let flat = out.with_layout(Layout::contiguous(&[rows, out_features]));
-        if let Some(bias) = bias {
-            kernels::copy::copy(&bias.broadcast_to(LINEAR, flat.shape())?, &flat);
-        }
         let x = match x.layout().reshape(&[rows, features]) {
             Some(layout) => x.with_layout(layout),
             None => x.contiguous()?.with_layout(Layout::contiguous(&[rows, features])),
         };
         let weight = weight.with_layout(weight.layout().transpose(0, 1));
-        kernels::matmul::matmul(LINEAR, &x, &weight, &flat, bias.is_some())?;
+        let bias = match bias {
+            Some(bias) => Some(bias.to_dtype(dtype)?.broadcast_to(LINEAR, flat.shape())?),
+            None => None,
+        };
+        kernels::matmul::matmul(LINEAR, &x, &weight, &flat, bias.as_ref())?;
         out.to_dtype(given)
     }
 }

@@ -111,7 +111,7 @@ fn folded_shape(shape: &[usize]) -> [usize; 2] {
 pub(super) fn product(op: &str, a: &Array, b: &Array) -> Result<Array> {
     if let ([m, _], [_, n]) = (a.shape(), b.shape()) {
         let out = Array::empty(&[*m, *n], a.dtype())?;
-        kernels::matmul::matmul(op, a, b, &out, false)?;
+        kernels::matmul::matmul(op, a, b, &out, None)?;
         return Ok(out);
     }
     let (a_is_vector, b_is_vector) = (a.rank() == 1, b.rank() == 1);
@@ -141,11 +141,11 @@ fn batched(op: &str, a: &Array, b: &Array) -> Result<Array> {
         };
         let b = b.with_layout(b.layout().squeeze(|d| d + 2 < b.rank()));
         let tall = out.with_layout(crate::Layout::contiguous(&folded_shape(out.shape())));
-        kernels::matmul::matmul(op, &a, &b, &tall, false)?;
+        kernels::matmul::matmul(op, &a, &b, &tall, None)?;
         return Ok(out);
     }
     let (a, b) = (a.broadcast_to(op, &with(m, k))?, b.broadcast_to(op, &with(k, n))?);
-    kernels::matmul::matmul(op, &a, &b, &out, false)?;
+    kernels::matmul::matmul(op, &a, &b, &out, None)?;
     Ok(out)
 }
 
