@@ -1,7 +1,7 @@
 //! Products with something added: `addmm` and its kin, and the linear layer.
 
 use super::matmul::{check, check_batches, contract_rows, fold, product, Tuple};
-use super::promote::{compute_dtype, Scalar};
+use super::promote::{compute_dtype, product_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
 use crate::dtype::Category;
@@ -39,14 +39,15 @@ impl Op<3> for AddProduct {
     }
 
     fn forward(&mut self, [input, a, b]: [&Array; 3]) -> Result<Array> {
-        let dtype = compute_dtype(a.dtype());
+        let is_plain = self.beta.to_f64() == 1.0 && self.alpha.to_f64() == 1.0 && b.rank() > 1;
+        // Factors are applied before the result is rounded.
+        let dtype = if is_plain { product_dtype(a.dtype()) } else { compute_dtype(a.dtype()) };
         let (a, b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
         let mut shape = Dims::from_slice(a.shape());
         shape.truncate(a.rank() - 1);
         shape.extend(b.shape().get(b.rank() - 1).copied().filter(|_| b.rank() > 1));
         let added = input.to_dtype(dtype)?.broadcast_to(self.op, &shape)?;
-        let is_plain = self.beta.to_f64() == 1.0 && self.alpha.to_f64() == 1.0;
-        if is_plain && b.rank() > 1 {
+        if is_plain {
             let out = Array::empty(&shape, dtype)?;
             kernels::matmul::matmul(self.op, &a, &b, &out, Some(&added))?;
             return out.to_dtype(input.dtype());
@@ -89,7 +90,7 @@ struct Linear {
 
 impl Linear {
     fn compute(x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
-        let (given, dtype) = (x.dtype(), compute_dtype(x.dtype()));
+        let (given, dtype) = (x.dtype(), product_dtype(x.dtype()));
         let (x, weight) = (x.to_dtype(dtype)?, weight.to_dtype(dtype)?);
         let (features, out_features) = (weight.shape()[1], weight.shape()[0]);
         let rows = x.shape()[..x.rank() - 1].iter().product::<usize>();

@@ -10,7 +10,7 @@ use crate::layout::{broadcast_shapes, Dims};
 use crate::tensor::Tensor;
 use crate::{ensure, Result};
 
-use super::promote::compute_dtype;
+use super::promote::product_dtype;
 
 /// `a @ b` for operands that have passed [`check`].
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ impl Op<2> for Matmul {
     }
 
     fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
-        let dtype = compute_dtype(a.dtype());
+        let dtype = product_dtype(a.dtype());
         let out = product(self.op, &a.to_dtype(dtype)?, &b.to_dtype(dtype)?)?;
         out.to_dtype(a.dtype())
     }
@@ -229,6 +229,9 @@ impl std::fmt::Display for Tuple<'_> {
 
 impl Tensor {
     /// Matrix product: vectors, matrices, and batches of matrices whose leading dims broadcast.
+    ///
+    /// Products of 16-bit floats are summed in float32 and rounded once. On processors with AVX512-BF16 those of
+    /// bfloat16 take subnormal numbers as 0, and round after every addition to a sum.
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         self.multiply("matmul", other)
     }

@@ -6,12 +6,15 @@
 //! | few rows, both operands contiguous along k | [`inner`]: scalar products, several at a time    |
 //! | few rows or all dims small, rows of b contiguous | [`direct`]: register tiles, nothing packed  |
 //! | all else                                | [`packed`]: blocks for the caches, packed panels    |
+//! | bfloat16, with AVX512-BF16              | [`bfloat16`]: the same, packed in pairs             |
 //!
 //! Kernels that keep blocks of their own in the caches multiply them with [`multiply_block`].
 //!
 //! The path, the blocks of k and the order of summation follow from shapes and strides alone, so
 //! results are the same bits for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod bfloat16;
 mod block;
 mod buffer;
 mod direct;
@@ -282,6 +285,15 @@ macro_rules! integer {
 }
 integer!(u8, i32, i64);
 
+/// Only where [`simd::has_bf16`]; elsewhere callers widen it.
+#[cfg(target_arch = "x86_64")]
+impl GemmElement for crate::dtype::bf16 {
+    unsafe fn multiply(product: Product<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { bfloat16::multiply(product) }
+    }
+}
+
 /// Rows of A's packed panels, or columns of B's.
 pub(super) const fn width<T: Float>(level: Level, is_a: bool) -> usize {
     let (mr, lanes) = match level {
@@ -296,26 +308,39 @@ pub(super) const fn width<T: Float>(level: Level, is_a: bool) -> usize {
     }
 }
 
-/// Chooses the path.
+/// The product as paths want it: rows of c and of what is added are contiguous, and a lone column is a lone row.
+/// `None` if it had to be computed on the way.
 ///
 /// # Safety
 /// As for [`gemm`].
-unsafe fn multiply_float<T: Float>(mut p: Product<T>) {
-    // Paths want the rows of c contiguous, and a lone column as a lone row.
+unsafe fn prepared<T: GemmElement>(mut p: Product<T>) -> Option<Product<T>> {
     if (p.n == 1 && p.m > 1) || (p.m > 1 && p.c.col != 1 && p.c.row == 1) {
         p = p.transposed();
     }
-    // SAFETY: the caller's promise, handed on to the path that fits.
+    // SAFETY: the caller's promise.
     unsafe {
-        if p.m == 1 && p.n == 1 {
-            return dot::multiply(p);
-        }
         if p.c.col != 1 && p.n > 1 {
-            return through_scratch(p);
+            through_scratch(p);
+            return None;
         }
         if p.n > 1 && p.added.is_some_and(|added| added.col != 1) {
             fill(p.m, p.n, p.c, p.added);
             p.added = Some(p.c.read());
+        }
+    }
+    Some(p)
+}
+
+/// Chooses the path.
+///
+/// # Safety
+/// As for [`gemm`].
+unsafe fn multiply_float<T: Float>(p: Product<T>) {
+    // SAFETY: the caller's promise, handed on to the path that fits.
+    unsafe {
+        let Some(p) = prepared(p) else { return };
+        if p.m == 1 && p.n == 1 {
+            return dot::multiply(p);
         }
         if p.b.col == 1 && direct::fits(&p) {
             direct::multiply(p)
@@ -331,14 +356,13 @@ unsafe fn multiply_float<T: Float>(mut p: Product<T>) {
 ///
 /// # Safety
 /// As for [`gemm`].
-unsafe fn through_scratch<T: Float>(p: Product<T>) {
+unsafe fn through_scratch<T: GemmElement>(p: Product<T>) {
     let mut rows = vec![T::default(); p.m * p.n];
     let c = MatMut { ptr: rows.as_mut_ptr(), row: p.n as isize, col: 1 };
-    // SAFETY: `rows` holds m x n elements; the inputs are the caller's.
-    unsafe { multiply_float(Product { c, added: None, ..p }) };
+    // SAFETY: `rows` holds m x n elements; all else is the caller's.
+    unsafe { T::multiply(Product { c, ..p }) };
     for (index, value) in rows.into_iter().enumerate() {
-        let to = p.c.at(index / p.n, index % p.n);
-        // SAFETY: an element of c, and the same one of what is added.
-        unsafe { *to = p.added.map_or(value, |added| (*added.at(index / p.n, index % p.n)).add(value)) };
+        // SAFETY: an element of c.
+        unsafe { *p.c.at(index / p.n, index % p.n) = value };
     }
 }
