@@ -17,7 +17,7 @@ const SMALL_B: usize = 1 << 15;
 
 /// With so short a k what takes time is to write c, which is best done in long rows, one after the other
 /// (`Linear(1024, 1024), batch 1, backward`, whose gradient of the weight has k = 1).
-const SHORT_K: usize = 8;
+const SHORT_K: usize = 16;
 /// Rows that are then written side by side.
 const ROWS: usize = 3;
 /// Columns that make a row long.

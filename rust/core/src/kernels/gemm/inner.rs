@@ -10,8 +10,14 @@ use super::{grain, Float, Product};
 use crate::par;
 use crate::simd;
 
-/// Up to so many rows it does not pay to pack b.
-pub(super) const MAX_ROWS: usize = 24;
+/// Up to so many rows it does not pay to pack b; of float64 it pays sooner (`32 rows, A Bt 1024`).
+pub(super) const fn max_rows<T>() -> usize {
+    if size_of::<T>() == 4 {
+        40
+    } else {
+        24
+    }
+}
 
 /// Length of the partial sums: bounds the error of long rows and what must stay in cache.
 const K_BLOCK: usize = 4096;

@@ -344,7 +344,7 @@ unsafe fn multiply_float<T: Float>(p: Product<T>) {
         }
         if p.b.col == 1 && direct::fits(&p) {
             direct::multiply(p)
-        } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && p.m <= inner::MAX_ROWS {
+        } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && p.m <= inner::max_rows::<T>() {
             inner::multiply(p)
         } else {
             packed::multiply(p, simd::level())

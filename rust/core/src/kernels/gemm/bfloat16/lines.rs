@@ -11,8 +11,11 @@ use super::{grain, Product};
 use crate::dtype::bf16;
 use crate::par;
 
-/// Up to so many rows it does not pay to pack b.
-pub(super) const MAX_ROWS: usize = 24;
+/// Whether it would not pay to pack b. The lanes of each sum are added up at the end, which lines must be long for
+/// (24 rows of 256 numbers: twice the time of packed ones).
+pub(super) fn fits(p: &Product<bf16>) -> bool {
+    p.a.col == 1 && p.b.row == 1 && p.m <= if p.k >= 1024 { 24 } else { 8 }
+}
 /// Columns that a thread takes at a time.
 const COLUMNS: usize = 32;
 /// Numbers in a vector.

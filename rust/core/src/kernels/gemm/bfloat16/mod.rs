@@ -44,7 +44,7 @@ pub(super) unsafe fn multiply(p: Product<bf16>) {
     // SAFETY: the caller's promise, handed on to the path that fits.
     unsafe {
         let Some(p) = prepared(p) else { return };
-        if p.a.col == 1 && p.b.row == 1 && p.m <= lines::MAX_ROWS {
+        if lines::fits(&p) {
             return lines::multiply(p);
         }
         let (n_part, k_part) = (even(p.n, N_PART, COLUMNS), even(p.k, K_PART, 2));
