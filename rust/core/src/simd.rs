@@ -140,6 +140,22 @@ pub fn level() -> Level {
     })
 }
 
+/// Whether products of bfloat16 have an instruction of their own: AVX512-BF16, on top of [`Level::V4`].
+/// `FIRESTEEL_ISA=v4` leaves it unused.
+#[inline]
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static HAS: OnceLock<bool> = OnceLock::new();
+        *HAS.get_or_init(|| {
+            let is_refused = std::env::var("FIRESTEEL_ISA").as_deref() == Ok("v4");
+            level() == Level::V4 && !is_refused && std::arch::is_x86_feature_detected!("avx512bf16")
+        })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 #[cfg(target_arch = "x86_64")]
 fn best_level() -> Level {
     macro_rules! has {

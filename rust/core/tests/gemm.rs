@@ -57,18 +57,44 @@ impl<T: Element> Stored<T> {
     }
 }
 
+/// What the products are added to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Added {
+    Nothing,
+    Result,
+    Matrix(Order),
+    /// One row for all.
+    Row,
+    /// One column for all.
+    Column,
+}
+
 /// One product of small integers, which every type holds exactly: the result must be equal.
-fn check<T: GemmElement>((m, n, k): (usize, usize, usize), orders: [Order; 3], accumulate: bool) {
+fn check<T: GemmElement>((m, n, k): (usize, usize, usize), orders: [Order; 3], added: Added) {
     let a = Stored::<T>::new(m, k, orders[0], 1);
     let b = Stored::<T>::new(k, n, orders[1], 2);
     let mut c = Stored::<T>::new(m, n, orders[2], 3);
     let before = Stored::<T>::new(m, n, orders[2], 3);
+    let order = if let Added::Matrix(order) = added { order } else { Order::Rows };
+    let mut more = Stored::<T>::new(m, n, order, 4);
+    match added {
+        Added::Nothing => more.values.fill(T::from_i64(0)),
+        Added::Result => more = Stored::<T>::new(m, n, orders[2], 3),
+        Added::Matrix(_) => {}
+        Added::Row => more.row = 0,
+        Added::Column => more.col = 0,
+    }
+    let mat = match added {
+        Added::Nothing => None,
+        Added::Result => Some(c.mat_mut().read()),
+        _ => Some(more.mat()),
+    };
     // SAFETY: the buffers hold the matrices at these strides.
-    unsafe { gemm(m, n, k, a.mat(), b.mat(), c.mat_mut(), accumulate) };
+    unsafe { gemm(m, n, k, a.mat(), b.mat(), c.mat_mut(), mat) };
     let mut expected = before.values;
     for i in 0..m {
         for j in 0..n {
-            let mut sum = if accumulate { c_index(&expected, &c, i, j).to_i64() } else { 0 };
+            let mut sum = more.get(i, j).to_i64();
             for q in 0..k {
                 sum = sum.wrapping_add(a.get(i, q).to_i64().wrapping_mul(b.get(q, j).to_i64()));
             }
@@ -77,15 +103,21 @@ fn check<T: GemmElement>((m, n, k): (usize, usize, usize), orders: [Order; 3], a
         }
     }
     // All of the buffer: nothing between the elements may change.
-    assert!(c.values == expected, "{:?} {m} x {n} x {k} {orders:?} {accumulate}", T::DTYPE);
-}
-
-fn c_index<T: Element>(values: &[T], c: &Stored<T>, i: usize, j: usize) -> T {
-    values[(c.start as isize + i as isize * c.row + j as isize * c.col) as usize]
+    assert!(c.values == expected, "{:?} {m} x {n} x {k} {orders:?} {added:?}", T::DTYPE);
 }
 
 fn size() -> impl Strategy<Value = usize> {
     prop::sample::select(&SIZES[..])
+}
+
+fn added() -> impl Strategy<Value = Added> {
+    prop_oneof![
+        Just(Added::Nothing),
+        Just(Added::Result),
+        order().prop_map(Added::Matrix),
+        Just(Added::Row),
+        Just(Added::Column)
+    ]
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -97,10 +129,19 @@ proptest! {
 
     #[test]
     fn floats_are_exact_on_small_integers(
-        dims in (size(), size(), size()), a in order(), b in order(), c in order(), accumulate: bool,
+        dims in (size(), size(), size()), a in order(), b in order(), c in order(), added in added(),
     ) {
-        check::<f32>(dims, [a, b, c], accumulate);
-        check::<f64>(dims, [a, b, c], accumulate);
+        check::<f32>(dims, [a, b, c], added);
+        check::<f64>(dims, [a, b, c], added);
+        check_bfloat16(dims, [a, b, c], added);
+    }
+}
+
+/// Where bfloat16 is not widened: sums are exact in float32, and rounded once as `check` does.
+fn check_bfloat16(dims: (usize, usize, usize), orders: [Order; 3], added: Added) {
+    #[cfg(target_arch = "x86_64")]
+    if firesteel::simd::has_bf16() {
+        check::<firesteel::dtype::bf16>(dims, orders, added);
     }
 }
 
@@ -109,23 +150,32 @@ proptest! {
 
     #[test]
     fn integers_wrap(
-        dims in (size(), size(), size()), a in order(), b in order(), c in order(), accumulate: bool,
+        dims in (size(), size(), size()), a in order(), b in order(), c in order(), added in added(),
     ) {
-        check::<u8>(dims, [a, b, c], accumulate);
-        check::<i32>(dims, [a, b, c], accumulate);
-        check::<i64>(dims, [a, b, c], accumulate);
+        check::<u8>(dims, [a, b, c], added);
+        check::<i32>(dims, [a, b, c], added);
+        check::<i64>(dims, [a, b, c], added);
     }
 }
 
 #[test]
 fn large_blocks_of_k_and_columns() {
     use Order::{Columns, Gaps, Rows};
-    for dims in [(70, 300, 1000), (300, 260, 400), (5, 200, 9000), (30, 4200, 20), (1, 1, 100_000)] {
+    for dims in [
+        (70, 300, 1000),
+        (300, 260, 400),
+        (5, 200, 9001),
+        (30, 4200, 20),
+        (1, 1, 100_000),
+        (200, 300, 1),
+        (70, 130, 8),
+    ] {
         for orders in
             [[Rows, Rows, Rows], [Rows, Columns, Rows], [Columns, Rows, Columns], [Gaps, Gaps, Rows]]
         {
-            check::<f32>(dims, orders, true);
-            check::<f64>(dims, orders, false);
+            check::<f32>(dims, orders, Added::Row);
+            check::<f64>(dims, orders, Added::Result);
+            check_bfloat16(dims, orders, Added::Row);
         }
     }
 }
@@ -138,7 +188,7 @@ fn bits(threads: usize, (m, n, k): (usize, usize, usize), orders: [Order; 2]) ->
     a.values.iter_mut().chain(&mut b.values).enumerate().for_each(|(i, x)| *x = (*x + i as f32).sin());
     let mut c = Stored::<f32>::new(m, n, Order::Rows, 3);
     // SAFETY: the buffers hold the matrices at these strides.
-    unsafe { gemm(m, n, k, a.mat(), b.mat(), c.mat_mut(), false) };
+    unsafe { gemm(m, n, k, a.mat(), b.mat(), c.mat_mut(), None) };
     for (i, j) in [(0, 0), (m - 1, n - 1), (m / 2, n / 3)] {
         let exact: f64 = (0..k).map(|q| f64::from(a.get(i, q)) * f64::from(b.get(q, j))).sum();
         assert!((f64::from(c.get(i, j)) - exact).abs() < 1e-5 * (k as f64), "{m} {n} {k}");
@@ -169,7 +219,7 @@ fn nan_and_infinity_pass_through_zeros() {
             *b.values.last_mut().unwrap() = f32::NAN;
             let mut c = Stored::<f32>::new(m, n, Order::Rows, 3);
             // SAFETY: the buffers hold the matrices at these strides.
-            unsafe { gemm(m, n, k, a.mat(), b.mat(), c.mat_mut(), false) };
+            unsafe { gemm(m, n, k, a.mat(), b.mat(), c.mat_mut(), None) };
             assert!((0..m).all(|i| c.get(i, n - 1).is_nan() && (n == 1 || c.get(i, 0) == 0.0)));
         }
     }
@@ -181,7 +231,7 @@ fn an_input_of_stride_zero_repeats() {
     let mut c = Stored::<f32>::new(80, 70, Order::Rows, 3);
     let a = Mat { ptr: one.as_ptr(), row: 0, col: 0 };
     // SAFETY: every element of `a` is the one; the others hold their matrices.
-    unsafe { gemm(80, 70, 50, a, b.mat(), c.mat_mut(), false) };
+    unsafe { gemm(80, 70, 50, a, b.mat(), c.mat_mut(), None) };
     let sum: f32 = (0..50).map(|q| 2.0 * b.get(q, 69)).sum();
     assert_eq!((c.get(0, 69), c.get(79, 69)), (sum, sum));
 }

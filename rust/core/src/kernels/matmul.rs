@@ -3,18 +3,23 @@
 use super::gemm::{gemm, GemmElement, Mat, MatMut};
 use super::nest::Nest;
 use crate::array::Array;
-use crate::par;
-use crate::{dispatch_compute, Result};
+use crate::{dispatch_compute, par, simd, DType, Result};
 
 /// Multiplications from which one product is worth several threads.
 const LARGE: usize = 1 << 20;
 
-/// `out = a @ b`, or `out += a @ b`, on the last two dims; the dims before them are equal in all
-/// three (an input repeats along a dim by a stride of 0). All have one dtype that kernels compute in.
-pub fn matmul(op: &str, a: &Array, b: &Array, out: &Array, accumulate: bool) -> Result<()> {
+/// `out = a @ b`, or `out = added + a @ b`, on the last two dims; the dims before them are equal in all
+/// (what is read repeats along a dim by a stride of 0). All have one dtype that kernels compute in, or
+/// bfloat16 where [`simd::has_bf16`].
+pub fn matmul(op: &str, a: &Array, b: &Array, out: &Array, added: Option<&Array>) -> Result<()> {
     debug_assert!(a.rank() >= 2 && a.rank() == b.rank() && a.rank() == out.rank());
     debug_assert!(a.dtype() == b.dtype() && a.dtype() == out.dtype());
-    dispatch_compute!(out.dtype(), op, T => Products::<T>::new(a, b, out, accumulate).run());
+    #[cfg(target_arch = "x86_64")]
+    if out.dtype() == DType::BF16 && simd::has_bf16() {
+        Products::<crate::dtype::bf16>::new(a, b, out, added).run();
+        return Ok(());
+    }
+    dispatch_compute!(out.dtype(), op, T => Products::<T>::new(a, b, out, added).run());
     Ok(())
 }
 
@@ -24,31 +29,36 @@ struct Products<T> {
     a: Mat<T>,
     b: Mat<T>,
     c: MatMut<T>,
-    batch: Nest<3>,
-    accumulate: bool,
+    added: Option<Mat<T>>,
+    batch: Nest<4>,
 }
 
 impl<T: GemmElement> Products<T> {
-    fn new(a: &Array, b: &Array, out: &Array, accumulate: bool) -> Self {
+    fn new(a: &Array, b: &Array, out: &Array, added: Option<&Array>) -> Self {
         let lead = out.rank() - 2;
         let (m, n, k) = (out.shape()[lead], out.shape()[lead + 1], a.shape()[lead + 1]);
         // These make the unsafe calls below sound, and cost nothing beside a product.
         assert!(a.shape()[lead..] == [m, k] && b.shape()[lead..] == [k, n], "operands of other sizes");
         assert!(a.shape()[..lead] == out.shape()[..lead] && b.shape()[..lead] == out.shape()[..lead]);
         assert!(!out.shares_memory_with(a) && !out.shares_memory_with(b));
+        assert!(added.is_none_or(|x| x.shape() == out.shape() && !out.shares_memory_with(x)));
         assert!(!out.layout().has_overlap(), "an output element stands for two");
-        let steps = |x: &Array| (x.strides()[lead], x.strides()[lead + 1]);
-        let ((a_row, a_col), (b_row, b_col), (c_row, c_col)) = (steps(a), steps(b), steps(out));
+        let mat = |x: &Array| Mat {
+            ptr: x.as_ptr::<T>().cast_const(),
+            row: x.strides()[lead],
+            col: x.strides()[lead + 1],
+        };
+        let c = mat(out);
         Self {
             size: [m, n, k],
-            a: Mat { ptr: a.as_ptr::<T>(), row: a_row, col: a_col },
-            b: Mat { ptr: b.as_ptr::<T>(), row: b_row, col: b_col },
-            c: MatMut { ptr: out.as_ptr::<T>(), row: c_row, col: c_col },
+            a: mat(a),
+            b: mat(b),
+            c: MatMut { ptr: c.ptr.cast_mut(), row: c.row, col: c.col },
+            added: added.map(mat),
             batch: Nest::new(
                 &out.shape()[..lead],
-                [&out.strides()[..lead], &a.strides()[..lead], &b.strides()[..lead]],
+                [out, a, b, added.unwrap_or(out)].map(|x| &x.strides()[..lead]),
             ),
-            accumulate,
         }
     }
 
@@ -70,14 +80,15 @@ impl<T: GemmElement> Products<T> {
 
     /// The `i`-th product of a run of the batch.
     #[inline]
-    fn one(&self, offsets: [isize; 3], steps: [isize; 3], i: usize) {
+    fn one(&self, offsets: [isize; 4], steps: [isize; 4], i: usize) {
         let [m, n, k] = self.size;
         let at = |operand: usize| offsets[operand] + i as isize * steps[operand];
         let c = MatMut { ptr: self.c.ptr.wrapping_offset(at(0)), ..self.c };
         let a = Mat { ptr: self.a.ptr.wrapping_offset(at(1)), ..self.a };
         let b = Mat { ptr: self.b.ptr.wrapping_offset(at(2)), ..self.b };
+        let added = self.added.map(|x| Mat { ptr: x.ptr.wrapping_offset(at(3)), ..x });
         // SAFETY: `new` has asserted that the sizes are the layouts' extents, which stay inside their
-        // storages, that the output shares no storage with an input, and that it does not overlap itself.
-        unsafe { gemm(m, n, k, a, b, c, self.accumulate) };
+        // storages, that the output shares no storage with what is read, and that it does not overlap itself.
+        unsafe { gemm(m, n, k, a, b, c, added) };
     }
 }

@@ -1,7 +1,7 @@
 //! Products with something added: `addmm` and its kin, and the linear layer.
 
 use super::matmul::{check, check_batches, contract_rows, fold, product, Tuple};
-use super::promote::{compute_dtype, Scalar};
+use super::promote::{compute_dtype, product_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
 use crate::dtype::Category;
@@ -39,24 +39,24 @@ impl Op<3> for AddProduct {
     }
 
     fn forward(&mut self, [input, a, b]: [&Array; 3]) -> Result<Array> {
-        let dtype = compute_dtype(a.dtype());
+        let is_plain = self.beta.to_f64() == 1.0 && self.alpha.to_f64() == 1.0 && b.rank() > 1;
+        // Factors are applied before the result is rounded.
+        let dtype = if is_plain { product_dtype(a.dtype()) } else { compute_dtype(a.dtype()) };
         let (a, b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
         let mut shape = Dims::from_slice(a.shape());
         shape.truncate(a.rank() - 1);
         shape.extend(b.shape().get(b.rank() - 1).copied().filter(|_| b.rank() > 1));
-        let added = input.broadcast_to(self.op, &shape)?;
-        let is_plain = self.beta.to_f64() == 1.0 && self.alpha.to_f64() == 1.0;
-        if is_plain && b.rank() > 1 {
+        let added = input.to_dtype(dtype)?.broadcast_to(self.op, &shape)?;
+        if is_plain {
             let out = Array::empty(&shape, dtype)?;
-            kernels::copy::copy(&added, &out);
-            kernels::matmul::matmul(self.op, &a, &b, &out, true)?;
+            kernels::matmul::matmul(self.op, &a, &b, &out, Some(&added))?;
             return out.to_dtype(input.dtype());
         }
         let product = scaled(&Tensor::constant(product(self.op, &a, &b)?), self.alpha)?;
         if self.beta.to_f64() == 0.0 {
             return product.array().to_dtype(input.dtype()); // nan in `input` is not propagated
         }
-        let added = scaled(&Tensor::constant(added.to_dtype(dtype)?), self.beta)?;
+        let added = scaled(&Tensor::constant(added), self.beta)?;
         added.add(&product)?.array().to_dtype(input.dtype())
     }
 
@@ -90,7 +90,7 @@ struct Linear {
 
 impl Linear {
     fn compute(x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
-        let (given, dtype) = (x.dtype(), compute_dtype(x.dtype()));
+        let (given, dtype) = (x.dtype(), product_dtype(x.dtype()));
         let (x, weight) = (x.to_dtype(dtype)?, weight.to_dtype(dtype)?);
         let (features, out_features) = (weight.shape()[1], weight.shape()[0]);
         let rows = x.shape()[..x.rank() - 1].iter().product::<usize>();
@@ -98,15 +98,16 @@ impl Linear {
         shape[x.rank() - 1] = out_features;
         let out = Array::empty(&shape, dtype)?;
         let flat = out.with_layout(Layout::contiguous(&[rows, out_features]));
-        if let Some(bias) = bias {
-            kernels::copy::copy(&bias.broadcast_to(LINEAR, flat.shape())?, &flat);
-        }
         let x = match x.layout().reshape(&[rows, features]) {
             Some(layout) => x.with_layout(layout),
             None => x.contiguous()?.with_layout(Layout::contiguous(&[rows, features])),
         };
         let weight = weight.with_layout(weight.layout().transpose(0, 1));
-        kernels::matmul::matmul(LINEAR, &x, &weight, &flat, bias.is_some())?;
+        let bias = match bias {
+            Some(bias) => Some(bias.to_dtype(dtype)?.broadcast_to(LINEAR, flat.shape())?),
+            None => None,
+        };
+        kernels::matmul::matmul(LINEAR, &x, &weight, &flat, bias.as_ref())?;
         out.to_dtype(given)
     }
 }

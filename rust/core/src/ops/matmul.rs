@@ -10,7 +10,7 @@ use crate::layout::{broadcast_shapes, Dims};
 use crate::tensor::Tensor;
 use crate::{ensure, Result};
 
-use super::promote::compute_dtype;
+use super::promote::product_dtype;
 
 /// `a @ b` for operands that have passed [`check`].
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ impl Op<2> for Matmul {
     }
 
     fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
-        let dtype = compute_dtype(a.dtype());
+        let dtype = product_dtype(a.dtype());
         let out = product(self.op, &a.to_dtype(dtype)?, &b.to_dtype(dtype)?)?;
         out.to_dtype(a.dtype())
     }
@@ -111,7 +111,7 @@ fn folded_shape(shape: &[usize]) -> [usize; 2] {
 pub(super) fn product(op: &str, a: &Array, b: &Array) -> Result<Array> {
     if let ([m, _], [_, n]) = (a.shape(), b.shape()) {
         let out = Array::empty(&[*m, *n], a.dtype())?;
-        kernels::matmul::matmul(op, a, b, &out, false)?;
+        kernels::matmul::matmul(op, a, b, &out, None)?;
         return Ok(out);
     }
     let (a_is_vector, b_is_vector) = (a.rank() == 1, b.rank() == 1);
@@ -141,11 +141,11 @@ fn batched(op: &str, a: &Array, b: &Array) -> Result<Array> {
         };
         let b = b.with_layout(b.layout().squeeze(|d| d + 2 < b.rank()));
         let tall = out.with_layout(crate::Layout::contiguous(&folded_shape(out.shape())));
-        kernels::matmul::matmul(op, &a, &b, &tall, false)?;
+        kernels::matmul::matmul(op, &a, &b, &tall, None)?;
         return Ok(out);
     }
     let (a, b) = (a.broadcast_to(op, &with(m, k))?, b.broadcast_to(op, &with(k, n))?);
-    kernels::matmul::matmul(op, &a, &b, &out, false)?;
+    kernels::matmul::matmul(op, &a, &b, &out, None)?;
     Ok(out)
 }
 
@@ -229,6 +229,9 @@ impl std::fmt::Display for Tuple<'_> {
 
 impl Tensor {
     /// Matrix product: vectors, matrices, and batches of matrices whose leading dims broadcast.
+    ///
+    /// Products of 16-bit floats are summed in float32 and rounded once. On processors with AVX512-BF16 those of
+    /// bfloat16 take subnormal numbers as 0, and round after every addition to a sum.
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         self.multiply("matmul", other)
     }

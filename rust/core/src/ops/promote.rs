@@ -3,7 +3,7 @@
 use crate::array::Array;
 use crate::dtype::{Bool, Category};
 use crate::tensor::Tensor;
-use crate::{bail, DType, Result};
+use crate::{bail, simd, DType, Result};
 use std::fmt;
 
 /// A Python number as an operand: it promotes less than any tensor of its category.
@@ -181,6 +181,14 @@ pub fn result_type(a: &Array, b: &Array) -> DType {
         (false, true) if x.category() >= y.category() => x,
         (true, false) if y.category() >= x.category() => y,
         _ => x.promote(y),
+    }
+}
+
+/// The dtype that matrices of `dtype` are multiplied in: bfloat16 as it is where the processor can.
+pub(crate) fn product_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::BF16 if simd::has_bf16() => DType::BF16,
+        other => compute_dtype(other),
     }
 }
 

@@ -10,10 +10,10 @@ use super::layout::{gather, Extent, Layout, Plane, SMALL_PLANE};
 use super::pass::{copy_tile, Pass};
 use super::product::SLOP;
 use super::{Conv2dGeometry, Float};
-use crate::kernels::gemm::Vector;
+use crate::kernels::gemm::{Vector, Vectored};
 use crate::kernels::shared::SharedSlice;
 use crate::par;
-use crate::simd::{self, Isa, Kernel, Level};
+use crate::simd::{self, Isa, Kernel};
 
 /// Bytes of the planes of a tile: a part of the L2 cache.
 const TILE_BYTES: usize = 96 * 1024;
@@ -169,15 +169,7 @@ impl<T: Float> Tasks<'_, T> {
     /// Adds the products of `rows` channels of the gradient with all runs of the input to `out`.
     #[inline(always)]
     fn dots_of<I: Isa>(&self, scratch: &Scratch<T>, rows: usize, pitch: usize, out: *mut T, depth: usize) {
-        let dots = Dots { scratch, rows, pitch, out, depth };
-        // SAFETY: `dispatch` checked the instruction set; `out` is the task's block of the weight.
-        unsafe {
-            match I::LEVEL {
-                Level::V4 => dots.all::<T::V4>(),
-                Level::V3 => dots.all::<T::V3>(),
-                Level::Baseline => dots.all::<T::Base>(),
-            }
-        }
+        Kernel::run::<I>(Dots { scratch, rows, pitch, out, depth });
     }
 }
 
@@ -192,12 +184,14 @@ struct Dots<'a, T> {
     depth: usize,
 }
 
-impl<T: Float> Dots<'_, T> {
-    /// # Safety
-    /// The instruction set of `V` is there, and `out` valid for `rows` x the number of runs.
+impl<T: Float> Vectored for Dots<'_, T> {
+    type Elem = T;
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn all<V: Vector<Elem = T>>(&self) {
-        // SAFETY: the caller's promise; a run holds `pitch` < run + SLOP elements from its offset.
+    unsafe fn run<V: Vector<Elem = T>>(self) {
+        // SAFETY: the caller's promise; `out` is the task's block of the weight, `rows` x the number of runs; a run
+        // holds `pitch` < run + SLOP elements from its offset.
         unsafe {
             match self.rows {
                 1 => self.blocks::<V, 1, 9>(), // the taps of a depthwise 3x3
@@ -206,7 +200,9 @@ impl<T: Float> Dots<'_, T> {
             }
         }
     }
+}
 
+impl<T: Float> Dots<'_, T> {
     /// In blocks of up to `R` rows and `K` runs.
     #[inline(always)]
     unsafe fn blocks<V: Vector<Elem = T>, const R: usize, const K: usize>(&self) {

@@ -63,7 +63,7 @@ pub(in crate::kernels) unsafe fn multiply_block<T: BlockElement>(
     debug_assert!(b.col == 1 && c.col == 1);
     if m > 0 && n > 0 && k > 0 {
         // SAFETY: the caller's promise.
-        unsafe { BlockElement::multiply(Product { m, n, k, a, b, c, accumulate }) };
+        unsafe { BlockElement::multiply(Product { m, n, k, a, b, c, added: accumulate.then(|| c.read()) }) };
     }
 }
 
@@ -80,9 +80,7 @@ pub(in crate::kernels) unsafe fn multiply_lines<T: BlockElement>(
     debug_assert!(a.col == 1 && b.col == 1);
     if m > 0 && n > 0 && k > 0 {
         // SAFETY: the caller's promise.
-        unsafe {
-            BlockElement::multiply_lines(Product { m, n, k, a, b: b.transposed(), c, accumulate: false })
-        };
+        unsafe { BlockElement::multiply_lines(Product { m, n, k, a, b: b.transposed(), c, added: None }) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scratch memory for packed operands, kept per thread from call to call.
 
 use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ptr::NonNull;
 
 /// Cache lines and the widest registers are 64 bytes.
@@ -34,18 +34,19 @@ impl Drop for Buffer {
 }
 
 thread_local! {
-    static KEPT: Cell<Option<Buffer>> = const { Cell::new(None) };
+    /// A buffer for each call inside another one, the outermost call's at the end.
+    static KEPT: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `body` with uninitialised, 64-byte aligned room for `len` elements.
 pub(in crate::kernels) fn with_scratch<T, R>(len: usize, body: impl FnOnce(*mut T) -> R) -> R {
     let len_bytes = (len * size_of::<T>()).max(1).next_multiple_of(4096);
-    // Taken, not borrowed: a call inside `body` finds nothing kept and allocates its own.
-    let buffer = match KEPT.take() {
+    // Taken, not borrowed: a call inside `body` finds the next one, or allocates its own.
+    let buffer = match KEPT.with_borrow_mut(Vec::pop) {
         Some(kept) if kept.len_bytes >= len_bytes => kept,
         _ => Buffer::new(len_bytes),
     };
     let result = body(buffer.ptr.as_ptr().cast());
-    KEPT.set(Some(buffer));
+    KEPT.with_borrow_mut(|kept| kept.push(buffer));
     result
 }

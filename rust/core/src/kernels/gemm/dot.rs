@@ -1,9 +1,9 @@
 //! The product of a row and a column.
 
-use super::vector::Vector;
+use super::vector::{Vector, Vectored};
 use super::{Float, Mat, Product};
 use crate::par;
-use crate::simd::{self, Isa, Kernel, Level};
+use crate::simd;
 
 /// Length of the partial sums, which are added up in order.
 const BLOCK: usize = 4096;
@@ -28,8 +28,8 @@ pub(super) unsafe fn multiply<T: Float>(p: Product<T>) {
         });
         sums.into_iter().fold(T::default(), T::add)
     };
-    // SAFETY: c's only element.
-    unsafe { *p.c.ptr = if p.accumulate { (*p.c.ptr).add(sum) } else { sum } };
+    // SAFETY: c's only element, and that of what is added.
+    unsafe { *p.c.ptr = p.added.map_or(sum, |added| (*added.ptr).add(sum)) };
 }
 
 /// Sum of one block.
@@ -45,25 +45,12 @@ struct Block<T> {
     k: usize,
 }
 
-impl<T: Float> Kernel for Block<T> {
+impl<T: Float> Vectored for Block<T> {
+    type Elem = T;
     type Output = T;
 
     #[inline(always)]
-    fn run<I: Isa>(self) -> T {
-        // SAFETY: `dispatch` checked the instruction set; `partial` keeps to the operands.
-        unsafe {
-            match I::LEVEL {
-                Level::V4 => self.sum::<T::V4>(),
-                Level::V3 => self.sum::<T::V3>(),
-                Level::Baseline => self.sum::<T::Base>(),
-            }
-        }
-    }
-}
-
-impl<T: Float> Block<T> {
-    #[inline(always)]
-    unsafe fn sum<V: Vector<Elem = T>>(&self) -> T {
+    unsafe fn run<V: Vector<Elem = T>>(self) -> T {
         // SAFETY: k elements of each operand are valid.
         unsafe {
             let mut acc = [V::zero(); 4];

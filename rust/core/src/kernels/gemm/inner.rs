@@ -5,13 +5,19 @@
 
 use std::ops::Range;
 
-use super::vector::Vector;
+use super::vector::{Vector, Vectored};
 use super::{grain, Float, Product};
 use crate::par;
-use crate::simd::{self, Isa, Kernel, Level};
+use crate::simd;
 
-/// Up to so many rows it does not pay to pack b.
-pub(super) const MAX_ROWS: usize = 24;
+/// Up to so many rows it does not pay to pack b; of float64 it pays sooner (`32 rows, A Bt 1024`).
+pub(super) const fn max_rows<T>() -> usize {
+    if size_of::<T>() == 4 {
+        40
+    } else {
+        24
+    }
+}
 
 /// Length of the partial sums: bounds the error of long rows and what must stay in cache.
 const K_BLOCK: usize = 4096;
@@ -34,25 +40,12 @@ struct Strip<T> {
     columns: Range<usize>,
 }
 
-impl<T: Float> Kernel for Strip<T> {
+impl<T: Float> Vectored for Strip<T> {
+    type Elem = T;
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        // SAFETY: `dispatch` checked the instruction set; `multiply` split the columns of c.
-        unsafe {
-            match I::LEVEL {
-                Level::V4 => self.sweep::<T::V4>(),
-                Level::V3 => self.sweep::<T::V3>(),
-                Level::Baseline => self.sweep::<T::Base>(),
-            }
-        }
-    }
-}
-
-impl<T: Float> Strip<T> {
-    #[inline(always)]
-    unsafe fn sweep<V: Vector<Elem = T>>(&self) {
+    unsafe fn run<V: Vector<Elem = T>>(self) {
         let m = self.p.m;
         for start in (0..self.p.k).step_by(K_BLOCK) {
             let k = start..self.p.k.min(start + K_BLOCK);
@@ -86,7 +79,9 @@ impl<T: Float> Strip<T> {
             }
         }
     }
+}
 
+impl<T: Float> Strip<T> {
     /// `M` x `N` scalar products over a block of k. An element's value does not depend on the tile:
     /// lane l sums k = l, l + LANES, ... in order, then the lanes are summed.
     #[inline(always)]
@@ -125,8 +120,8 @@ impl<T: Float> Strip<T> {
                         acc[r][s] = x.fma(y, acc[r][s]);
                     }
                     let sum = acc[r][s].sum();
-                    let c = p.c.at(i + r, j + s);
-                    *c = if p.accumulate || k.start > 0 { (*c).add(sum) } else { sum };
+                    let added = p.added_to(i + r, j + s, k.start);
+                    *p.c.at(i + r, j + s) = added.map_or(sum, |added| (*added.ptr).add(sum));
                 }
             }
         }

@@ -16,8 +16,7 @@ pub(super) unsafe fn multiply<T: Copy + Default + Send + Sync>(
             // SAFETY: row i of c is this thread's alone; all indices are inside the matrices.
             unsafe {
                 for j in 0..p.n {
-                    let c = p.c.at(i, j);
-                    *c = if p.accumulate { *c } else { T::default() };
+                    *p.c.at(i, j) = p.added.map_or(T::default(), |added| *added.at(i, j));
                 }
                 for q in 0..p.k {
                     let x = *p.a.at(i, q);

@@ -15,7 +15,8 @@ pub(super) struct Tile<T> {
     pub b_row: isize,
     pub c: *mut T,
     pub c_row: isize,
-    pub accumulate: bool,
+    /// What is added to the sums, if anything: as much of `c` itself, or other rows that are contiguous.
+    pub added: Option<Mat<T>>,
 }
 
 /// How `a` lies in memory.
@@ -62,15 +63,22 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const TAIL: bool, cons
             a = a.wrapping_offset(col);
             b = b.wrapping_offset(t.b_row);
         }
+        if let Some(added) = t.added {
+            for i in 0..M {
+                for j in 0..N {
+                    let from = added.ptr.offset(i as isize * added.row).add(j * V::LANES);
+                    let more = if TAIL && j == N - 1 { V::load_part(from, tail) } else { V::load(from) };
+                    acc[i][j] = acc[i][j].add(more);
+                }
+            }
+        }
         for i in 0..M {
             for j in 0..N {
                 let to = t.c.offset(i as isize * t.c_row).add(j * V::LANES);
                 if TAIL && j == N - 1 {
-                    let sum = if t.accumulate { acc[i][j].add(V::load_part(to, tail)) } else { acc[i][j] };
-                    sum.store_part(to, tail);
+                    acc[i][j].store_part(to, tail);
                 } else {
-                    let sum = if t.accumulate { acc[i][j].add(V::load(to)) } else { acc[i][j] };
-                    sum.store(to);
+                    acc[i][j].store(to);
                 }
             }
         }

@@ -6,12 +6,15 @@
 //! | few rows, both operands contiguous along k | [`inner`]: scalar products, several at a time    |
 //! | few rows or all dims small, rows of b contiguous | [`direct`]: register tiles, nothing packed  |
 //! | all else                                | [`packed`]: blocks for the caches, packed panels    |
+//! | bfloat16, with AVX512-BF16              | [`bfloat16`]: the same, packed in pairs             |
 //!
 //! Kernels that keep blocks of their own in the caches multiply them with [`multiply_block`].
 //!
 //! The path, the blocks of k and the order of summation follow from shapes and strides alone, so
 //! results are the same bits for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod bfloat16;
 mod block;
 mod buffer;
 mod direct;
@@ -28,7 +31,7 @@ pub(super) use block::{multiply_block, multiply_lines, transpose_block, BlockEle
 pub(super) use buffer::with_scratch;
 pub(super) use pack::Pack;
 pub(crate) use repeated::PackedRight;
-pub use vector::Vector;
+pub use vector::{Vector, Vectored};
 
 use crate::dtype::Element;
 use crate::simd::{self, Isa, Level};
@@ -86,6 +89,11 @@ impl<T> Mat<T> {
 }
 
 impl<T> MatMut<T> {
+    /// The same elements, to read.
+    pub fn read(self) -> Mat<T> {
+        Mat { ptr: self.ptr.cast_const(), row: self.row, col: self.col }
+    }
+
     /// The same elements, with rows as columns.
     pub(super) fn transposed(self) -> Self {
         Self { ptr: self.ptr, row: self.col, col: self.row }
@@ -104,7 +112,7 @@ impl<T> MatMut<T> {
     }
 }
 
-/// A product to compute: c (m x n) = or += a (m x k) @ b (k x n).
+/// A product to compute: c (m x n) = added + a (m x k) @ b (k x n).
 #[derive(Clone, Copy, Debug)]
 #[doc(hidden)]
 pub struct Product<T> {
@@ -114,14 +122,25 @@ pub struct Product<T> {
     a: Mat<T>,
     b: Mat<T>,
     c: MatMut<T>,
-    accumulate: bool,
+    added: Option<Mat<T>>,
 }
 
-impl<T> Product<T> {
+impl<T: Copy> Product<T> {
     /// The same product seen as c^T = b^T @ a^T.
     fn transposed(self) -> Self {
         let (a, b, c) = (self.b.transposed(), self.a.transposed(), self.c.transposed());
-        Self { m: self.n, n: self.m, a, b, c, ..self }
+        Self { m: self.n, n: self.m, k: self.k, a, b, c, added: self.added.map(Mat::transposed) }
+    }
+
+    /// What the products of a block of k that starts at `q` are added to, from element (i, j) on: what the caller
+    /// adds comes with the first block.
+    #[inline(always)]
+    fn added_to(&self, i: usize, j: usize, q: usize) -> Option<Mat<T>> {
+        if q > 0 {
+            Some(self.c.read().from(i, j))
+        } else {
+            self.added.map(|added| added.from(i, j))
+        }
     }
 
     /// Multiplications in it.
@@ -148,12 +167,12 @@ pub trait GemmElement: Element {
     unsafe fn multiply(product: Product<Self>);
 }
 
-/// Computes `c = a @ b`, or `c += a @ b`. With `k == 0` the product is all zeros.
+/// Computes `c = a @ b`, or `c = added + a @ b`. With `k == 0` the product is all zeros.
 ///
 /// # Safety
-/// Every element of `a` (m x k) and `b` (k x n) may be read and every element of `c` (m x n) written
-/// (and read, to accumulate) during the call, through the given strides. `c` overlaps neither input
-/// nor itself.
+/// Every element of `a` (m x k), `b` (k x n) and `added` (m x n) may be read and every element of `c` (m x n)
+/// written and read during the call, through the given strides. `c` overlaps neither `a` nor `b` nor itself, and
+/// `added` only if it is `c`, element for element.
 pub unsafe fn gemm<T: GemmElement>(
     m: usize,
     n: usize,
@@ -161,21 +180,28 @@ pub unsafe fn gemm<T: GemmElement>(
     a: Mat<T>,
     b: Mat<T>,
     c: MatMut<T>,
-    accumulate: bool,
+    added: Option<Mat<T>>,
 ) {
     if m == 0 || n == 0 {
         return;
     }
     if k > 0 {
         // SAFETY: the caller's promise, handed on.
-        return unsafe { T::multiply(Product { m, n, k, a, b, c, accumulate }) };
+        return unsafe { T::multiply(Product { m, n, k, a, b, c, added }) };
     }
-    if !accumulate {
-        for i in 0..m {
-            for j in 0..n {
-                // SAFETY: (i, j) is an element of c.
-                unsafe { *c.at(i, j) = T::default() };
-            }
+    // SAFETY: the caller's promise.
+    unsafe { fill(m, n, c, added) };
+}
+
+/// Computes `c = added`, or `c = 0`.
+///
+/// # Safety
+/// As for [`gemm`].
+unsafe fn fill<T: GemmElement>(m: usize, n: usize, c: MatMut<T>, added: Option<Mat<T>>) {
+    for i in 0..m {
+        for j in 0..n {
+            // SAFETY: (i, j) is an element of both.
+            unsafe { *c.at(i, j) = added.map_or(T::default(), |added| *added.at(i, j)) };
         }
     }
 }
@@ -259,6 +285,15 @@ macro_rules! integer {
 }
 integer!(u8, i32, i64);
 
+/// Only where [`simd::has_bf16`]; elsewhere callers widen it.
+#[cfg(target_arch = "x86_64")]
+impl GemmElement for crate::dtype::bf16 {
+    unsafe fn multiply(product: Product<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { bfloat16::multiply(product) }
+    }
+}
+
 /// Rows of A's packed panels, or columns of B's.
 pub(super) const fn width<T: Float>(level: Level, is_a: bool) -> usize {
     let (mr, lanes) = match level {
@@ -273,26 +308,43 @@ pub(super) const fn width<T: Float>(level: Level, is_a: bool) -> usize {
     }
 }
 
+/// The product as paths want it: rows of c and of what is added are contiguous, and a lone column is a lone row.
+/// `None` if it had to be computed on the way.
+///
+/// # Safety
+/// As for [`gemm`].
+unsafe fn prepared<T: GemmElement>(mut p: Product<T>) -> Option<Product<T>> {
+    if (p.n == 1 && p.m > 1) || (p.m > 1 && p.c.col != 1 && p.c.row == 1) {
+        p = p.transposed();
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if p.c.col != 1 && p.n > 1 {
+            through_scratch(p);
+            return None;
+        }
+        if p.n > 1 && p.added.is_some_and(|added| added.col != 1) {
+            fill(p.m, p.n, p.c, p.added);
+            p.added = Some(p.c.read());
+        }
+    }
+    Some(p)
+}
+
 /// Chooses the path.
 ///
 /// # Safety
 /// As for [`gemm`].
-unsafe fn multiply_float<T: Float>(mut p: Product<T>) {
-    // Paths want the rows of c contiguous, and a lone column as a lone row.
-    if (p.n == 1 && p.m > 1) || (p.m > 1 && p.c.col != 1 && p.c.row == 1) {
-        p = p.transposed();
-    }
+unsafe fn multiply_float<T: Float>(p: Product<T>) {
     // SAFETY: the caller's promise, handed on to the path that fits.
     unsafe {
+        let Some(p) = prepared(p) else { return };
         if p.m == 1 && p.n == 1 {
             return dot::multiply(p);
         }
-        if p.c.col != 1 && p.n > 1 {
-            return through_scratch(p);
-        }
         if p.b.col == 1 && direct::fits(&p) {
             direct::multiply(p)
-        } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && p.m <= inner::MAX_ROWS {
+        } else if p.a.col == 1 && p.b.row == 1 && p.k >= 16 && p.m <= inner::max_rows::<T>() {
             inner::multiply(p)
         } else {
             packed::multiply(p, simd::level())
@@ -304,14 +356,13 @@ unsafe fn multiply_float<T: Float>(mut p: Product<T>) {
 ///
 /// # Safety
 /// As for [`gemm`].
-unsafe fn through_scratch<T: Float>(p: Product<T>) {
+unsafe fn through_scratch<T: GemmElement>(p: Product<T>) {
     let mut rows = vec![T::default(); p.m * p.n];
     let c = MatMut { ptr: rows.as_mut_ptr(), row: p.n as isize, col: 1 };
-    // SAFETY: `rows` holds m x n elements; the inputs are the caller's.
-    unsafe { multiply_float(Product { c, accumulate: false, ..p }) };
+    // SAFETY: `rows` holds m x n elements; all else is the caller's.
+    unsafe { T::multiply(Product { c, ..p }) };
     for (index, value) in rows.into_iter().enumerate() {
-        let to = p.c.at(index / p.n, index % p.n);
         // SAFETY: an element of c.
-        unsafe { *to = if p.accumulate { (*to).add(value) } else { value } };
+        unsafe { *p.c.at(index / p.n, index % p.n) = value };
     }
 }

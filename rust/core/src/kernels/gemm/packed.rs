@@ -9,10 +9,10 @@ use std::ops::Range;
 use super::buffer::with_scratch;
 use super::kernel::{any_tile, Rows, Tile};
 use super::pack::Pack;
-use super::vector::Vector;
+use super::vector::{Vector, Vectored};
 use super::{grain, width, Float, Mat, MatMut, Product};
 use crate::par;
-use crate::simd::{self, Isa, Kernel, Level};
+use crate::simd::{self, Level};
 
 /// Longest block of k: a panel of b (at most 32 columns wide, or 16 for AVX2) leaves room in L1.
 pub(super) const K_BLOCK: usize = 384;
@@ -55,7 +55,7 @@ pub(super) unsafe fn multiply<T: Float>(p: Product<T>, level: Level) {
                         c: MatMut { ptr: p.c.at(i, j), ..p.c },
                         packed_a,
                         packed_b,
-                        accumulate: p.accumulate || q > 0,
+                        added: p.added_to(i, j, q),
                         packs_a,
                         mr,
                         nr,
@@ -83,7 +83,8 @@ pub(super) struct Block<T> {
     pub c: MatMut<T>,
     pub packed_a: MatMut<T>,
     pub packed_b: MatMut<T>,
-    pub accumulate: bool,
+    /// What is added to the products: rows are contiguous.
+    pub added: Option<Mat<T>>,
     pub packs_a: bool,
     pub mr: usize,
     pub nr: usize,
@@ -153,25 +154,12 @@ pub(super) struct Rectangle<'a, T> {
     pub columns: Range<usize>,
 }
 
-impl<T: Float> Kernel for Rectangle<'_, T> {
+impl<T: Float> Vectored for Rectangle<'_, T> {
+    type Elem = T;
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        // SAFETY: `dispatch` checked the instruction set; `compute` split c into rectangles.
-        unsafe {
-            match I::LEVEL {
-                Level::V4 => self.tiles::<T::V4>(),
-                Level::V3 => self.tiles::<T::V3>(),
-                Level::Baseline => self.tiles::<T::Base>(),
-            }
-        }
-    }
-}
-
-impl<T: Float> Rectangle<'_, T> {
-    #[inline(always)]
-    unsafe fn tiles<V: Vector<Elem = T>>(&self) {
+    unsafe fn run<V: Vector<Elem = T>>(self) {
         let block = self.block;
         let nr = 2 * V::LANES;
         for j in self.columns.clone().step_by(nr) {
@@ -193,7 +181,7 @@ impl<T: Float> Rectangle<'_, T> {
                     b_row: nr as isize,
                     c: block.c.at(i, j),
                     c_row: block.c.row,
-                    accumulate: block.accumulate,
+                    added: block.added.map(|added| added.from(i, j)),
                 };
                 // SAFETY: the tile is inside this rectangle, the panels were packed before.
                 unsafe { any_tile::<V>(&tile, rows, columns, layout) };

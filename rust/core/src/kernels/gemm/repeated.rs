@@ -7,10 +7,10 @@ use std::marker::PhantomData;
 
 use super::pack::Pack;
 use super::packed::{even, Block, Rectangle, K_BLOCK};
-use super::vector::Vector;
+use super::vector::{Vector, Vectored};
 use super::{width, Float, Mat, MatMut};
 use crate::alloc;
-use crate::simd::{self, Isa, Kernel, Level};
+use crate::simd;
 use crate::Result;
 
 /// Up to so many rows a tile of few rows and many columns keeps the multipliers busier.
@@ -62,9 +62,9 @@ impl<T: Float> PackedRight<T> {
         debug_assert!(c.col == 1);
         let (mr, nr) = (width::<T>(simd::level(), true), width::<T>(simd::level(), false));
         for (start, k, panels) in self.blocks() {
-            let (a, accumulate) = (a.from(0, start), accumulate || start > 0);
+            let (a, added) = (a.from(0, start), (accumulate || start > 0).then(|| c.read()));
             if m <= FEW_ROWS {
-                simd::dispatch(Few { m, n: self.n, k, a, panels, c, accumulate });
+                simd::dispatch(Few { m, n: self.n, k, a, panels, c, accumulate: added.is_some() });
                 continue;
             }
             let packed_b = MatMut { ptr: panels, row: 0, col: 1 };
@@ -77,7 +77,7 @@ impl<T: Float> PackedRight<T> {
                 c,
                 packed_a: packed_b,
                 packed_b,
-                accumulate,
+                added,
                 packs_a: false,
                 mr,
                 nr,
@@ -98,25 +98,12 @@ struct Few<T> {
     accumulate: bool,
 }
 
-impl<T: Float> Kernel for Few<T> {
+impl<T: Float> Vectored for Few<T> {
+    type Elem = T;
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        // SAFETY: `dispatch` checked the instruction set; operands are valid by `multiply`'s caller.
-        unsafe {
-            match I::LEVEL {
-                Level::V4 => self.sweep::<T::V4>(),
-                Level::V3 => self.sweep::<T::V3>(),
-                Level::Baseline => self.sweep::<T::Base>(),
-            }
-        }
-    }
-}
-
-impl<T: Float> Few<T> {
-    #[inline(always)]
-    unsafe fn sweep<V: Vector<Elem = T>>(&self) {
+    unsafe fn run<V: Vector<Elem = T>>(self) {
         let nr = 2 * V::LANES;
         let mut j = 0;
         while j < self.n {
@@ -134,7 +121,9 @@ impl<T: Float> Few<T> {
             };
         }
     }
+}
 
+impl<T: Float> Few<T> {
     /// `M` rows times `P` panels: each element is one chain of multiply-adds over k, as in other tiles. Returns
     /// the number of columns.
     #[inline(always)]

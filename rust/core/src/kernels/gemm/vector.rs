@@ -1,6 +1,7 @@
 //! The few vector operations that the matrix kernels are written in, per instruction set.
 
-use crate::simd::{Baseline, Isa};
+use super::Float;
+use crate::simd::{Baseline, Isa, Kernel, Level};
 
 /// A vector register of `LANES` elements.
 ///
@@ -26,6 +27,36 @@ pub trait Vector: Copy {
     unsafe fn sum(self) -> Self::Elem;
     /// Asks for the cache line at `ptr`, which need not be valid.
     unsafe fn prefetch(ptr: *const Self::Elem);
+}
+
+/// A kernel that is written for vectors of any width.
+pub trait Vectored: Sized {
+    /// What it computes in.
+    type Elem: Float;
+    /// What it returns.
+    type Output;
+    /// The loop. Mark it `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The instruction set of `V` is there.
+    unsafe fn run<V: Vector<Elem = Self::Elem>>(self) -> Self::Output;
+}
+
+/// With the widest vectors that the instruction set has.
+impl<K: Vectored> Kernel for K {
+    type Output = <K as Vectored>::Output;
+
+    #[inline(always)]
+    fn run<I: Isa>(self) -> <K as Vectored>::Output {
+        // SAFETY: whoever runs a kernel for `I` has checked that the machine has it.
+        unsafe {
+            match I::LEVEL {
+                Level::V4 => Vectored::run::<<K::Elem as Float>::V4>(self),
+                Level::V3 => Vectored::run::<<K::Elem as Float>::V3>(self),
+                Level::Baseline => Vectored::run::<<K::Elem as Float>::Base>(self),
+            }
+        }
+    }
 }
 
 /// A plain array, which the compiler puts into the baseline's registers.

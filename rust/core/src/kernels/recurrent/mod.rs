@@ -151,7 +151,7 @@ impl<T: Float> Weight<T> {
         unsafe {
             match self {
                 Self::Packed(b) => b.multiply(m, a, c, accumulate),
-                Self::Plain(b) => gemm(m, n, k, a, *b, c, accumulate),
+                Self::Plain(b) => gemm(m, n, k, a, *b, c, accumulate.then(|| c.read())),
             }
         }
     }

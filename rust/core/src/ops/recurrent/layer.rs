@@ -231,7 +231,7 @@ fn forward<T: recurrent::Float>(
     let input = if states[0].shape()[0] < CHUNKED_FROM {
         share = Array::empty(&[count, all], dtype)?;
         let transposed = input.with_layout(input.layout().transpose(0, 1));
-        matmul(cell.op(), &sequence, &transposed, &share, false)?;
+        matmul(cell.op(), &sequence, &transposed, &share, None)?;
         recurrent::Input::Share(share.slice_mut())
     } else {
         recurrent::Input::Sequence { x: sequence.slice(), width: sequence.shape()[1], weight: input.slice() }
