@@ -20,7 +20,7 @@ import firesteel
 
 LIBRARY = firesteel._core.__file__
 PRODUCT = "vfn?m(add|sub)"
-# Kernels are `simd::run_v3<K>` (AVX2) and `run_v4<K>` (AVX-512). These are parts of the mangled names of K, for
+# Kernels are `simd::run_v3<K>` (AVX2) and `run_v4<K>` (AVX-512). These are parts of K's mangled name, for
 # float32, and what their loops must do to vectors.
 MAPS = {
     "add": ("3map6ZipRunff.*binary5OnNum.*3Add", "vaddps"),

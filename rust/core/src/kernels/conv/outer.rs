@@ -11,10 +11,10 @@ use super::pass::{copy_tile, Pass};
 use super::tile::{any_rows, Factors, Sums};
 use super::{Conv2dGeometry, Float};
 use crate::array::Array;
-use crate::kernels::gemm::{self, Mat, Pack, Vector};
+use crate::kernels::gemm::{self, Mat, Pack, Vector, Vectored};
 use crate::kernels::shared::SharedSlice;
 use crate::par;
-use crate::simd::{self, Isa, Kernel, Level};
+use crate::simd::{self, Level};
 use crate::Result;
 
 /// Pixels of a tile: a panel of the output's gradient stays in the L1 cache, and the sums are read and
@@ -144,24 +144,11 @@ struct Task<'a, T> {
     sums: SharedSlice<'a, T>,
 }
 
-impl<T: Float> Kernel for Task<'_, T> {
+impl<T: Float> Vectored for Task<'_, T> {
+    type Elem = T;
     type Output = ();
     #[inline(always)]
-    fn run<I: Isa>(self) {
-        // SAFETY: `dispatch` checked the instruction set.
-        unsafe {
-            match I::LEVEL {
-                Level::V4 => self.tiles::<T::V4>(),
-                Level::V3 => self.tiles::<T::V3>(),
-                Level::Baseline => self.tiles::<T::Base>(),
-            }
-        }
-    }
-}
-
-impl<T: Float> Task<'_, T> {
-    #[inline(always)]
-    unsafe fn tiles<V: Vector<Elem = T>>(&self) {
+    unsafe fn run<V: Vector<Elem = T>>(self) {
         let plan = self.plan;
         let Plan { g, pass, layout, grid, .. } = plan;
         let (part, block) = (self.task % plan.parts, self.task / plan.parts);
@@ -199,7 +186,9 @@ impl<T: Float> Task<'_, T> {
             unsafe { self.product::<V>(&planes, &offsets, &pixels, &panels, out, index > tiles.start) };
         }
     }
+}
 
+impl<T: Float> Task<'_, T> {
     /// Packs a tile of the output's gradient: panels of `width` channels side by side, pixel after pixel.
     fn pack_grad(&self, group: usize, [image, row, col]: [usize; 3], tile: Extent, panels: &mut Vec<T>) {
         let (plan, [height, width]) = (self.plan, self.plan.pass.len);
