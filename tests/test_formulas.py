@@ -225,6 +225,7 @@ FORWARD = [
         "linear of a batch",
         "NativeGroupNormBackward0",
         "NativeLayerNormBackward0",
+        "FusedRmsNormBackward0",
         "batch norm with running statistics",
     ),
     *("NativeBatchNormBackward0", "transposed convolution", "BinaryCrossEntropyBackward0"),
