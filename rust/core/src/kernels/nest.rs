@@ -220,4 +220,23 @@ mod tests {
         outputs.sort_unstable();
         assert_eq!(outputs, (0..24).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn runs_in_planes_are_the_runs() {
+        // A column is added to each matrix of a batch; nothing merges.
+        let nest = Nest::new(&[3, 4, 5], [&[20, 5, 1], &[40, 7, 1], &[0, 1, 0]]);
+        for range in [0..60, 0..4, 2..3, 3..17, 5..20, 19..41, 20..60, 58..60, 7..7] {
+            let (mut runs, mut planes, mut calls) = (Vec::new(), Vec::new(), 0);
+            nest.runs(range.clone(), &mut |offsets, len| runs.push((offsets, len)));
+            nest.planes(range.clone(), &mut |offsets, len, rows| {
+                calls += 1;
+                for row in 0..rows as isize {
+                    let steps = nest.row_strides().map(|stride| row * stride);
+                    planes.push((std::array::from_fn(|k| offsets[k] + steps[k]), len));
+                }
+            });
+            assert_eq!(runs, planes, "{range:?}");
+            assert!(calls <= 5 && (range != (0..60) || calls == 3));
+        }
+    }
 }

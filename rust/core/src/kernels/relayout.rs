@@ -100,27 +100,26 @@ impl<W: Copy> Kernel for Plane<W> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Self { out, x, steps, len, rows, row_steps } = self;
-        if let ([1, x_row], 1) = (steps, row_steps[1]) {
-            if !matches!(x_row, -1..=1) {
-                let transposed = Transposed { x, x_row, out, out_row: row_steps[0], rows: len, cols: rows };
-                // SAFETY: the nest stays inside both layouts, which share no memory.
-                return unsafe { transposed.run::<I>() };
-            }
-        }
-        // A plain loop: the iterator's adapters would be compiled by themselves, for the baseline.
-        for row in 0..rows as isize {
-            let (out, x) = (out.wrapping_offset(row * row_steps[0]), x.wrapping_offset(row * row_steps[1]));
-            // SAFETY: the nest stays inside both layouts, which share no memory.
-            unsafe {
-                match steps {
-                    [1, 1] => copy_run(x, out, len),
-                    [1, -1] => (0..len).for_each(|i| *out.add(i) = *x.sub(i)),
-                    [1, 0] => std::slice::from_raw_parts_mut(out, len).fill(*x),
-                    [1, xs] => (0..len).for_each(|i| *out.add(i) = *x.offset(i as isize * xs)),
-                    [os, xs] => {
-                        (0..len as isize).for_each(|i| *out.offset(i * os) = *x.offset(i * xs));
-                    }
+        let starts = (0..rows as isize)
+            .map(|row| (out.wrapping_offset(row * row_steps[0]), x.wrapping_offset(row * row_steps[1])));
+        // SAFETY: the nest stays inside both layouts, which share no memory.
+        unsafe {
+            match (steps, row_steps[1]) {
+                ([1, 1], _) => starts.for_each(|(out, x)| copy_run(x, out, len)),
+                ([1, -1], _) => {
+                    starts.for_each(|(out, x)| (0..len).for_each(|i| *out.add(i) = *x.sub(i)));
                 }
+                ([1, 0], _) => starts.for_each(|(out, x)| std::slice::from_raw_parts_mut(out, len).fill(*x)),
+                ([1, x_row], 1) => {
+                    Transposed { x, x_row, out, out_row: row_steps[0], rows: len, cols: rows }.run::<I>();
+                }
+                ([1, xs], _) => {
+                    starts
+                        .for_each(|(out, x)| (0..len).for_each(|i| *out.add(i) = *x.offset(i as isize * xs)));
+                }
+                ([os, xs], _) => starts.for_each(|(out, x)| {
+                    (0..len as isize).for_each(|i| *out.offset(i * os) = *x.offset(i * xs));
+                }),
             }
         }
     }

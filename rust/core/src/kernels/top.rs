@@ -109,6 +109,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn equals_count_in_the_order_of_their_places() {
+        // The highest rank has none above it, so that no first limit is set.
+        for value in [0.0, f32::NAN] {
+            let mut row = vec![value; 1000];
+            row[777] = -1.0;
+            let mut entries = vec![(0, 0); 2 * ROOM];
+            for (descending, exact) in [(false, [777, 0, 1, 2]), (true, [0, 1, 2, 3])] {
+                let count = top(&row, 4, descending, &mut entries);
+                let places: Vec<usize> = entries[..count].iter().map(|entry| entry.1).collect();
+                assert_eq!(places, exact, "{value} {descending}");
+            }
+        }
+    }
+
+    #[test]
     fn the_first_of_rows_with_ties() {
         for n in [1, 5, 63, 64, 65, 200, 1000] {
             let row: Vec<f32> = (0..n).map(|i| ((i * 7919) % 101) as f32 - 50.0).collect();

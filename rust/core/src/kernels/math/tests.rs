@@ -89,7 +89,7 @@ accurate!(sigmoid, x => Real::<I>::sigmoid(x), |x| 1.0 / (1.0 + (-x).exp()), -88
 accurate!(silu, x => Real::<I>::silu(x), |x| x / (1.0 + (-x).exp()), -88.0, INF, 3.0);
 accurate!(log_sigmoid, x => Real::<I>::log_sigmoid(x), |x| x.min(0.0) - (-x.abs()).exp().ln_1p(), -INF, INF, 3.0);
 accurate!(softplus, x => Real::<I>::softplus(x, 1.0, 200.0), |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), -INF, 199.0, 3.0);
-accurate!(gelu_right, x => Real::<I>::gelu(x), |x| 0.5 * x * super::erf::erfc64(-x * 0.5_f64.sqrt()), -0.5, INF, 2.5);
+accurate!(gelu_right, x => Real::<I>::gelu(x), |x| 0.5 * x * super::erf::erfc64(-x * 0.5_f64.sqrt()), -0.5, INF, 3.5);
 accurate!(density, x => Real::<I>::density(x), |x| (-0.5 * x * x).exp() * 0.398_942_280_401_432_7, -5.0, 5.0, 16.0);
 
 #[test]

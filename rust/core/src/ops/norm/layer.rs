@@ -1,13 +1,13 @@
 //! Normalisation over the last dims: layer and root-mean-square normalisation.
 
-use super::{or_empty, ready};
+use super::{or_empty, Norm, Normalise, Parts};
 use crate::array::Array;
-use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves, Ties};
+use crate::autograd::{apply::apply, Grads, Ties};
 use crate::dtype::DType;
 use crate::kernels::norm;
 use crate::kernels::rows::Float;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{ensure, Result};
 use smallvec::SmallVec;
 
 /// Rows scaled to variance 1, and if `CENTRED` shifted to mean 0, which is layer normalisation; times weight, plus bias.
@@ -18,11 +18,8 @@ struct RowNorm<const CENTRED: bool> {
     /// Number of dims of a row, and their extents' product.
     row_rank: usize,
     cols: usize,
-    has_weight: bool,
-    has_bias: bool,
-    /// Of each row, in the compute dtype; no mean if not `CENTRED`.
-    mean: Kept,
-    rstd: Kept,
+    /// Statistics per row; no mean if not `CENTRED`.
+    parts: Parts,
 }
 
 impl<const CENTRED: bool> RowNorm<CENTRED> {
@@ -38,13 +35,20 @@ impl<const CENTRED: bool> RowNorm<CENTRED> {
             eps,
             row_rank: shape.len(),
             cols: shape.iter().product(),
-            has_weight: weight.is_some(),
-            has_bias: bias.is_some(),
-            mean: Kept::default(),
-            rstd: Kept::default(),
+            parts: Parts::new(weight, bias),
         };
         let (weight, bias) = (or_empty(weight, x.dtype())?, or_empty(bias, x.dtype())?);
-        apply(op, [x, &weight, &bias])
+        apply(Normalise(op), [x, &weight, &bias])
+    }
+}
+
+impl<const CENTRED: bool> Norm for RowNorm<CENTRED> {
+    const NAME: &'static str = if CENTRED { "layer_norm" } else { "rms_norm" };
+    const NODE: &'static str = if CENTRED { "NativeLayerNormBackward0" } else { "FusedRmsNormBackward0" };
+    const TIES: Ties = Ties::Unused(3);
+
+    fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     fn run<T: Float>(&mut self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
@@ -64,9 +68,9 @@ impl<const CENTRED: bool> RowNorm<CENTRED> {
             rstd.slice_mut(),
         );
         if let Some(mean) = mean {
-            self.mean.set(mean);
+            self.parts.mean.set(mean);
         }
-        self.rstd.set(rstd);
+        self.parts.rstd.set(rstd);
         Ok(out)
     }
 
@@ -77,8 +81,8 @@ impl<const CENTRED: bool> RowNorm<CENTRED> {
         weight: Option<&Array>,
         grad: &Array,
     ) -> Result<Grads<3>> {
-        let mean = CENTRED.then(|| self.mean.get(Self::NAME)).transpose()?;
-        let rstd = self.rstd.get(Self::NAME)?;
+        let mean = CENTRED.then(|| self.parts.mean.get(Self::NAME)).transpose()?;
+        let rstd = self.parts.rstd.get(Self::NAME)?;
         let row_shape = &x.shape()[x.rank() - self.row_rank..];
         let parameter = |needed: bool| needed.then(|| Array::empty(row_shape, T::DTYPE)).transpose();
         let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
@@ -97,7 +101,6 @@ impl<const CENTRED: bool> RowNorm<CENTRED> {
         Ok([by_x, by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
     }
 
-    /// The gradients in operations that are recorded.
     fn recorded(
         &self,
         needs: [bool; 3],
@@ -118,49 +121,6 @@ impl<const CENTRED: bool> RowNorm<CENTRED> {
             None
         };
         Ok([by_x, needs[1].then(|| grad * normal), needs[2].then(|| grad.clone())])
-    }
-}
-
-impl<const CENTRED: bool> Op<3> for RowNorm<CENTRED> {
-    const NAME: &'static str = if CENTRED { "layer_norm" } else { "rms_norm" };
-
-    fn grad_fn_name(&self) -> String {
-        if CENTRED { "NativeLayerNormBackward0" } else { "FusedRmsNormBackward0" }.into()
-    }
-
-    fn ties(&self) -> Ties {
-        Ties::Unused(3)
-    }
-
-    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
-        Saves::inputs([true, self.has_weight, false])
-    }
-
-    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
-        let dtype = x.dtype();
-        let x = ready(x, dtype)?;
-        let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
-        let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
-        let out =
-            dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
-        out.to_dtype(dtype)
-    }
-
-    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
-        let x = saved.input(0)?;
-        let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
-        let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
-        if is_recording() {
-            return self.recorded(needs, &x, weight.as_ref(), grad);
-        }
-        let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
-        let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
-        dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
-    }
-
-    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
-        visit(&self.mean);
-        visit(&self.rstd);
     }
 }
 
