@@ -184,6 +184,13 @@ def norm(dims, statistics=None, shape=None):
     return facts
 
 
+def rooted(v):
+    """The root mean square of rows, and them over it."""
+    root = ((v["x"] ** 2).mean(-1, keepdim=True) + 1e-5) ** 0.5
+    mean = lambda t: t.mean(-1, keepdim=True)  # noqa: E731
+    return {"s": root, "n": v["x"] / root, "mean": mean, "total": lambda t: t.sum(0)}
+
+
 def grouped(v):
     """As `norm`, of two groups of two channels."""
     rows = v["x"].reshape(2, 2, 6)
@@ -531,6 +538,7 @@ CASES = {
     "NativeLayerNormBackward0": Case(
         lambda x, w, b: F.layer_norm(x, (4,), w, b), norm(-1), x=ROWS, w=numbers(4), b=numbers(4, seed=1)
     ),
+    "FusedRmsNormBackward0": Case(lambda x, w: F.rms_norm(x, (4,), w, 1e-5), rooted, x=ROWS, w=numbers(4)),
     "RnnTanhBackward0": stepwise("rnn_tanh", 1),
     "RnnReluBackward0": stepwise("rnn_relu", 1),
     "LstmBackward0": stepwise("lstm", 4),

@@ -225,6 +225,7 @@ FORWARD = [
         "linear of a batch",
         "NativeGroupNormBackward0",
         "NativeLayerNormBackward0",
+        "FusedRmsNormBackward0",
         "batch norm with running statistics",
     ),
     *("NativeBatchNormBackward0", "transposed convolution", "BinaryCrossEntropyBackward0"),
@@ -260,6 +261,7 @@ BARE = {
     ),
     "y = n, n = (x - mean) / std over the last dims": lambda x: F.layer_norm(x, (4,)),
     "y = w * n, n = (x - mean) / std over the last dims": lambda x: F.layer_norm(x, (4,), WEIGHTS),
+    "y = n, n = x / s, s the root mean square over the last dims": lambda x: F.rms_norm(x, (4,)),
     "y = p @ v, p = softmax(scale * q @ k^T), scale = 0.5": (
         lambda x: F.scaled_dot_product_attention(x, x, x)
     ),

@@ -77,9 +77,15 @@ NORMALISED = (
         Case(
             "rms_norm",
             "n",
-            [S(T((3, 4)), (4,), T((4,))), S(T((3, 4)), (4,), label="plain")],
+            [
+                S(T((3, 4)), (4,), T((4,))),
+                S(T((3, 4)), (4,), label="plain"),
+                S(T((2, 3, 4)), (3, 4), T((3, 4)), 0.1, label="matrices"),
+                S(T((70, 261)), (261,), T((261,)), label="long", grad=False),
+            ],
             grad=True,
             tol=10.0,
+            layouts=("contiguous", "strided"),
         ),
         Case(
             "batch_norm",

@@ -7,6 +7,7 @@ import pytest
 
 import firesteel
 from libraries import doubles
+from tensors import assert_same
 
 torch = pytest.importorskip("torch")
 
@@ -444,6 +445,43 @@ def test_powers():
         close(lambda lib: lib.from_numpy(special) ** exponent, str(exponent), rtol=3e-7 + rounding)
     a, b = (np.repeat(special[:13], 16 * 13), np.tile(special, 13))
     close(lambda lib: lib.from_numpy(a) ** lib.from_numpy(b), rtol=3e-7)
+
+
+BROADCAST = {
+    "row": ((300, 257), (257,)),
+    "column": ((300, 257), (300, 1)),
+    "both": ((300, 1), (1, 257)),
+    "columns of matrices": ((7, 50, 129), (50, 1)),
+    "rows of matrices": ((7, 50, 129), (7, 1, 129)),
+    "long rows": ((3, 70_001), (3, 1)),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shapes", BROADCAST.values(), ids=BROADCAST)
+def test_broadcast_over_rows(shapes, threads):
+    """Sums and products are rounded once: the same bits, for parts of rows on either thread, too."""
+
+    def call(lib):
+        results = []
+        for dtype in ("float32", "float64", "bfloat16", "float16"):
+            a, b = (
+                (lib.arange(float(np.prod(shape))) * 37 % 101 - 50).view(shape).to(getattr(lib, dtype)) / 7
+                for shape in shapes
+            )
+            results += [a + b, b * a, a[..., 1:] * b[..., -1:], a[..., ::2] + b[..., :1], lib.maximum(b, a)]
+            if a.shape == results[-1].shape:
+                results.append(a.clone().mul_(b))
+        return results
+
+    before = firesteel.get_num_threads()
+    firesteel.set_num_threads(threads)
+    try:
+        ours = call(firesteel)
+    finally:
+        firesteel.set_num_threads(before)
+    for result, expected in zip(ours, call(torch), strict=True):
+        assert_same(result, expected)
 
 
 def test_gelu_at_infinity():

@@ -286,6 +286,10 @@ FORMULAS: dict[str, tuple[str, str]] = {
         "y = w * n + b, n = (x - mean) / std over the last dims",
         "grad w = sum of g * n, grad b = sum of g, grad x = (h - mean(h) - n * mean(h * n)) / std, h = g * w",
     ),
+    "FusedRmsNormBackward0": (
+        "y = w * n, n = x / s, s the root mean square over the last dims",
+        "grad w = sum of g * n, grad x = (g * w - n * mean(g * w * n)) / s",
+    ),
     # Recurrent layers.
     "RnnTanhBackward0": (
         "y = tanh(p) of each step, which is h of the next; p = x @ w^T + h @ v^T, and biases",

@@ -53,6 +53,7 @@ WITHOUT = {
         "g * w / std": "g / std",
         "w / std": "1 / std",
         "h = g * w": "h = g",
+        "(g * w - n": "(g - n",
     },
     "is_causal: true": {"mask)": "mask of later keys)"},
     "has_mask: false": {" + mask)": ")"},

@@ -1,10 +1,11 @@
 //! Threads: the one file that names rayon.
 //!
 //! A region is a loop over chunks. The caller puts it on the pool's board, makes sure that enough
-//! workers are up, and takes chunks itself; whoever is there claims the next chunk from one atomic
-//! counter. So a worker that is slow to wake costs nothing: the caller waits only for chunks that a
-//! worker has really begun. A worker that finds no work looks at the board for a short while before
-//! it goes back to rayon's sleep, which makes the next region cheap to enter.
+//! workers are up, and takes chunks itself. Each thread has a share of the chunks, the same in every
+//! region of so many chunks, so that it finds in its core's cache what it left there; when its share is
+//! done it takes chunks of the others. So a worker that is slow to wake costs nothing: the caller waits
+//! only for chunks that a worker has really begun. A worker that finds no work looks at the board for a
+//! short while before it goes back to rayon's sleep, which makes the next region cheap to enter.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -224,7 +225,7 @@ impl Pool {
         loop {
             let seen = self.posted.load(Ordering::SeqCst);
             while let Some(region) = self.find() {
-                region.work();
+                region.work(1 + rayon::current_thread_index().unwrap_or(0) % region.helpers);
             }
             if self.linger(seen) {
                 continue;
@@ -257,13 +258,37 @@ impl Pool {
     }
 }
 
+/// The chunks that one thread takes first.
+struct Share {
+    next: AtomicUsize,
+    end: usize,
+    /// Keeps counters out of each other's cache lines, and the pairs of lines that are fetched together.
+    _apart: [usize; 14],
+}
+
+impl Share {
+    fn is_exhausted(&self) -> bool {
+        self.next.load(Ordering::Relaxed) >= self.end
+    }
+
+    /// The next chunk, if one is left.
+    fn claim(&self) -> Option<usize> {
+        if self.is_exhausted() {
+            return None;
+        }
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        (index < self.end).then_some(index)
+    }
+}
+
 /// A loop that threads work on together. It may outlive the call that made it; then it is exhausted.
 struct Region {
     /// The caller's closure. Valid while a claimed chunk is not done, because the caller waits for it.
     body: *const (dyn Fn(usize) + Sync),
     count: usize,
     helpers: usize,
-    next: AtomicUsize,
+    /// The caller's, then the helpers'.
+    shares: Vec<Share>,
     done: AtomicUsize,
     /// How many of the `helpers` may still join, so that no more than the set number of threads work.
     seats: AtomicUsize,
@@ -279,7 +304,7 @@ unsafe impl Sync for Region {}
 
 impl Region {
     fn is_exhausted(&self) -> bool {
-        self.next.load(Ordering::Relaxed) >= self.count
+        self.shares.iter().all(Share::is_exhausted)
     }
 
     fn take_seat(&self) -> bool {
@@ -287,18 +312,18 @@ impl Region {
         !self.is_exhausted() && self.seats.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Claims and runs chunks until there are none left.
-    fn work(&self) {
-        while !self.is_exhausted() {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.count {
-                break;
+    /// Claims and runs chunks until there are none left, those of the `own`-th share first.
+    fn work(&self, own: usize) {
+        let mut done = 0;
+        for share in self.shares[own..].iter().chain(&self.shares[..own]) {
+            while let Some(index) = share.claim() {
+                if !self.has_panicked.load(Ordering::Relaxed) {
+                    self.run_chunk(index);
+                }
+                done += 1;
             }
-            if !self.has_panicked.load(Ordering::Relaxed) {
-                self.run_chunk(index);
-            }
-            self.done.fetch_add(1, Ordering::Release);
         }
+        self.done.fetch_add(done, Ordering::Release);
     }
 
     fn run_chunk(&self, index: usize) {
@@ -332,6 +357,8 @@ impl Region {
 /// Runs `body` on each of `0..count`, on the caller and up to `threads - 1` workers.
 fn run(count: usize, threads: usize, body: &(dyn Fn(usize) + Sync)) {
     let helpers = (threads - 1).min(count - 1);
+    let edge = |thread: usize| thread * count / (helpers + 1);
+    let share = |thread| Share { next: edge(thread).into(), end: edge(thread + 1), _apart: [0; 14] };
     // SAFETY: this only lengthens the lifetime in the type. The pointer is read by `run_chunk` alone,
     // and `wait` keeps this call, and so `body`, alive until the last of those has ended.
     let body: *const (dyn Fn(usize) + Sync) =
@@ -340,14 +367,14 @@ fn run(count: usize, threads: usize, body: &(dyn Fn(usize) + Sync)) {
         body,
         count,
         helpers,
-        next: AtomicUsize::new(0),
+        shares: (0..=helpers).map(share).collect(),
         done: AtomicUsize::new(0),
         seats: AtomicUsize::new(helpers),
         has_panicked: AtomicBool::new(false),
         panic: Mutex::new(None),
     });
     Pool::get(threads - 1).post(&region);
-    region.work();
+    region.work(0);
     region.wait();
     if region.has_panicked.load(Ordering::Relaxed) {
         let payload = region.panic.lock().unwrap_or_else(PoisonError::into_inner).take();

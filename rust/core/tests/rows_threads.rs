@@ -1,7 +1,7 @@
 //! Row kernels give the same bits on any number of threads.
 
 use firesteel::kernels::batch_norm::{channel_moments, BatchNormBackward, Planes};
-use firesteel::kernels::norm::{layer_norm, layer_norm_backward};
+use firesteel::kernels::norm::{normalise, normalise_backward};
 use firesteel::kernels::softmax::{log_softmax, softmax_backward};
 use firesteel::par::set_num_threads;
 
@@ -11,9 +11,9 @@ fn results(threads: usize) -> Vec<Vec<f32>> {
     let x: Vec<f32> = (0..rows * cols).map(|i| ((i * 7919 % 1013) as f32 * 0.01).sin()).collect();
     let zeros = |len: usize| vec![0.0_f32; len];
     let (mut y, mut mean, mut rstd) = (zeros(x.len()), zeros(rows), zeros(rows));
-    layer_norm(&x, cols, None, None, 1e-5, &mut y, &mut mean, &mut rstd);
+    normalise(&x, cols, None, None, 1e-5, &mut y, Some(&mut mean), &mut rstd);
     let (mut gx, mut gw, mut gb) = (zeros(x.len()), zeros(cols), zeros(cols));
-    layer_norm_backward(&y, &x, &mean, &rstd, None, cols, Some(&mut gx), Some(&mut gw), Some(&mut gb))
+    normalise_backward(&y, &x, Some(&mean), &rstd, None, cols, Some(&mut gx), Some(&mut gw), Some(&mut gb))
         .unwrap();
     let (mut log, mut soft) = (zeros(x.len()), zeros(x.len()));
     log_softmax(&x, cols, &mut log);

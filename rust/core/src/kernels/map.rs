@@ -6,7 +6,7 @@
 use super::nest::Nest;
 use super::num::Num;
 use crate::array::Array;
-use crate::dtype::{Bool, Element};
+use crate::dtype::{Bool, DType, Element};
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
 use std::hint::select_unpredictable;
@@ -146,34 +146,65 @@ pub fn zip<T: Element, U: Element, F: Binary<T, U>>(a: &Array, b: &Array, out: &
     let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
     let op = Shared(out.as_ptr::<U>());
     if out.numel() == 1 {
-        dispatch(ZipRun { ap: ap.0, bp: bp.0, op: op.0, steps: [1, 1, 1], len: 1, f });
+        let (steps, row_steps) = ([1, 1, 1], [0, 0, 0]);
+        dispatch(ZipRows { ap: ap.0, bp: bp.0, op: op.0, steps, len: 1, rows: 1, row_steps, f });
         return;
     }
     let nest = Nest::new(out.shape(), [out.strides(), a.strides(), b.strides()]);
-    let steps = nest.inner_strides();
+    let (steps, row_steps) = (nest.inner_strides(), nest.row_strides());
     par::for_each_chunk(out.numel(), F::GRAIN, |range| {
-        nest.runs(range, &mut |[o, a, b], len| {
-            dispatch(ZipRun { ap: ap.at(a), bp: bp.at(b), op: op.at(o), steps, len, f });
-        });
+        let mut run = |[o, a, b]: [isize; 3], len, rows| {
+            dispatch(ZipRows { ap: ap.at(a), bp: bp.at(b), op: op.at(o), steps, len, rows, row_steps, f });
+        };
+        if in_planes::<T>() {
+            nest.planes(range, &mut run);
+        } else {
+            nest.runs(range, &mut |offsets, len| run(offsets, len, 1));
+        }
     });
 }
 
-/// One run of `zip`.
-struct ZipRun<T, U, F> {
+/// Whether the kernel of `zip` goes from run to run by itself: 1000 x 1000 plus a row takes 66 microseconds then, not
+/// 81. For other dtypes it would add a third of a megabyte to the library.
+const fn in_planes<T: Element>() -> bool {
+    matches!(T::DTYPE, DType::F32)
+}
+
+/// Runs of `zip` that follow each other.
+struct ZipRows<T, U, F> {
     ap: *const T,
     bp: *const T,
     op: *mut U,
     steps: [isize; 3],
     len: usize,
+    rows: usize,
+    row_steps: [isize; 3],
     f: F,
 }
 
-impl<T: Element, U: Element, F: Binary<T, U>> Kernel for ZipRun<T, U, F> {
+impl<T: Element, U: Element, F: Binary<T, U>> Kernel for ZipRows<T, U, F> {
     const WIDE: bool = F::WIDE;
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { ap, bp, op, steps, len, f } = self;
+        if !in_planes::<T>() {
+            return self.row::<I>(self.op, self.ap, self.bp);
+        }
+        let [o, a, b] = self.row_steps;
+        for row in 0..self.rows as isize {
+            self.row::<I>(
+                self.op.wrapping_offset(row * o),
+                self.ap.wrapping_offset(row * a),
+                self.bp.wrapping_offset(row * b),
+            );
+        }
+    }
+}
+
+impl<T: Element, U: Element, F: Binary<T, U>> ZipRows<T, U, F> {
+    #[inline(always)]
+    fn row<I: Isa>(&self, op: *mut U, ap: *const T, bp: *const T) {
+        let Self { steps, len, f, .. } = *self;
         // SAFETY: the nest stays inside all three layouts; in place the types are equal.
         unsafe {
             if steps[0] == 1 && steps[1] == 1 && ap.cast::<U>() == op && T::DTYPE == U::DTYPE {
@@ -333,6 +364,8 @@ pub struct Half<F>(pub F);
 
 impl<T: Element, F: Binary<f32, f32>> Binary<T, T> for Half<F> {
     const GRAIN: usize = F::GRAIN;
+    /// The conversions are what takes time; those of float16 are instructions of AVX2.
+    const WIDE: bool = matches!(T::DTYPE, DType::BF16);
     #[inline(always)]
     fn call<I: Isa>(self, a: T, b: T) -> T {
         T::from_f32(self.0.call::<I>(a.to_f32(), b.to_f32()))

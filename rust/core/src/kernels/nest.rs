@@ -64,6 +64,11 @@ impl<const N: usize> Nest<N> {
         self.dims[0].strides
     }
 
+    /// One stride per operand from run to run.
+    pub fn row_strides(&self) -> [isize; N] {
+        self.dims.get(1).map_or([0; N], |dim| dim.strides)
+    }
+
     /// The dims that are left, innermost first.
     pub fn dims(&self) -> &[Dim<N>] {
         &self.dims
@@ -86,13 +91,24 @@ impl<const N: usize> Nest<N> {
     /// The walk itself is compiled once per `N`, not once per kernel: with a copy in each of them it
     /// was most of the library. A run costs one indirect call.
     pub fn runs(&self, range: Range<usize>, run: &mut dyn FnMut([isize; N], usize)) {
+        self.walk(range, false, |offsets, len, _| run(offsets, len));
+    }
+
+    /// As [`Self::runs`], but calls `run(offsets, len, rows)` for as many whole runs as follow each other in the next
+    /// dim: for kernels to which a call for every run of some hundred elements is dear.
+    pub fn planes(&self, range: Range<usize>, run: &mut dyn FnMut([isize; N], usize, usize)) {
+        self.walk(range, true, run);
+    }
+
+    #[inline(always)]
+    fn walk(&self, range: Range<usize>, in_planes: bool, mut run: impl FnMut([isize; N], usize, usize)) {
         let inner = self.dims[0];
         if range.is_empty() {
             return;
         }
         if self.dims.len() == 1 {
             let offsets = inner.strides.map(|s| s * range.start as isize);
-            run(offsets, range.len());
+            run(offsets, range.len(), 1);
             return;
         }
         let mut index: SmallVec<[usize; 4]> = SmallVec::from_elem(0, self.dims.len());
@@ -108,8 +124,13 @@ impl<const N: usize> Nest<N> {
         let mut left = range.len();
         loop {
             let len = (inner.extent - index[0]).min(left);
-            run(offsets, len);
-            left -= len;
+            let rows = if in_planes && index[0] == 0 {
+                (left / inner.extent).clamp(1, self.dims[1].extent - index[1])
+            } else {
+                1
+            };
+            run(offsets, len, rows);
+            left -= len * rows;
             if left == 0 {
                 return;
             }
@@ -118,10 +139,10 @@ impl<const N: usize> Nest<N> {
             }
             index[0] = 0;
             for d in 1..self.dims.len() {
-                let dim = &self.dims[d];
-                index[d] += 1;
+                let (dim, steps) = (&self.dims[d], if d == 1 { rows } else { 1 });
+                index[d] += steps;
                 for (offset, stride) in offsets.iter_mut().zip(dim.strides) {
-                    *offset += stride;
+                    *offset += stride * steps as isize;
                 }
                 if index[d] < dim.extent {
                     break;
@@ -198,5 +219,24 @@ mod tests {
         let mut outputs: Vec<_> = whole.iter().map(|o| o[0]).collect();
         outputs.sort_unstable();
         assert_eq!(outputs, (0..24).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn runs_in_planes_are_the_runs() {
+        // A column is added to each matrix of a batch; nothing merges.
+        let nest = Nest::new(&[3, 4, 5], [&[20, 5, 1], &[40, 7, 1], &[0, 1, 0]]);
+        for range in [0..60, 0..4, 2..3, 3..17, 5..20, 19..41, 20..60, 58..60, 7..7] {
+            let (mut runs, mut planes, mut calls) = (Vec::new(), Vec::new(), 0);
+            nest.runs(range.clone(), &mut |offsets, len| runs.push((offsets, len)));
+            nest.planes(range.clone(), &mut |offsets, len, rows| {
+                calls += 1;
+                for row in 0..rows as isize {
+                    let steps = nest.row_strides().map(|stride| row * stride);
+                    planes.push((std::array::from_fn(|k| offsets[k] + steps[k]), len));
+                }
+            });
+            assert_eq!(runs, planes, "{range:?}");
+            assert!(calls <= 5 && (range != (0..60) || calls == 3));
+        }
     }
 }

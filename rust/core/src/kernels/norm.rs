@@ -1,4 +1,5 @@
-//! Layer and root-mean-square normalisation over contiguous rows, and the gradients of the former.
+//! Layer and root-mean-square normalisation over contiguous rows, and their gradients: the latter is the former with 0
+//! for the mean.
 
 use super::rows::{grain, sum_of, Float, RowsMut};
 use crate::array::Array;
@@ -13,25 +14,28 @@ const MAX_BLOCKS: usize = 64;
 const MIN_BLOCK_ROWS: usize = 16;
 
 /// `out = (x - mean) * rstd * weight + bias` over each row of `cols` elements, where
-/// `rstd = 1 / sqrt(variance + eps)`; also writes each row's `mean` and `rstd`.
-pub fn layer_norm<T: Float>(
+/// `rstd = 1 / sqrt(variance + eps)`; also writes each row's `mean` and `rstd`. Without `mean` rows stay where they are:
+/// `out = x * rstd * weight + bias`, where `rstd = 1 / sqrt(mean(x^2) + eps)`.
+pub fn normalise<T: Float>(
     x: &[T],
     cols: usize,
     weight: Option<&[T]>,
     bias: Option<&[T]>,
     eps: f64,
     out: &mut [T],
-    mean: &mut [T],
+    mean: Option<&mut [T]>,
     rstd: &mut [T],
 ) {
-    assert!(x.len() == out.len() && x.len() == mean.len() * cols && mean.len() == rstd.len());
-    let rows = mean.len();
-    let (out, stats) = (RowsMut::new(out, cols), [RowsMut::new(mean, 1), RowsMut::new(rstd, 1)]);
+    let rows = rstd.len();
+    assert!(x.len() == out.len() && x.len() == rows * cols);
+    assert!(mean.as_ref().is_none_or(|mean| mean.len() == rows));
+    let (out, rstd) = (RowsMut::new(out, cols), RowsMut::new(rstd, 1));
+    let mean = mean.map(|mean| RowsMut::new(mean, 1));
     if x.is_empty() {
         return;
     }
     par::for_each_chunk(rows, grain(cols), |rows| {
-        dispatch(Forward { x, cols, weight, bias, eps, out, stats, rows });
+        dispatch(Forward { x, cols, weight, bias, eps, out, mean, rstd, rows });
     });
 }
 
@@ -42,7 +46,8 @@ struct Forward<'a, T> {
     bias: Option<&'a [T]>,
     eps: f64,
     out: RowsMut<T>,
-    stats: [RowsMut<T>; 2],
+    mean: Option<RowsMut<T>>,
+    rstd: RowsMut<T>,
     rows: Range<usize>,
 }
 
@@ -53,13 +58,18 @@ impl<T: Float> Kernel for Forward<'_, T> {
         for row in self.rows {
             let x = &self.x[row * self.cols..(row + 1) * self.cols];
             let count = self.cols as f64;
-            let mean = T::from_f64(sum_of([x], |[x]| x) / count);
+            let mean = match self.mean {
+                Some(_) => T::from_f64(sum_of([x], |[x]| x) / count),
+                None => T::default(),
+            };
             let variance = sum_of([x], |[x]| (x - mean) * (x - mean)) / count;
             let rstd = T::from_f64(1.0 / (variance + self.eps).sqrt());
-            // SAFETY: tasks have disjoint rows, and `layer_norm` borrows the outputs until all have ended.
+            // SAFETY: tasks have disjoint rows, and `normalise` borrows the outputs until all have ended.
             let out = unsafe {
-                self.stats[0].row(row)[0] = mean;
-                self.stats[1].row(row)[0] = rstd;
+                if let Some(means) = self.mean {
+                    means.row(row)[0] = mean;
+                }
+                self.rstd.row(row)[0] = rstd;
                 self.out.row(row)
             };
             let pairs = out.iter_mut().zip(x);
@@ -76,53 +86,13 @@ impl<T: Float> Kernel for Forward<'_, T> {
     }
 }
 
-/// `out = x / sqrt(mean(x^2) + eps) * weight` over each row of `cols` elements.
-pub fn rms_norm<T: Float>(x: &[T], cols: usize, weight: Option<&[T]>, eps: f64, out: &mut [T]) {
-    assert!(x.len() == out.len() && weight.is_none_or(|weight| weight.len() == cols));
-    if x.is_empty() {
-        return;
-    }
-    let out = RowsMut::new(out, cols);
-    par::for_each_chunk(x.len() / cols, grain(cols), |rows| {
-        dispatch(RootMeanSquare { x, cols, weight, eps, out, rows });
-    });
-}
-
-struct RootMeanSquare<'a, T> {
-    x: &'a [T],
-    cols: usize,
-    weight: Option<&'a [T]>,
-    eps: f64,
-    out: RowsMut<T>,
-    rows: Range<usize>,
-}
-
-impl<T: Float> Kernel for RootMeanSquare<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        for row in self.rows {
-            let x = &self.x[row * self.cols..(row + 1) * self.cols];
-            let mean = sum_of([x], |[x]| x * x) / self.cols as f64;
-            let scale = T::from_f64(1.0 / (mean + self.eps).sqrt());
-            // SAFETY: tasks have disjoint rows, and `rms_norm` borrows the output until all have ended.
-            let out = unsafe { self.out.row(row) };
-            let pairs = out.iter_mut().zip(x);
-            match self.weight {
-                Some(weight) => pairs.zip(weight).for_each(|((out, x), w)| *out = *x * scale * *w),
-                None => pairs.for_each(|(out, x)| *out = *x * scale),
-            }
-        }
-    }
-}
-
-/// Gradients of [`layer_norm`]'s input, `weight` and `bias`, those that are asked for.
+/// Gradients of [`normalise`]'s input, `weight` and `bias`, those that are asked for.
 ///
 /// The latter two are sums over rows, taken in blocks whose number depends on the number of rows alone.
-pub fn layer_norm_backward<T: Float>(
+pub fn normalise_backward<T: Float>(
     grad: &[T],
     x: &[T],
-    mean: &[T],
+    mean: Option<&[T]>,
     rstd: &[T],
     weight: Option<&[T]>,
     cols: usize,
@@ -130,9 +100,9 @@ pub fn layer_norm_backward<T: Float>(
     grad_weight: Option<&mut [T]>,
     grad_bias: Option<&mut [T]>,
 ) -> Result<()> {
-    assert!(grad.len() == x.len() && x.len() == mean.len() * cols);
+    let rows = rstd.len();
+    assert!(grad.len() == x.len() && x.len() == rows * cols && mean.is_none_or(|mean| mean.len() == rows));
     assert!(grad_x.as_ref().is_none_or(|grad_x| grad_x.len() == x.len()));
-    let rows = mean.len();
     let wanted = [grad_weight.is_some(), grad_bias.is_some()];
     let block = rows.div_ceil(MAX_BLOCKS).max(MIN_BLOCK_ROWS);
     let blocks = if x.is_empty() { 0 } else { rows.div_ceil(block) };
@@ -159,7 +129,7 @@ pub fn layer_norm_backward<T: Float>(
 struct Backward<'a, T> {
     grad: &'a [T],
     x: &'a [T],
-    mean: &'a [T],
+    mean: Option<&'a [T]>,
     rstd: &'a [T],
     weight: Option<&'a [T]>,
     cols: usize,
@@ -177,7 +147,7 @@ impl<T: Float> Kernel for BackwardBlocks<'_, T> {
     fn run<I: Isa>(self) {
         let Self(kernel, blocks) = self;
         for block in blocks {
-            let end = kernel.mean.len().min((block + 1) * kernel.block);
+            let end = kernel.rstd.len().min((block + 1) * kernel.block);
             for row in block * kernel.block..end {
                 kernel.input_row(row);
                 kernel.parameter_row(row, block);
@@ -190,10 +160,12 @@ impl<T: Float> Backward<'_, T> {
     #[inline(always)]
     fn operands(&self, row: usize) -> (&[T], &[T], T, T) {
         let range = row * self.cols..(row + 1) * self.cols;
-        (&self.grad[range.clone()], &self.x[range], self.mean[row], self.rstd[row])
+        let mean = self.mean.map_or(T::default(), |mean| mean[row]);
+        (&self.grad[range.clone()], &self.x[range], mean, self.rstd[row])
     }
 
-    /// With `d = grad * weight` and the normalised row `y`: `rstd * (d - mean(d) - y * mean(d * y))`.
+    /// With `d = grad * weight` and the normalised row `y`: `rstd * (d - mean(d) - y * mean(d * y))`,
+    /// without `mean(d)` where rows stay where they are.
     #[inline(always)]
     fn input_row(&self, row: usize) {
         let Some(grad_x) = &self.grad_x else { return };
@@ -201,11 +173,14 @@ impl<T: Float> Backward<'_, T> {
         // SAFETY: a row belongs to one block, a block to one task; the caller borrows the output.
         let out = unsafe { grad_x.row(row) };
         let count = self.cols as f64;
-        let (sum, dot) = match self.weight {
-            Some(w) => {
-                (sum_of([grad, w], |[g, w]| g * w), sum_of([grad, w, x], |[g, w, x]| g * w * (x - mean)))
-            }
-            None => (sum_of([grad], |[g]| g), sum_of([grad, x], |[g, x]| g * (x - mean))),
+        let dot = match self.weight {
+            Some(w) => sum_of([grad, w, x], |[g, w, x]| g * w * (x - mean)),
+            None => sum_of([grad, x], |[g, x]| g * (x - mean)),
+        };
+        let sum = match (self.mean, self.weight) {
+            (None, _) => 0.0,
+            (Some(_), Some(w)) => sum_of([grad, w], |[g, w]| g * w),
+            (Some(_), None) => sum_of([grad], |[g]| g),
         };
         let shift = T::from_f64(sum / count);
         let slope = T::from_f64(dot * rstd.to_f64() * rstd.to_f64() / count);
@@ -251,7 +226,7 @@ mod tests {
         }
     }
 
-    fn check<T: Float>(rows: usize, cols: usize, is_affine: bool, tolerance: f64) {
+    fn check<T: Float>(rows: usize, cols: usize, is_affine: bool, is_centred: bool, tolerance: f64) {
         let eps = 1e-5;
         let cast = |v: &[f64]| v.iter().map(|v| T::from_f64(*v)).collect::<Vec<T>>();
         let (x, g) = (values(rows * cols, 7919, 3.0), values(rows * cols, 271, 0.0));
@@ -260,12 +235,14 @@ mod tests {
         let zeros = |len: usize| vec![T::default(); len];
         let (mut out, mut mean, mut rstd) = (zeros(x.len()), zeros(rows), zeros(rows));
         let weight = is_affine.then_some(&tw[..]);
-        layer_norm(&tx, cols, weight, is_affine.then_some(&tb[..]), eps, &mut out, &mut mean, &mut rstd);
+        let bias = is_affine.then_some(&tb[..]);
+        let means = is_centred.then_some(&mut mean[..]);
+        normalise(&tx, cols, weight, bias, eps, &mut out, means, &mut rstd);
         let (mut gx, mut gw, mut gb) = (zeros(x.len()), zeros(cols), zeros(cols));
-        layer_norm_backward(
+        normalise_backward(
             &tg,
             &tx,
-            &mean,
+            is_centred.then_some(&mean),
             &rstd,
             weight,
             cols,
@@ -280,11 +257,11 @@ mod tests {
         let n = cols as f64;
         for row in 0..rows {
             let (x, g) = (&x[row * cols..(row + 1) * cols], &g[row * cols..(row + 1) * cols]);
-            let m = x.iter().sum::<f64>() / n;
+            let m = if is_centred { x.iter().sum::<f64>() / n } else { 0.0 };
             let r = 1.0 / (x.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / n + eps).sqrt();
             let y: Vec<f64> = x.iter().map(|x| (x - m) * r).collect();
             let d: Vec<f64> = (0..cols).map(|c| g[c] * if is_affine { w[c] } else { 1.0 }).collect();
-            let mean_d = d.iter().sum::<f64>() / n;
+            let mean_d = if is_centred { d.iter().sum::<f64>() / n } else { 0.0 };
             let mean_dy = d.iter().zip(&y).map(|(d, y)| d * y).sum::<f64>() / n;
             for c in 0..cols {
                 exact.push(if is_affine { y[c] * w[c] + b[c] } else { y[c] });
@@ -302,9 +279,9 @@ mod tests {
     #[test]
     fn rows_of_many_lengths() {
         for (rows, cols) in [(3, 2), (40, 33), (7, 768), (2000, 16), (2, 5000)] {
-            for is_affine in [false, true] {
-                check::<f32>(rows, cols, is_affine, 3e-5);
-                check::<f64>(rows, cols, is_affine, 1e-12);
+            for (is_affine, is_centred) in [(false, false), (false, true), (true, false), (true, true)] {
+                check::<f32>(rows, cols, is_affine, is_centred, 3e-5);
+                check::<f64>(rows, cols, is_affine, is_centred, 1e-12);
             }
         }
     }
@@ -312,7 +289,7 @@ mod tests {
     #[test]
     fn constant_rows_give_the_bias() {
         let (mut out, mut mean, mut rstd) = ([9.0_f32; 4], [0.0], [0.0]);
-        layer_norm(&[5.0; 4], 4, None, Some(&[1.0; 4]), 1e-5, &mut out, &mut mean, &mut rstd);
+        normalise(&[5.0; 4], 4, None, Some(&[1.0; 4]), 1e-5, &mut out, Some(&mut mean), &mut rstd);
         assert_eq!((out, mean), ([1.0; 4], [5.0]));
     }
 }

@@ -11,6 +11,8 @@ pub trait Ranked: Num {
     const ALL: Self::Rank;
     /// The rank.
     fn rank(self) -> Self::Rank;
+    /// The rank above, if there is one.
+    fn above(rank: Self::Rank) -> Option<Self::Rank>;
 }
 
 macro_rules! integers {
@@ -18,6 +20,10 @@ macro_rules! integers {
         $(impl Ranked for $type {
             type Rank = $unsigned;
             const ALL: $unsigned = <$unsigned>::MAX;
+            #[inline(always)]
+            fn above(rank: $unsigned) -> Option<$unsigned> {
+                rank.checked_add(1)
+            }
             #[inline(always)]
             fn rank(self) -> $unsigned {
                 // The lowest becomes 0.
@@ -37,6 +43,10 @@ macro_rules! floats {
         $(impl Ranked for $type {
             type Rank = $unsigned;
             const ALL: $unsigned = <$unsigned>::MAX;
+            #[inline(always)]
+            fn above(rank: $unsigned) -> Option<$unsigned> {
+                rank.checked_add(1)
+            }
             #[inline(always)]
             fn rank(self) -> $unsigned {
                 let bits = (self + 0.0).to_bits(); // -0 becomes 0

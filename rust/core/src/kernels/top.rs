@@ -6,6 +6,8 @@ use crate::simd::{dispatch, Isa, Kernel};
 
 /// Elements that are compared with the limit together.
 const BLOCK: usize = 16;
+/// Parts of a row whose best elements give the first limit.
+const PARTS: usize = 32;
 /// How many times `k` entries are collected before all but the best `k` are dropped.
 pub(super) const ROOM: usize = 4;
 
@@ -19,7 +21,7 @@ pub(super) fn top<T: Ranked, E: Entry>(row: &[T], k: usize, descending: bool, en
         return 0;
     }
     let flip = if descending { T::ALL } else { T::Rank::default() };
-    let (mut count, mut limit, mut start) = (0, None, 0);
+    let (mut count, mut limit, mut start) = (0, first_limit(row, k, flip), 0);
     while start < row.len() {
         let end = row.len().min(start + BLOCK);
         for (i, &x) in row[start..end].iter().enumerate() {
@@ -45,6 +47,38 @@ pub(super) fn top<T: Ranked, E: Entry>(row: &[T], k: usize, descending: bool, en
     }
     entries[..k.min(count)].sort_unstable();
     k.min(count)
+}
+
+/// A limit below which the best `k` lie, and few more, where the row is long enough for that: of `PARTS` parts
+/// (every 32nd element) the `k`-th best has `k - 1` better ones, each the best of another part.
+fn first_limit<T: Ranked>(row: &[T], k: usize, flip: T::Rank) -> Option<T::Rank> {
+    if 2 * k > PARTS || row.len() < 4 * PARTS {
+        return None;
+    }
+    let mut best = dispatch(BestOfParts { row, flip });
+    T::above(*best.select_nth_unstable(k - 1).1)
+}
+
+/// The lowest rank of each part; elements after the last whole block are in none.
+struct BestOfParts<'a, T: Ranked> {
+    row: &'a [T],
+    flip: T::Rank,
+}
+
+impl<T: Ranked> Kernel for BestOfParts<'_, T> {
+    type Output = [T::Rank; PARTS];
+    #[inline(always)]
+    fn run<I: Isa>(self) -> [T::Rank; PARTS] {
+        let (blocks, _) = self.row.as_chunks::<PARTS>();
+        let mut best = blocks[0].map(|x| x.rank() ^ self.flip);
+        for block in &blocks[1..] {
+            let ranks = block.map(|x| x.rank() ^ self.flip);
+            for (best, rank) in best.iter_mut().zip(ranks) {
+                *best = (*best).min(rank);
+            }
+        }
+        best
+    }
 }
 
 /// The start of the next block that has an element below the limit; what is left of the row if none has.
@@ -73,6 +107,21 @@ impl<T: Ranked> Kernel for Next<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equals_count_in_the_order_of_their_places() {
+        // The highest rank has none above it, so that no first limit is set.
+        for value in [0.0, f32::NAN] {
+            let mut row = vec![value; 1000];
+            row[777] = -1.0;
+            let mut entries = vec![(0, 0); 2 * ROOM];
+            for (descending, exact) in [(false, [777, 0, 1, 2]), (true, [0, 1, 2, 3])] {
+                let count = top(&row, 4, descending, &mut entries);
+                let places: Vec<usize> = entries[..count].iter().map(|entry| entry.1).collect();
+                assert_eq!(places, exact, "{value} {descending}");
+            }
+        }
+    }
 
     #[test]
     fn the_first_of_rows_with_ties() {

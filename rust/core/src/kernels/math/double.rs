@@ -65,9 +65,9 @@ impl<I: Isa> Real<I> for f64 {
         erf::erf64(self)
     }
     #[inline(always)]
-    fn gelu(self) -> f64 {
+    fn normal(self) -> f64 {
         // erfc keeps the digits that 1 + erf would lose in the left tail.
-        0.5 * self * erf::erfc64(-self * std::f64::consts::FRAC_1_SQRT_2)
+        0.5 * erf::erfc64(-self * std::f64::consts::FRAC_1_SQRT_2)
     }
     #[inline(always)]
     fn pow(self, other: f64) -> f64 {

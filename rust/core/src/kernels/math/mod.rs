@@ -9,6 +9,7 @@ mod double;
 mod erf;
 mod exp;
 mod log;
+mod normal;
 mod pow;
 mod single;
 #[cfg(test)]
@@ -62,8 +63,8 @@ pub trait Real<I: Isa>:
     fn tanh(self) -> Self;
     /// Error function.
     fn erf(self) -> Self;
-    /// `self` times the standard normal distribution function: the erf form of GELU.
-    fn gelu(self) -> Self;
+    /// Standard normal distribution function.
+    fn normal(self) -> Self;
     /// `self` to the power of `other`, with the special values of C's `pow`.
     fn pow(self, other: Self) -> Self;
     /// Largest integer not above.
@@ -103,6 +104,18 @@ pub trait Real<I: Isa>:
     #[inline(always)]
     fn silu(self) -> Self {
         self / (Self::of(1.0) + (-self).exp())
+    }
+
+    /// Standard normal density.
+    #[inline(always)]
+    fn density(self) -> Self {
+        (self * self * Self::of(-0.5)).exp() * Self::of(0.398_942_280_401_432_7)
+    }
+
+    /// `self` times the standard normal distribution function: the erf form of GELU.
+    #[inline(always)]
+    fn gelu(self) -> Self {
+        self * self.normal()
     }
 
     /// GELU with its tanh approximation: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.

@@ -1,6 +1,6 @@
 //! float32: branch-free forms.
 
-use super::{erf, exp, log, pow, trig, Real};
+use super::{erf, exp, log, normal, pow, trig, Real};
 use crate::simd::Isa;
 
 impl<I: Isa> Real<I> for f32 {
@@ -69,8 +69,12 @@ impl<I: Isa> Real<I> for f32 {
         erf::erf32::<I>(self)
     }
     #[inline(always)]
-    fn gelu(self) -> f32 {
-        0.5 * self * (1.0 + erf::erf32::<I>(self * std::f32::consts::FRAC_1_SQRT_2))
+    fn normal(self) -> f32 {
+        normal::normal32::<I>(self)
+    }
+    #[inline(always)]
+    fn density(self) -> f32 {
+        normal::density32::<I>(self)
     }
     #[inline(always)]
     fn pow(self, other: f32) -> f32 {

@@ -89,7 +89,26 @@ accurate!(sigmoid, x => Real::<I>::sigmoid(x), |x| 1.0 / (1.0 + (-x).exp()), -88
 accurate!(silu, x => Real::<I>::silu(x), |x| x / (1.0 + (-x).exp()), -88.0, INF, 3.0);
 accurate!(log_sigmoid, x => Real::<I>::log_sigmoid(x), |x| x.min(0.0) - (-x.abs()).exp().ln_1p(), -INF, INF, 3.0);
 accurate!(softplus, x => Real::<I>::softplus(x, 1.0, 200.0), |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), -INF, 199.0, 3.0);
-accurate!(gelu_right, x => Real::<I>::gelu(x), |x| 0.5 * x * super::erf::erfc64(-x * 0.5_f64.sqrt()), -0.5, INF, 4.0);
+accurate!(gelu_right, x => Real::<I>::gelu(x), |x| 0.5 * x * super::erf::erfc64(-x * 0.5_f64.sqrt()), -0.5, INF, 3.5);
+accurate!(density, x => Real::<I>::density(x), |x| (-0.5 * x * x).exp() * 0.398_942_280_401_432_7, -5.0, 5.0, 16.0);
+
+#[test]
+fn the_left_tail_of_gelu_is_near_and_not_above_zero() {
+    struct F;
+    impl Formula for F {
+        #[inline(always)]
+        fn of<I: Isa>(x: f32) -> f32 {
+            Real::<I>::gelu(x)
+        }
+    }
+    let xs: Vec<f32> = (0..=140_000).map(|i| i as f32 * -1e-4).collect();
+    for ys in on_both::<F>(&xs) {
+        for (x, y) in xs.iter().zip(ys) {
+            let exact = 0.5 * f64::from(*x) * super::erf::erfc64(-f64::from(*x) * 0.5_f64.sqrt());
+            assert!(y <= 0.0 && (f64::from(y) - exact).abs() < 1e-6, "gelu({x}) = {y}, not {exact}");
+        }
+    }
+}
 
 macro_rules! special {
     ($test:ident, $name:ident, $($x:expr => $y:expr),+) => {

@@ -1,10 +1,8 @@
 //! Batch normalisation: each channel shifted and scaled, by its own or by running statistics.
 
-use super::{or_empty, ready};
+use super::{or_empty, ready, Norm, Normalise, Parts};
 use crate::array::Array;
-use crate::autograd::{
-    apply::apply, check_writable, is_recording, GradMode, Grads, Kept, Op, Saved, Saves, Ties,
-};
+use crate::autograd::{apply::apply, check_writable, GradMode, Grads, Kept, Ties};
 use crate::dtype::DType;
 use crate::kernels::batch_norm::{self, BatchNormBackward, Planes};
 use crate::kernels::rows::Float;
@@ -29,20 +27,26 @@ pub struct BatchNormOptions {
 struct BatchNorm {
     training: bool,
     eps: f64,
-    has_weight: bool,
-    has_bias: bool,
-    /// Per channel, in the compute dtype.
-    mean: Kept,
-    rstd: Kept,
+    /// Statistics per channel.
+    parts: Parts,
 }
 
 fn planes(shape: &[usize]) -> Planes {
     Planes { batch: shape[0], channels: shape[1], len: shape[2..].iter().product() }
 }
 
-impl BatchNorm {
-    fn run<T: Float>(&self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
-        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
+impl Norm for BatchNorm {
+    const NAME: &'static str = "batch_norm";
+    const NODE: &'static str = "NativeBatchNormBackward0";
+    const TIES: Ties = Ties::Unused(2);
+    const KEEPS_FORMAT: bool = true;
+
+    fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    fn run<T: Float>(&mut self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
+        let (mean, rstd) = (self.parts.mean.get(Self::NAME)?, self.parts.rstd.get(Self::NAME)?);
         let mut out = Array::empty(x.shape(), T::DTYPE)?;
         let (weight, bias) = (weight.map(|w| w.slice()), bias.map(|b| b.slice()));
         let planes = planes(x.shape());
@@ -67,7 +71,7 @@ impl BatchNorm {
         weight: Option<&Array>,
         grad: &Array,
     ) -> Result<Grads<3>> {
-        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
+        let (mean, rstd) = (self.parts.mean.get(Self::NAME)?, self.parts.rstd.get(Self::NAME)?);
         let planes = planes(x.shape());
         let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
         let mut by_weight = Array::full(&[planes.channels], 0.0, T::DTYPE)?;
@@ -88,7 +92,6 @@ impl BatchNorm {
         Ok(grads.map(|grad| grad.map(Tensor::constant)))
     }
 
-    /// The gradients in operations that are recorded.
     fn recorded(
         &self,
         needs: [bool; 3],
@@ -108,7 +111,7 @@ impl BatchNorm {
             let kept = |kept: &Kept| {
                 Tensor::constant(kept.get(Self::NAME)?.to_dtype(x.dtype())?).reshape(&per_channel)
             };
-            (x - kept(&self.mean)?, kept(&self.rstd)?)
+            (x - kept(&self.parts.mean)?, kept(&self.parts.rstd)?)
         };
         let normal = centred * &rstd;
         let by_x = if needs[0] {
@@ -126,49 +129,6 @@ impl BatchNorm {
         let by_weight = needs[1].then(|| (grad * normal).sum(&dims, false)).transpose()?;
         let by_bias = needs[2].then(|| grad.sum(&dims, false)).transpose()?;
         Ok([by_x, by_weight, by_bias])
-    }
-}
-
-impl Op<3> for BatchNorm {
-    const NAME: &'static str = "batch_norm";
-
-    fn grad_fn_name(&self) -> String {
-        "NativeBatchNormBackward0".into()
-    }
-
-    fn ties(&self) -> Ties {
-        Ties::Unused(2)
-    }
-
-    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
-        Saves::inputs([true, self.has_weight, false])
-    }
-
-    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
-        let (dtype, model) = (x.dtype(), x);
-        let x = ready(x, dtype)?;
-        let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
-        let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
-        let out =
-            dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
-        out.to_dtype(dtype)?.in_format_of(model)
-    }
-
-    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
-        let x = saved.input(0)?;
-        let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
-        let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
-        if is_recording() {
-            return self.recorded(needs, &x, weight.as_ref(), grad);
-        }
-        let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
-        let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
-        dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
-    }
-
-    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
-        visit(&self.mean);
-        visit(&self.rstd);
     }
 }
 
@@ -295,13 +255,10 @@ impl Tensor {
         let op = BatchNorm {
             training,
             eps,
-            has_weight: weight.is_some(),
-            has_bias: bias.is_some(),
-            mean: Kept::of(mean.clone()),
-            rstd: Kept::of(rstd),
+            parts: Parts { mean: Kept::of(mean.clone()), rstd: Kept::of(rstd), ..Parts::new(weight, bias) },
         };
         let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
-        let out = apply(op, [self, &weight, &bias])?;
+        let out = apply(Normalise(op), [self, &weight, &bias])?;
         if training && self.numel() > 0 {
             let count = (self.numel() / self.shape()[1]) as f64;
             follow(running, [&mean, &variance], count, momentum)?;

@@ -1,13 +1,13 @@
 //! Group normalisation: groups of channels of each sample shifted and scaled by their own statistics.
 
-use super::{or_empty, ready};
+use super::{or_empty, Norm, Normalise, Parts};
 use crate::array::Array;
-use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves, Ties};
+use crate::autograd::{apply::apply, Grads, Ties};
 use crate::kernels::group_norm::{self, GroupNormBackward, Groups};
 use crate::kernels::rows::Float;
 use crate::layout::Dims;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{ensure, Result};
 use smallvec::SmallVec;
 
 /// Groups of channels shifted and scaled to mean 0 and variance 1, times weight, plus bias.
@@ -15,14 +15,20 @@ use smallvec::SmallVec;
 struct GroupNorm {
     eps: f64,
     sizes: Groups,
-    has_weight: bool,
-    has_bias: bool,
-    /// Per group of each sample, in the compute dtype.
-    mean: Kept,
-    rstd: Kept,
+    /// Statistics per group of each sample.
+    parts: Parts,
 }
 
-impl GroupNorm {
+impl Norm for GroupNorm {
+    const NAME: &'static str = "group_norm";
+    const NODE: &'static str = "NativeGroupNormBackward0";
+    const TIES: Ties = Ties::UnusedOfThese(2);
+    const KEEPS_FORMAT: bool = true;
+
+    fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     fn run<T: Float>(&mut self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
         let rows = self.sizes.rows();
         let mut out = Array::empty(x.shape(), T::DTYPE)?;
@@ -38,8 +44,8 @@ impl GroupNorm {
             mean.slice_mut(),
             rstd.slice_mut(),
         );
-        self.mean.set(mean);
-        self.rstd.set(rstd);
+        self.parts.mean.set(mean);
+        self.parts.rstd.set(rstd);
         Ok(out)
     }
 
@@ -50,7 +56,7 @@ impl GroupNorm {
         weight: Option<&Array>,
         grad: &Array,
     ) -> Result<Grads<3>> {
-        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
+        let (mean, rstd) = (self.parts.mean.get(Self::NAME)?, self.parts.rstd.get(Self::NAME)?);
         let parameter =
             |needed: bool| needed.then(|| Array::empty(&[self.sizes.channels], T::DTYPE)).transpose();
         let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
@@ -71,7 +77,6 @@ impl GroupNorm {
         Ok([by_x, by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
     }
 
-    /// The gradients in operations that are recorded.
     fn recorded(
         &self,
         needs: [bool; 3],
@@ -103,49 +108,6 @@ impl GroupNorm {
             needs[1].then(|| (grad * normal.reshape(x.shape())?).sum(&dims, false)).transpose()?;
         let by_bias = needs[2].then(|| grad.sum(&dims, false)).transpose()?;
         Ok([by_x, by_weight, by_bias])
-    }
-}
-
-impl Op<3> for GroupNorm {
-    const NAME: &'static str = "group_norm";
-
-    fn grad_fn_name(&self) -> String {
-        "NativeGroupNormBackward0".into()
-    }
-
-    fn ties(&self) -> Ties {
-        Ties::UnusedOfThese(2)
-    }
-
-    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
-        Saves::inputs([true, self.has_weight, false])
-    }
-
-    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
-        let (dtype, model) = (x.dtype(), x);
-        let x = ready(x, dtype)?;
-        let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
-        let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
-        let out =
-            dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
-        out.to_dtype(dtype)?.in_format_of(model)
-    }
-
-    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
-        let x = saved.input(0)?;
-        let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
-        let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
-        if is_recording() {
-            return self.recorded(needs, &x, weight.as_ref(), grad);
-        }
-        let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
-        let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
-        dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
-    }
-
-    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
-        visit(&self.mean);
-        visit(&self.rstd);
     }
 }
 
@@ -202,12 +164,9 @@ impl Tensor {
         let op = GroupNorm {
             eps,
             sizes: Groups { samples: self.shape()[0], channels, plane, groups },
-            has_weight: weight.is_some(),
-            has_bias: bias.is_some(),
-            mean: Kept::default(),
-            rstd: Kept::default(),
+            parts: Parts::new(weight, bias),
         };
         let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
-        apply(op, [self, &weight, &bias])
+        apply(Normalise(op), [self, &weight, &bias])
     }
 }

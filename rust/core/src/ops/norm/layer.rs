@@ -1,47 +1,77 @@
 //! Normalisation over the last dims: layer and root-mean-square normalisation.
 
-use super::{or_empty, ready};
+use super::{or_empty, Norm, Normalise, Parts};
 use crate::array::Array;
-use crate::autograd::anomaly::{self, as_one};
-use crate::autograd::{apply::apply, is_recording, Grads, Kept, Op, Saved, Saves, Ties};
+use crate::autograd::{apply::apply, Grads, Ties};
 use crate::dtype::DType;
 use crate::kernels::norm;
 use crate::kernels::rows::Float;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{ensure, Result};
 use smallvec::SmallVec;
 
-/// Rows shifted and scaled to mean 0 and variance 1, times weight, plus bias.
+/// Rows scaled to variance 1, and if `CENTRED` shifted to mean 0, which is layer normalisation; times weight, plus bias.
+/// Not shifted, the variance is the mean square: root-mean-square normalisation.
 #[derive(Debug)]
-struct LayerNorm {
+struct RowNorm<const CENTRED: bool> {
     eps: f64,
     /// Number of dims of a row, and their extents' product.
     row_rank: usize,
     cols: usize,
-    has_weight: bool,
-    has_bias: bool,
-    mean: Kept,
-    rstd: Kept,
+    /// Statistics per row; no mean if not `CENTRED`.
+    parts: Parts,
 }
 
-impl LayerNorm {
+impl<const CENTRED: bool> RowNorm<CENTRED> {
+    /// Of checked inputs.
+    fn apply(
+        x: &Tensor,
+        shape: &[usize],
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Result<Tensor> {
+        let op = Self {
+            eps,
+            row_rank: shape.len(),
+            cols: shape.iter().product(),
+            parts: Parts::new(weight, bias),
+        };
+        let (weight, bias) = (or_empty(weight, x.dtype())?, or_empty(bias, x.dtype())?);
+        apply(Normalise(op), [x, &weight, &bias])
+    }
+}
+
+impl<const CENTRED: bool> Norm for RowNorm<CENTRED> {
+    const NAME: &'static str = if CENTRED { "layer_norm" } else { "rms_norm" };
+    const NODE: &'static str = if CENTRED { "NativeLayerNormBackward0" } else { "FusedRmsNormBackward0" };
+    const TIES: Ties = Ties::Unused(3);
+    const KEEPS_FORMAT: bool = false;
+
+    fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     fn run<T: Float>(&mut self, x: &Array, weight: Option<&Array>, bias: Option<&Array>) -> Result<Array> {
         let rows = x.shape()[..x.rank() - self.row_rank].iter().product();
         let mut out = Array::empty(x.shape(), T::DTYPE)?;
-        let (mut mean, mut rstd) = (Array::empty(&[rows], T::DTYPE)?, Array::empty(&[rows], T::DTYPE)?);
+        let mut mean = CENTRED.then(|| Array::empty(&[rows], T::DTYPE)).transpose()?;
+        let mut rstd = Array::empty(&[rows], T::DTYPE)?;
         let (weight, bias) = (weight.map(|w| w.slice()), bias.map(|b| b.slice()));
-        norm::layer_norm::<T>(
+        norm::normalise::<T>(
             x.slice(),
             self.cols,
             weight,
             bias,
             self.eps,
             out.slice_mut(),
-            mean.slice_mut(),
+            mean.as_mut().map(|mean| mean.slice_mut()),
             rstd.slice_mut(),
         );
-        self.mean.set(mean);
-        self.rstd.set(rstd);
+        if let Some(mean) = mean {
+            self.parts.mean.set(mean);
+        }
+        self.parts.rstd.set(rstd);
         Ok(out)
     }
 
@@ -52,15 +82,16 @@ impl LayerNorm {
         weight: Option<&Array>,
         grad: &Array,
     ) -> Result<Grads<3>> {
-        let (mean, rstd) = (self.mean.get(Self::NAME)?, self.rstd.get(Self::NAME)?);
+        let mean = CENTRED.then(|| self.parts.mean.get(Self::NAME)).transpose()?;
+        let rstd = self.parts.rstd.get(Self::NAME)?;
         let row_shape = &x.shape()[x.rank() - self.row_rank..];
         let parameter = |needed: bool| needed.then(|| Array::empty(row_shape, T::DTYPE)).transpose();
         let mut by_x = needs[0].then(|| Array::empty(x.shape(), T::DTYPE)).transpose()?;
         let (mut by_weight, mut by_bias) = (parameter(needs[1])?, parameter(needs[2])?);
-        norm::layer_norm_backward::<T>(
+        norm::normalise_backward::<T>(
             grad.slice(),
             x.slice(),
-            mean.slice(),
+            mean.as_ref().map(|mean| mean.slice()),
             rstd.slice(),
             weight.map(|w| w.slice()),
             self.cols,
@@ -71,7 +102,6 @@ impl LayerNorm {
         Ok([by_x, by_weight, by_bias].map(|grad| grad.map(Tensor::constant)))
     }
 
-    /// The gradients in operations that are recorded.
     fn recorded(
         &self,
         needs: [bool; 3],
@@ -81,72 +111,18 @@ impl LayerNorm {
     ) -> Result<Grads<3>> {
         let dims: SmallVec<[isize; 4]> = (1..=self.row_rank as isize).map(|dim| -dim).collect();
         let mean = |x: &Tensor| x.mean(&dims, true);
-        let centred = x - mean(x)?;
+        let shifted = |x: &Tensor| -> Result<Tensor> { Ok(if CENTRED { x - mean(x)? } else { x.clone() }) };
+        let centred = shifted(x)?;
         let rstd = (mean(&(&centred * &centred))? + self.eps).rsqrt()?;
         let normal = centred * &rstd;
         let by_x = if needs[0] {
             let d = weight.map_or_else(|| grad.clone(), |weight| grad * weight);
-            Some((&d - mean(&d)? - &normal * mean(&(&d * &normal))?) * rstd)
+            Some((shifted(&d)? - &normal * mean(&(&d * &normal))?) * rstd)
         } else {
             None
         };
         Ok([by_x, needs[1].then(|| grad * normal), needs[2].then(|| grad.clone())])
     }
-}
-
-impl Op<3> for LayerNorm {
-    const NAME: &'static str = "layer_norm";
-
-    fn grad_fn_name(&self) -> String {
-        "NativeLayerNormBackward0".into()
-    }
-
-    fn ties(&self) -> Ties {
-        Ties::Unused(3)
-    }
-
-    fn saves(&self, _needs: [bool; 3]) -> Saves<3> {
-        Saves::inputs([true, self.has_weight, false])
-    }
-
-    fn forward(&mut self, [x, weight, bias]: [&Array; 3]) -> Result<Array> {
-        let dtype = x.dtype();
-        let x = ready(x, dtype)?;
-        let weight = self.has_weight.then(|| ready(weight, dtype)).transpose()?;
-        let bias = self.has_bias.then(|| ready(bias, dtype)).transpose()?;
-        let out =
-            dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
-        out.to_dtype(dtype)
-    }
-
-    fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
-        let x = saved.input(0)?;
-        let weight = self.has_weight.then(|| saved.input(1)).transpose()?;
-        let (dtype, needs) = (x.dtype(), std::array::from_fn(|i| saved.needs(i)));
-        if is_recording() {
-            return self.recorded(needs, &x, weight.as_ref(), grad);
-        }
-        let (x, grad) = (ready(x.array(), dtype)?, ready(grad.array(), dtype)?);
-        let weight = weight.map(|weight| ready(weight.array(), dtype)).transpose()?;
-        dispatch_float!(x.dtype(), Self::NAME, T => self.fused::<T>(needs, &x, weight.as_ref(), &grad))
-    }
-
-    fn visit_kept(&self, visit: &mut dyn FnMut(&Kept)) {
-        visit(&self.mean);
-        visit(&self.rstd);
-    }
-}
-
-/// Root-mean-square normalisation in one pass, in the dtype that kernels compute in.
-fn rms_rows(x: &Array, weight: Option<&Array>, shape: &[usize], eps: f64) -> Result<Array> {
-    let dtype = x.dtype();
-    let (x, weight) = (ready(x, dtype)?, weight.map(|weight| ready(weight, dtype)).transpose()?);
-    let mut out = Array::empty(x.shape(), x.dtype())?;
-    dispatch_float!(x.dtype(), "rms_norm", T => {
-        let weight = weight.as_ref().map(|weight| weight.slice());
-        norm::rms_norm::<T>(x.slice(), shape.iter().product(), weight, eps, out.slice_mut());
-    });
-    Ok(out)
 }
 
 fn check_rows(op: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
@@ -211,17 +187,7 @@ impl Tensor {
         check_rows("layer_norm", self, shape)?;
         check_parameter("layer_norm", "weight", weight, shape, self.dtype())?;
         check_parameter("layer_norm", "bias", bias, shape, self.dtype())?;
-        let op = LayerNorm {
-            eps,
-            row_rank: shape.len(),
-            cols: shape.iter().product(),
-            has_weight: weight.is_some(),
-            has_bias: bias.is_some(),
-            mean: Kept::default(),
-            rstd: Kept::default(),
-        };
-        let (weight, bias) = (or_empty(weight, self.dtype())?, or_empty(bias, self.dtype())?);
-        apply(op, [self, &weight, &bias])
+        RowNorm::<true>::apply(self, shape, weight, bias, eps)
     }
 
     /// Rows of the last dims, which have `shape`, over their root mean square; then times `weight`.
@@ -230,23 +196,6 @@ impl Tensor {
         check_parameter("rms_norm", "weight", weight, shape, self.dtype())?;
         let compute = super::compute_dtype(self.dtype());
         let eps = eps.unwrap_or(if compute == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) });
-        let needs_grad = self.requires_grad() || weight.is_some_and(Tensor::requires_grad);
-        let is_recorded = is_recording() && needs_grad;
-        if !(is_recorded || anomaly::is_on()) {
-            let out = rms_rows(self.array(), weight.map(Tensor::array), shape, eps)?;
-            return Ok(Tensor::constant(out.to_dtype(self.dtype())?));
-        }
-        // PyTorch records the steps, too.
-        let dims: SmallVec<[isize; 4]> = (1..=shape.len() as isize).map(|dim| -dim).collect();
-        let inputs: SmallVec<[&Tensor; 2]> = std::iter::once(self).chain(weight).collect();
-        as_one("rms_norm", &inputs, || {
-            let x = self.to_dtype(compute)?;
-            let mean = x.square()?.mean(&dims, true)?;
-            let mut out = x.mul(&mean.add(&mean.scalar_beside(eps)?)?.rsqrt()?)?;
-            if let Some(weight) = weight {
-                out = out.mul(weight)?;
-            }
-            out.to_dtype(self.dtype())
-        })
+        RowNorm::<false>::apply(self, shape, weight, None, eps)
     }
 }
