@@ -45,7 +45,8 @@ impl<const CENTRED: bool> RowNorm<CENTRED> {
 impl<const CENTRED: bool> Norm for RowNorm<CENTRED> {
     const NAME: &'static str = if CENTRED { "layer_norm" } else { "rms_norm" };
     const NODE: &'static str = if CENTRED { "NativeLayerNormBackward0" } else { "FusedRmsNormBackward0" };
-    const TIES: Ties = Ties::Unused(3);
+    // PyTorch makes the latter of operations whose gradients have just the history that they have.
+    const TIES: Ties = if CENTRED { Ties::Unused(3) } else { Ties::Nothing };
     const KEEPS_FORMAT: bool = false;
 
     fn parts(&self) -> &Parts {
