@@ -61,7 +61,7 @@ bench: build ## race Firesteel against PyTorch, where that is installed; in shor
 	$(PY) -m pytest benchmarks --benchmark-only --json runs/benchmark.json $(ARGS)
 
 wheel: setup ## build the wheel for distribution into dist/
-	$(MATURIN) build --profile dist --strip --out dist
+	$(MATURIN) build --profile dist --strip --compression-level 9 --out dist
 
 clean: ## remove what was built
 	rm -rf target dist $(VENV) runs

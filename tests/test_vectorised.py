@@ -23,10 +23,10 @@ PRODUCT = "vfn?m(add|sub)"
 # Kernels are `simd::run_v3<K>` (AVX2) and `run_v4<K>` (AVX-512). These are parts of K's mangled name, for
 # float32, and what their loops must do to vectors.
 MAPS = {
-    "add": ("3map6ZipRunff.*binary5OnNum.*3Add", "vaddps"),
-    "mul": ("3map6ZipRunff.*binary5OnNum.*3Mul", "vmulps"),
-    "div": ("3map6ZipRunff.*binary7OnFloat.*3Div", "vdivps"),
-    "maximum": ("3map6ZipRunff.*binary5OnNum.*7Maximum", "vmaxps"),
+    "add": ("3map7ZipRowsff.*binary5OnNum.*3Add", "vaddps"),
+    "mul": ("3map7ZipRowsff.*binary5OnNum.*3Mul", "vmulps"),
+    "div": ("3map7ZipRowsff.*binary7OnFloat.*3Div", "vdivps"),
+    "maximum": ("3map7ZipRowsff.*binary5OnNum.*7Maximum", "v(max|cmp)"),
     "relu": ("3map6MapRunff.*unary5OnNum.*4Relu", "v(max|cmp)"),
     "exp": ("3map6MapRunff.*unary7OnFloat.*3Exp", PRODUCT),
     "log": ("3map6MapRunff.*unary7OnFloat.*3Log", PRODUCT),
@@ -35,8 +35,8 @@ MAPS = {
     "silu": ("3map6MapRunff.*unary7OnFloat.*4Silu", PRODUCT),
     "sin": ("3map6MapRunff.*unary7OnFloat.*3Sin", PRODUCT),
     "gelu": ("3map6MapRunff.*activation.*4Gelu", PRODUCT),
-    "gelu, backward": ("3map6ZipRunff.*fused5Slope.*activation4Gelu", PRODUCT),
-    "tanh, backward": ("3map6ZipRunff.*fused5Slope.*8TanhRule", "vmulps"),
+    "gelu, backward": ("3map7ZipRowsff.*fused5Slope.*activation4Gelu", PRODUCT),
+    "tanh, backward": ("3map7ZipRowsff.*fused5Slope.*8TanhRule", "vmulps"),
     "float64 to float32": ("3map6MapRundf.*4copy4Cast", "vcvtpd2ps"),
     "sum of rows": ("6reduce4Rowsff.*6reduce4sumsf.*4Plus", "vaddps"),
     "sum of columns": ("6reduce7Columnsff.*6reduce4sumsf.*4Plus", "vaddps"),

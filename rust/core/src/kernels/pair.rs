@@ -151,6 +151,7 @@ macro_rules! formulas {
         impl<F: PairFormula> Binary<$type, $type> for Value<F> {
             const GRAIN: usize = GRAIN_COSTLY;
             const WIDE: bool = true;
+            const ALIKE: bool = true;
             #[inline(always)]
             fn call<I: Isa>(self, a: $type, b: $type) -> $type {
                 self.0.value::<I, $type>(a, b)
@@ -159,6 +160,7 @@ macro_rules! formulas {
         impl<F: PairFormula> Binary<$type, $type> for ByInput<F, $type> {
             const GRAIN: usize = GRAIN_COSTLY;
             const WIDE: bool = true;
+            const ALIKE: bool = true;
             #[inline(always)]
             fn call<I: Isa>(self, a: $type, b: $type) -> $type {
                 self.0.by_input::<I, $type>(a, b) * self.1
@@ -167,6 +169,7 @@ macro_rules! formulas {
         impl<F: PairFormula> Binary<$type, $type> for ByTarget<F, $type> {
             const GRAIN: usize = GRAIN_COSTLY;
             const WIDE: bool = true;
+            const ALIKE: bool = true;
             #[inline(always)]
             fn call<I: Isa>(self, a: $type, b: $type) -> $type {
                 self.0.by_target::<I, $type>(a, b) * self.1

@@ -43,6 +43,7 @@ macro_rules! formulas {
             impl<A: Rule> Binary<$type, $type> for Slope<A> {
                 const GRAIN: usize = GRAIN_COSTLY;
                 const WIDE: bool = true;
+                const ALIKE: bool = true;
                 #[inline(always)]
                 fn call<I: Isa>(self, grad: $type, x: $type) -> $type {
                     self.0.backward::<I, $type>(grad, x)
