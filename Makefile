@@ -3,6 +3,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # The Python that the environment is made from: make PYTHON=python3.12
 PYTHON ?= python3
+# How the core is built: `release`, or `dist`, which takes longer and is what wheels hold.
+PROFILE ?= release
 # maturin builds into the environment named here; it refuses to choose between this one and conda's.
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/maturin
 
@@ -22,7 +24,7 @@ $(VENV)/ready: pyproject.toml
 setup: $(VENV)/ready ## create the virtual environment
 
 build: setup ## build the core into the virtual environment
-	$(MATURIN) develop --release
+	$(MATURIN) develop --profile $(PROFILE)
 
 train: build ## train a network on the handwritten digits
 	$(PY) examples/train_digits.py
@@ -56,6 +58,7 @@ format: setup ## format everything
 	$(VENV)/bin/ruff format python tests examples benchmarks docs/pictures
 	$(VENV)/bin/ruff check --fix python tests examples benchmarks docs/pictures
 
+bench: PROFILE = dist
 bench: build ## race Firesteel against PyTorch, where that is installed; in short: make bench ARGS=--quick
 	cargo bench --package firesteel
 	$(PY) -m pytest benchmarks --benchmark-only --json runs/benchmark.json $(ARGS)

@@ -39,6 +39,34 @@ def test_conversions(lib):
 
 
 @both
+def test_extents_of_one_leave_no_doubt(lib):
+    plane = drawn(lib, 2, 1, 7, 8).to(memory_format=lib.channels_last)
+    assert plane.stride() == (56, 1, 8, 1)
+    assert lib.empty_like(plane).stride() == plane.clone().stride() == plane.stride()
+    assert plane.to(memory_format=lib.contiguous_format).stride() == (56, 56, 8, 1)
+    pixel = drawn(lib, 2, 3, 1, 1)
+    assert pixel.to(memory_format=lib.channels_last).stride() == (3, 1, 3, 3)
+    assert pixel.contiguous(memory_format=lib.channels_last).stride() == (3, 1, 1, 1)
+    conv = lib.nn.functional.conv2d
+    once = conv(plane, drawn(lib, 1, 1, 3, 3, seed=1))
+    assert conv(once, drawn(lib, 4, 1, 3, 3, seed=1)).stride() == (48, 1, 16, 4)
+    layer = lib.nn.Conv2d(1, 8, 3).to(memory_format=lib.channels_last)
+    assert layer.weight.stride() == (9, 1, 3, 1)
+
+
+@both
+def test_a_gradient_takes_the_format_of_the_input(lib):
+    x, weight = drawn(lib, 2, 6, 7, 8).requires_grad_(), drawn(lib, 8, 6, 3, 3, seed=1).requires_grad_()
+    y = lib.nn.functional.conv2d(x, weight)
+    (by_x,) = lib.autograd.grad(y, x, lib.ones_like(y).to(memory_format=lib.channels_last), retain_graph=True)
+    assert by_x.stride() == x.stride()
+    last = x.detach().to(memory_format=lib.channels_last)
+    y = lib.nn.functional.conv2d(last, weight)
+    (by_weight,) = lib.autograd.grad(y, weight, lib.ones_like(y))
+    assert by_weight.is_contiguous(memory_format=lib.channels_last)
+
+
+@both
 def test_new_tensors(lib):
     assert lib.empty(2, 3, 4, 5, memory_format=lib.channels_last).stride() == (60, 1, 15, 3)
     x = drawn(lib, 2, 3, 4, 5)
@@ -78,6 +106,8 @@ def test_history(lib):
     x = drawn(lib, 1, 2, 2, 2).requires_grad_()
     last = x.contiguous(memory_format=lib.channels_last)
     assert type(last.grad_fn).__name__ == "CloneBackward0"
+    assert type(x.to(memory_format=lib.channels_last).grad_fn).__name__ == "ToCopyBackward0"
+    assert type(x.clone(memory_format=lib.channels_last).grad_fn).__name__ == "CloneBackward0"
     (last * last).sum().backward()
     assert lib.allclose(x.grad, 2 * x.detach())
     assert x.grad.stride() == x.stride()
@@ -155,3 +185,38 @@ def test_gradients_are_those_of_the_usual_order():
 
     for index in range(2):
         same_in_both(lambda lib, index=index: gradients(lib)[index])
+
+
+# Enough channels to be computed as they lie, without a copy in row-major order.
+MANY_CHANNELS = {
+    "3x3": lambda F, x, w: F.conv2d(x, w, padding=1),
+    "stride": lambda F, x, w: F.conv2d(x, w, stride=2, padding=1),
+    "dilation": lambda F, x, w: F.conv2d(x, w, dilation=2, padding=(2, 3)),
+    "groups": lambda F, x, w: F.conv2d(x, w[:, : x.shape[1] // 2], padding=1, groups=2),
+    "1x1, stride": lambda F, x, w: F.conv2d(x, w[:, :, 1:2, 1:2], stride=2),
+    "to few": lambda F, x, w: F.conv2d(x, w[:3], padding=1),
+    "transposed": lambda F, x, w: F.conv_transpose2d(x, w.transpose(0, 1), stride=2, padding=1),
+}
+
+
+@parity
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layer", MANY_CHANNELS.values(), ids=MANY_CHANNELS)
+def test_many_channels(layer, dtype):
+    def run(lib, channels_last):
+        shape = {"float32": (3, 24, 9, 7), "float64": (3, 12, 9, 7)}[dtype]
+        x = drawn(lib, *shape).to(getattr(lib, dtype))
+        if channels_last:
+            x = x.to(memory_format=lib.channels_last)
+        x.requires_grad_()
+        weight = drawn(lib, 2 * shape[1], shape[1], 3, 3, seed=1).to(getattr(lib, dtype)).requires_grad_()
+        y = layer(lib.nn.functional, x, weight)
+        y.backward(lib.cos(lib.arange(y.numel(), dtype=y.dtype)).reshape(y.shape))
+        return y, x.grad, weight.grad
+
+    ours, plain, theirs = run(firesteel, True), run(firesteel, False), run(torch, True)
+    for mine, other, reference in zip(ours, plain, theirs, strict=True):
+        assert_same(mine, reference, tol=20)  # sums of hundreds
+        assert_same(mine, other, tol=20)
+    assert ours[0].is_contiguous(memory_format=firesteel.channels_last)
+    assert ours[0].stride() == theirs[0].stride()

@@ -65,6 +65,7 @@ fn main() {
             padding: [padding; 2],
             dilation: [1, 1],
             groups,
+            channels_last: false,
         };
         layer(&g);
     }

@@ -72,6 +72,12 @@ impl MemoryFormat {
         })
     }
 
+    /// Whether the layout is what this format makes of its shape, so that nothing is to be done for it: the strides tell
+    /// it, also where extents of 1 leave the order open.
+    pub fn is_of(self, layout: &Layout) -> bool {
+        self.is_kept_by(layout) && Self::of(layout) == self
+    }
+
     /// The format that results of layers take over from an input of that layout: PyTorch's rule, which tells by
     /// the strides even where extents of 1 leave the order open.
     pub fn of(layout: &Layout) -> Self {
@@ -93,11 +99,16 @@ impl MemoryFormat {
 }
 
 impl Array {
-    /// Itself if its elements lie in that order, else a copy in which they do.
+    /// Itself if it is of that format, else a copy that is.
     pub fn in_format(&self, format: MemoryFormat) -> Result<Self> {
-        if format.is_kept_by(self.layout()) {
+        if format.is_of(self.layout()) {
             return Ok(self.clone());
         }
+        self.copied_in(format)
+    }
+
+    /// A copy in that order.
+    pub fn copied_in(&self, format: MemoryFormat) -> Result<Self> {
         let out = Self::empty_like(&format.layout(self.shape())?, self.dtype())?;
         out.copy_from(self)?;
         Ok(out)
@@ -143,5 +154,9 @@ mod tests {
         assert_eq!(x.in_format_of(&last).unwrap().strides(), last.strides());
         assert_eq!(x.in_format_of(&x).unwrap().strides(), x.strides());
         assert_eq!(last.dtype(), DType::F32);
+        let one = Array::empty(&[2, 1, 7, 8], DType::F32).unwrap();
+        let last = one.in_format(MemoryFormat::ChannelsLast).unwrap();
+        assert_eq!(last.strides(), [56, 1, 8, 1]);
+        assert!(MemoryFormat::ChannelsLast.is_of(last.layout()));
     }
 }

@@ -111,7 +111,7 @@ prop_compose! {
         let fit = |dim: usize| extents[dim].max((dilation[dim] * (kernel[dim] - 1) + 1).saturating_sub(2 * padding[dim]));
         Conv2dGeometry {
             batch, in_channels: groups * inputs, in_height: fit(0), in_width: fit(1),
-            out_channels: groups * outputs, kernel, stride, padding, dilation, groups,
+            out_channels: groups * outputs, kernel, stride, padding, dilation, groups, channels_last: false,
         }
     }
 }
@@ -136,6 +136,7 @@ const PLAIN: Conv2dGeometry = Conv2dGeometry {
     padding: [1, 1],
     dilation: [1, 1],
     groups: 1,
+    channels_last: false,
 };
 
 #[test]

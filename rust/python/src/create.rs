@@ -168,7 +168,7 @@ pub fn model_of(py: Python<'_>, input: &Tensor, format: Option<MemoryFormat>) ->
         Some(MemoryFormat::Contiguous) if !input.array().is_contiguous() => {
             Tensor::empty(&[1], input.dtype()).and_then(|one| one.expand(input.shape())).py(py)
         }
-        Some(format) if !format.is_kept_by(input.array().layout()) => {
+        Some(format) if !format.is_of(input.array().layout()) => {
             format.layout(input.shape()).and_then(|layout| Tensor::empty_in(&layout, input.dtype())).py(py)
         }
         _ => Ok(input.clone()),

@@ -3,19 +3,19 @@
 use super::gemm::{gemm, GemmElement, Mat, MatMut};
 use super::nest::Nest;
 use crate::array::Array;
-use crate::{dispatch_compute, par, simd, DType, Result};
+use crate::{dispatch_compute, par, Result};
 
 /// Multiplications from which one product is worth several threads.
 const LARGE: usize = 1 << 20;
 
 /// `out = a @ b`, or `out = added + a @ b`, on the last two dims; the dims before them are equal in all
 /// (what is read repeats along a dim by a stride of 0). All have one dtype that kernels compute in, or
-/// bfloat16 where [`simd::has_bf16`].
+/// bfloat16 where [`crate::simd::has_bf16`].
 pub fn matmul(op: &str, a: &Array, b: &Array, out: &Array, added: Option<&Array>) -> Result<()> {
     debug_assert!(a.rank() >= 2 && a.rank() == b.rank() && a.rank() == out.rank());
     debug_assert!(a.dtype() == b.dtype() && a.dtype() == out.dtype());
     #[cfg(target_arch = "x86_64")]
-    if out.dtype() == DType::BF16 && simd::has_bf16() {
+    if out.dtype() == crate::DType::BF16 && crate::simd::has_bf16() {
         Products::<crate::dtype::bf16>::new(a, b, out, added).run();
         return Ok(());
     }

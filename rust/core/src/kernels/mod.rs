@@ -8,6 +8,7 @@ pub mod extremum;
 pub mod gather;
 pub mod gemm;
 pub mod group_norm;
+mod kept;
 pub mod loss;
 pub mod map;
 pub mod mask;

@@ -48,7 +48,10 @@ impl Op<1> for CloneOp {
 
 /// A copy in an order of its own.
 #[derive(Debug)]
-struct Contiguous(MemoryFormat);
+struct Contiguous {
+    format: MemoryFormat,
+    node: &'static str,
+}
 
 impl Op<1> for Contiguous {
     const NAME: &'static str = "contiguous";
@@ -58,11 +61,11 @@ impl Op<1> for Contiguous {
     }
 
     fn grad_fn_name(&self) -> String {
-        "CloneBackward0".into()
+        self.node.into()
     }
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        x.in_format(self.0)
+        x.copied_in(self.format)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -86,14 +89,27 @@ impl Tensor {
 
     /// This tensor if its elements lie in row-major order, else a copy in which they do.
     pub fn contiguous(&self) -> Result<Tensor> {
-        self.in_format(MemoryFormat::Contiguous)
+        self.contiguous_in(MemoryFormat::Contiguous)
     }
 
     /// This tensor if its elements lie in the order of the format, else a copy in which they do.
-    pub fn in_format(&self, format: MemoryFormat) -> Result<Tensor> {
+    pub fn contiguous_in(&self, format: MemoryFormat) -> Result<Tensor> {
         if format.is_kept_by(self.array().layout()) {
             return Ok(self.clone());
         }
-        apply(Contiguous(format), [self])
+        apply(Contiguous { format, node: "CloneBackward0" }, [self])
+    }
+
+    /// This tensor if it is of that format, else a copy that is.
+    pub fn in_format(&self, format: MemoryFormat) -> Result<Tensor> {
+        if format.is_of(self.array().layout()) {
+            return Ok(self.clone());
+        }
+        apply(Contiguous { format, node: "ToCopyBackward0" }, [self])
+    }
+
+    /// A copy in the order of the format, through which gradients flow back.
+    pub fn copy_in(&self, format: MemoryFormat) -> Result<Tensor> {
+        apply(Contiguous { format, node: "CloneBackward0" }, [self])
     }
 }

@@ -5,10 +5,10 @@ use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves, Ties};
 use crate::format::MemoryFormat;
-use crate::kernels::conv::{self, Conv2dGeometry};
+use crate::kernels::conv::{self, Conv2dGeometry, Wanted};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
-use crate::{dispatch_float, ensure, Result};
+use crate::{dispatch_float, ensure, DType, Layout, Result};
 
 /// What a convolution is, besides its operands. A signal is an image of height 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,37 @@ pub(super) struct Conv {
     pub options: ConvOptions,
     pub x: Dims,
     pub weight: Dims,
+    /// Whether the channels of the input, of the result and of their gradients come last in memory.
+    pub channels_last: bool,
+}
+
+/// The order of images in memory in which a kernel computes.
+#[derive(Clone, Copy)]
+struct Order {
+    channels_last: bool,
+}
+
+const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
+
+impl Order {
+    /// An input in that order.
+    fn ready(self, x: &Array) -> Result<Array> {
+        if !self.channels_last {
+            return x.contiguous();
+        }
+        let x = x.in_format(MemoryFormat::ChannelsLast)?;
+        Ok(x.with_layout(x.layout().permute(&CHANNELS_LAST)))
+    }
+
+    /// Room for a result, in the order of a kernel, and the same memory as the tensor that it is.
+    fn room(self, shape: &[usize], dtype: DType) -> Result<(Array, Layout)> {
+        if !self.channels_last {
+            return Ok((Array::empty(shape, dtype)?, Layout::contiguous(shape)));
+        }
+        let layout = MemoryFormat::ChannelsLast.layout(shape)?;
+        let memory: Dims = CHANNELS_LAST.iter().map(|&dim| shape[dim]).collect();
+        Ok((Array::empty(&memory, dtype)?, layout))
+    }
 }
 
 /// Height and width, 1 and length for signals.
@@ -55,7 +86,23 @@ pub(super) fn plane(shape: &[usize]) -> [usize; 2] {
 }
 
 impl Conv {
-    fn geometry(&self) -> Conv2dGeometry {
+    /// The order for a kernel: that of the tensors, if the kernel takes it.
+    fn order(&self, wanted: Wanted, dtype: DType) -> Order {
+        let takes = || match dtype {
+            DType::F64 => {
+                conv::takes_channels_last::<f64>(wanted, &self.geometry(Order { channels_last: false }))
+            }
+            _ => conv::takes_channels_last::<f32>(wanted, &self.geometry(Order { channels_last: false })),
+        };
+        Order { channels_last: self.channels_last && takes() }
+    }
+
+    /// The result in the memory format of the tensors.
+    fn finish(&self, out: Array) -> Result<Array> {
+        out.in_format(if self.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous })
+    }
+
+    fn geometry(&self, order: Order) -> Conv2dGeometry {
         let [in_height, in_width] = plane(&self.x);
         let ConvOptions { stride, padding, dilation, groups } = self.options;
         Conv2dGeometry {
@@ -69,11 +116,12 @@ impl Conv {
             padding,
             dilation,
             groups,
+            channels_last: order.channels_last,
         }
     }
 
     fn out_shape(&self) -> Dims {
-        let geometry = self.geometry();
+        let geometry = self.geometry(Order { channels_last: false });
         let mut shape =
             Dims::from_slice(&[self.x[0], self.weight[0], geometry.out_height(), geometry.out_width()]);
         if self.x.len() == 3 {
@@ -82,17 +130,19 @@ impl Conv {
         shape
     }
 
-    fn forward(&self, x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
+    fn forward(&mut self, x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
         let dtype = compute_dtype(x.dtype());
+        self.channels_last = has_channels_last(x, weight);
+        let order = self.order(Wanted::Output, dtype);
         let ready = |a: &Array| a.to_dtype(dtype)?.contiguous();
-        let model = model(x, weight);
-        let (x, weight, bias) = (ready(x)?, ready(weight)?, bias.map(ready).transpose()?);
-        let mut out = Array::empty(&self.out_shape(), dtype)?;
+        let (weight, bias) = (ready(weight)?, bias.map(ready).transpose()?);
+        let x = order.ready(&x.to_dtype(dtype)?)?;
+        let (mut out, layout) = order.room(&self.out_shape(), dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
             let bias = bias.as_ref().map(|bias| bias.slice::<T>());
-            conv::conv2d(&self.geometry(), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
+            conv::conv2d(&self.geometry(order), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
         });
-        out.in_format_of(model)
+        self.finish(out.with_layout(layout))
     }
 
     /// The gradients of input and weight that are asked for.
@@ -104,12 +154,9 @@ impl Conv {
     }
 }
 
-/// The operand whose memory format the result takes over: the input, or the weight if that has its channels last.
-fn model<'a>(x: &'a Array, weight: &'a Array) -> &'a Array {
-    match MemoryFormat::of(x.layout()) {
-        MemoryFormat::Contiguous => weight,
-        _ => x,
-    }
+/// Whether the result takes over the memory format of operands whose channels come last; one is enough.
+pub(super) fn has_channels_last(x: &Array, weight: &Array) -> bool {
+    [x, weight].iter().any(|x| MemoryFormat::of(x.layout()) == MemoryFormat::ChannelsLast)
 }
 
 /// A convolution, with or without bias.
@@ -188,13 +235,14 @@ impl Op<2> for ConvInput {
     fn forward(&mut self, [grad, weight]: [&Array; 2]) -> Result<Array> {
         let dtype = compute_dtype(grad.dtype());
         let result_dtype = grad.dtype();
-        let model = model(grad, weight);
-        let (grad, weight) = (grad.to_dtype(dtype)?.contiguous()?, weight.to_dtype(dtype)?.contiguous()?);
-        let mut out = Array::empty(&self.0.x, dtype)?;
+        let order = self.0.order(Wanted::GradInput, dtype);
+        let (grad, weight) = (order.ready(&grad.to_dtype(dtype)?)?, weight.to_dtype(dtype)?.contiguous()?);
+        let (mut out, layout) = order.room(&self.0.x, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
-            conv::conv2d_grad_input(&self.0.geometry(), grad.slice::<T>(), weight.slice(), out.slice_mut())?;
+            let geometry = self.0.geometry(order);
+            conv::conv2d_grad_input(&geometry, grad.slice::<T>(), weight.slice(), out.slice_mut())?;
         });
-        out.to_dtype(result_dtype)?.in_format_of(model)
+        self.0.finish(out.with_layout(layout))?.to_dtype(result_dtype)
     }
 
     fn backward(&self, saved: &Saved<2>, v: &Tensor) -> Result<Grads<2>> {
@@ -219,12 +267,13 @@ impl Op<2> for ConvWeight {
     fn forward(&mut self, [grad, x]: [&Array; 2]) -> Result<Array> {
         let dtype = compute_dtype(grad.dtype());
         let result_dtype = grad.dtype();
-        let (grad, x) = (grad.to_dtype(dtype)?.contiguous()?, x.to_dtype(dtype)?.contiguous()?);
+        let order = self.0.order(Wanted::GradWeight, dtype);
+        let (grad, x) = (order.ready(&grad.to_dtype(dtype)?)?, order.ready(&x.to_dtype(dtype)?)?);
         let mut out = Array::empty(&self.0.weight, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
-            conv::conv2d_grad_weight(&self.0.geometry(), grad.slice::<T>(), x.slice(), out.slice_mut())?;
+            conv::conv2d_grad_weight(&self.0.geometry(order), grad.slice::<T>(), x.slice(), out.slice_mut())?;
         });
-        out.to_dtype(result_dtype)
+        self.0.finish(out)?.to_dtype(result_dtype)
     }
 
     fn backward(&self, saved: &Saved<2>, v: &Tensor) -> Result<Grads<2>> {
@@ -259,6 +308,7 @@ impl Op<1> for ConvBias {
             padding: [0, 0],
             dilation: [1, 1],
             groups: 1,
+            channels_last: false,
         };
         let mut out = Array::empty(&[shape[1]], dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
@@ -464,7 +514,12 @@ impl Tensor {
         if padding == ConvPadding::Same {
             (x, options.padding) = x.pad_same(op, weight, &options)?;
         }
-        let conv = Conv { options, x: Dims::from_slice(x.shape()), weight: Dims::from_slice(weight.shape()) };
+        let conv = Conv {
+            options,
+            x: Dims::from_slice(x.shape()),
+            weight: Dims::from_slice(weight.shape()),
+            channels_last: false,
+        };
         check_window(op, &conv)?;
         match bias {
             Some(bias) => apply(Convolve(conv), [&x, weight, bias]),

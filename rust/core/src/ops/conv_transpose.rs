@@ -1,7 +1,8 @@
 //! Transposed convolutions: the gradient of a convolution's input as an operation of its own.
 
 use super::conv::{
-    check_bias, check_dtypes, check_options, check_sizes, plane, Conv, ConvInput, ConvOptions,
+    check_bias, check_dtypes, check_options, check_sizes, has_channels_last, plane, Conv, ConvInput,
+    ConvOptions,
 };
 use crate::autograd::apply::apply;
 use crate::layout::Dims;
@@ -51,7 +52,7 @@ fn transposed(
         );
         x.push(whole + near - 2 * cut);
     }
-    Ok(Conv { options: near_options, x, weight: Dims::from_slice(weight) })
+    Ok(Conv { options: near_options, x, weight: Dims::from_slice(weight), channels_last: false })
 }
 
 impl Tensor {
@@ -128,7 +129,8 @@ impl Tensor {
         if let Some(bias) = bias {
             check_bias(op, bias, c[1] * groups, c)?;
         }
-        let conv = transposed(op, n, c, output_padding, options)?;
+        let mut conv = transposed(op, n, c, output_padding, options)?;
+        conv.channels_last = has_channels_last(self.array(), weight.array());
         let mut out = apply(ConvInput(conv), [self, weight])?;
         for dim in (2 - spatial..2).filter(|&dim| output_padding[dim] >= stride[dim]) {
             let at = spatial + dim;

@@ -125,7 +125,7 @@ impl PyTensor {
         let is_copied = target != slf.get().tensor().dtype();
         let out = to_dtype(slf, target)?;
         match memory_format {
-            Some(format) if !format.is_kept_by(out.get().tensor().array().layout()) => {
+            Some(format) if !format.is_of(out.get().tensor().array().layout()) => {
                 Self::in_format(out, format)
             }
             _ if copy && !is_copied => Self::copied(&out),
@@ -157,10 +157,12 @@ impl PyTensor {
         #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
     ) -> PyResult<Bound<'py, Self>> {
         match memory_format {
-            Some(format) if !format.is_kept_by(slf.get().tensor().array().layout()) => {
-                Self::in_format(slf.clone(), format)
+            Some(format) => {
+                let x = &slf.get().tensor();
+                let out = enter(slf.py(), x.numel(), || x.copy_in(format))?;
+                Out(out).into_pyobject(slf.py())
             }
-            _ => Self::copied(slf),
+            None => Self::copied(slf),
         }
     }
 
@@ -171,7 +173,13 @@ impl PyTensor {
         slf: Bound<'py, Self>,
         #[pyo3(from_py_with = format::wanted)] memory_format: Option<MemoryFormat>,
     ) -> PyResult<Bound<'py, Self>> {
-        Self::in_format(slf, memory_format.unwrap_or(MemoryFormat::Contiguous))
+        let format = memory_format.unwrap_or(MemoryFormat::Contiguous);
+        let x = &slf.get().tensor();
+        if format.is_kept_by(x.array().layout()) {
+            return Ok(slf);
+        }
+        let out = enter(slf.py(), x.numel(), || x.contiguous_in(format))?;
+        Out(out).into_pyobject(slf.py())
     }
 
     /// copy_(src) -> Tensor: overwrites this tensor with `src`, a tensor or a number, broadcast and converted.
@@ -329,10 +337,10 @@ impl PyTensor {
 }
 
 impl PyTensor {
-    /// The tensor itself if its elements lie in the order of the format, else a copy in which they do.
+    /// The tensor itself if it is of that format, else a copy that is.
     fn in_format<'py>(slf: Bound<'py, Self>, format: MemoryFormat) -> PyResult<Bound<'py, Self>> {
         let x = &slf.get().tensor();
-        if format.is_kept_by(x.array().layout()) {
+        if format.is_of(x.array().layout()) {
             return Ok(slf);
         }
         let out = enter(slf.py(), x.numel(), || x.in_format(format))?;

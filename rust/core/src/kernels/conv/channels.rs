@@ -1,9 +1,9 @@
 //! The product with channels in the lanes: pixels of a tile's source times vectors of weights.
 //!
 //! No output between rows is computed in vain, and any step between outputs is as good as 1; in return, the
-//! channels should fill vectors, and the sums must be transposed into their planes.
+//! channels should fill vectors, and unless channels come last the sums are transposed into planes.
 
-use super::layout::Extent;
+use super::layout::{copy_row, Extent};
 use super::product::{Product, Target};
 use super::tile::{any_rows, Factors, Sums};
 use super::weights::Block;
@@ -23,46 +23,63 @@ impl<T: Float> Product<'_, T> {
     /// # Safety
     /// As for `run`, with the instruction set of `V`.
     #[inline(always)]
-    pub(super) unsafe fn channels<I: Isa, V: Vector<Elem = T>>(mut self) {
+    pub(super) unsafe fn channels<I: Isa, V: Vector<Elem = T>>(self) {
         for block in self.blocks.clone() {
             let block = self.weights.block(self.group, block);
             // SAFETY: the caller's promise.
             unsafe {
-                self.sums::<V>(block);
-                self.planes::<I>(block);
+                match self.in_place(block, V::LANES) {
+                    Some(out) => self.sums::<V>(block, out, self.target.step[1]),
+                    None => {
+                        self.buffer.resize(self.buffer.len().max(self.outputs.len() * block.pitch), T::ZERO);
+                        let buffer = self.buffer.as_mut_ptr();
+                        self.sums::<V>(block, buffer, block.pitch);
+                        self.planes::<I>(block);
+                    }
+                }
             }
         }
     }
 
-    /// All sums of a block, into the buffer: `pitch` channels for each output.
+    /// Where the block's channels of the first output stand, if those of all outputs follow at equal steps and fill
+    /// vectors: then their sums need no buffer.
+    fn in_place(&self, block: Block<'_, T>, lanes: usize) -> Option<*mut T> {
+        let (Extent { images, rows, cols }, Target { out, channel, image, step }) = (self.tile, self.target);
+        let are_rows_joined = rows == 1 || step[0] == cols * step[1];
+        let are_images_joined = images == 1 || image == rows * cols * step[1];
+        (channel == 1 && block.rows.is_multiple_of(lanes) && are_rows_joined && are_images_joined)
+            .then(|| out.wrapping_add(block.start))
+    }
+
+    /// All sums of a block: its channels for each output, which are `pitch` elements apart.
+    ///
+    /// # Safety
+    /// As for `run`; `to` must have room for whole vectors of them.
     #[inline(always)]
-    unsafe fn sums<V: Vector<Elem = T>>(&mut self, block: Block<'_, T>) {
+    unsafe fn sums<V: Vector<Elem = T>>(&self, block: Block<'_, T>, to: *mut T, pitch: usize) {
         let (outputs, depth) = (self.outputs, self.offsets.len());
-        self.buffer.resize(self.buffer.len().max(outputs.len() * block.pitch), T::ZERO);
         let mut first = [T::ZERO; MAX_WIDTH];
         if let Some(bias) = self.bias {
             first[..block.rows].copy_from_slice(&bias[block.start..][..block.rows]);
         }
-        let to = self.buffer.as_mut_ptr();
-        for from in (0..depth).step_by(DEPTH) {
-            let (known, known_pitch) =
-                if from == 0 { (first.as_ptr(), 0) } else { (to.cast_const(), block.pitch) };
+        let mut from = 0;
+        loop {
+            let end = depth.min(from + DEPTH);
+            let (known, known_pitch) = if from == 0 { (first.as_ptr(), 0) } else { (to.cast_const(), pitch) };
             let factors = Factors {
                 source: self.source.as_ptr(),
                 starts: outputs,
-                steps: &self.offsets[from..depth.min(from + DEPTH)],
+                steps: &self.offsets[from..end],
                 columns: block.data[from * block.pitch..].as_ptr(),
                 pitch: block.pitch,
             };
-            // SAFETY: each output plus offset lies in the source; a block has whole vectors of weights, and
-            // the buffer of sums.
-            unsafe {
-                any_rows::<V>(
-                    factors,
-                    block.rows <= V::LANES,
-                    Sums { to, pitch: block.pitch, known, known_pitch },
-                )
-            };
+            // SAFETY: each output plus offset lies in the source; a block has whole vectors of weights, and, by
+            // the caller's promise, room for such sums.
+            unsafe { any_rows::<V>(factors, block.rows <= V::LANES, Sums { to, pitch, known, known_pitch }) };
+            from = end;
+            if from == depth {
+                break;
+            }
         }
     }
 
@@ -83,6 +100,13 @@ impl<T: Float> Product<'_, T> {
                 // SAFETY: the caller's promise; the buffer holds the sums of the row.
                 unsafe {
                     let to = out.add(start + image * self.target.image + row * step[0]);
+                    if self.target.channel == 1 {
+                        for col in 0..cols {
+                            let sums = std::slice::from_raw_parts(from.add(col * block.pitch), block.rows);
+                            copy_row(sums, to.add(col * step[1]));
+                        }
+                        continue;
+                    }
                     if step[1] == 1 {
                         let (x_row, out_row) = (block.pitch as isize, self.target.channel as isize);
                         Transposed { x: from, x_row, out: to, out_row, rows: cols, cols: block.rows }

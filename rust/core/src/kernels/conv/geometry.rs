@@ -25,6 +25,8 @@ pub struct Conv2dGeometry {
     pub dilation: [usize; 2],
     /// Number of groups of channels that do not see each other; divides both channel counts.
     pub groups: usize,
+    /// Whether the channels of a pixel lie side by side, in the images and in the outputs.
+    pub channels_last: bool,
 }
 
 /// The phases of a strided dim that taps reach.
@@ -128,6 +130,7 @@ mod tests {
                 padding: [padding, 0],
                 dilation: [dilation, 1],
                 groups: 1,
+                channels_last: false,
             };
             let mut phases: Vec<usize> = (0..extent).map(|i| (i + padding) % stride).collect();
             let is_reached = |phase: &usize| (0..kernel).any(|tap| tap * dilation % stride == *phase);

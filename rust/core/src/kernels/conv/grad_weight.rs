@@ -5,7 +5,7 @@ use super::{dots, outer, Conv2dGeometry, Float};
 use crate::Result;
 
 /// Output channels of a group from which vectors of them are full enough.
-const MIN_OUTPUTS: usize = 5;
+pub(super) const MIN_OUTPUTS: usize = 5;
 
 /// Writes the gradient of the weight.
 pub(super) fn grad_weight<T: Float>(
@@ -22,6 +22,7 @@ pub(super) fn grad_weight<T: Float>(
     if g.group_outputs() >= MIN_OUTPUTS {
         return outer::grad_weight(g, &pass, grad_out, x, grad_weight);
     }
+    assert!(!g.channels_last, "see `takes_channels_last`");
     dots::grad_weight(g, &pass, grad_out, x, grad_weight);
     Ok(())
 }

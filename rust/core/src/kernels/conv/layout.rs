@@ -7,7 +7,8 @@
 //! operand has a row per (channel, tap) and needs no copy of its own. The few columns between the
 //! end of one output row and the start of the next are computed and thrown away. Where that would
 //! waste too much (large filters on tiny planes), every tap gets a plane of its own instead, which
-//! is im2col.
+//! is im2col. Kernels that read single numbers take planes as they lie for any stride, and pixels whose channels
+//! lie side by side.
 
 /// Where one element of a filter looks, relative to the source position of the output.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,10 @@ pub(super) struct Layout {
     shifts: Vec<(usize, [usize; 2])>,
     /// Largest shift: what planes have more than the tile in rows and columns.
     halo: [usize; 2],
+    /// Source elements between neighbours in a plane.
+    pub spacing: [usize; 2],
+    /// Neighbours in a plane between the elements of neighbouring outputs.
+    pub step: [usize; 2],
     /// Rows and columns of all outputs.
     whole: [usize; 2],
     /// Zeros at the end of each image and row that are left out of whole planes, because the
@@ -61,7 +66,7 @@ impl Layout {
         source: [usize; 2],
         products: usize,
     ) -> Self {
-        let shared = Self::shared(taps, step, whole, source);
+        let shared = Self::shared(taps, step, [1, 1], whole, source);
         let [rows, cols] = whole;
         let all = Extent { images: 1, rows, cols };
         let flat = shared.height(all).saturating_mul(shared.width(all));
@@ -74,29 +79,37 @@ impl Layout {
         if is_small && (computed - rows * cols) as f64 * products as f64 <= MAX_WASTE * (rows * cols) as f64 {
             return shared;
         }
-        Self::apart(taps, whole)
+        Self::apart(taps, step, whole)
     }
 
     /// A plane for each tap: im2col.
-    pub fn apart(taps: &[Tap], whole: [usize; 2]) -> Self {
+    pub fn apart(taps: &[Tap], spacing: [usize; 2], whole: [usize; 2]) -> Self {
         Self {
             origins: taps.iter().map(|tap| tap.position).collect(),
             shifts: (0..taps.len()).map(|plane| (plane, [0, 0])).collect(),
             halo: [0, 0],
+            spacing,
+            step: [1, 1],
             whole,
             overlap: [0, 0],
         }
     }
 
-    /// As few planes as the steps allow, however many columns between rows that takes.
-    pub fn shared(taps: &[Tap], step: [usize; 2], whole: [usize; 2], source: [usize; 2]) -> Self {
+    /// As few planes as the spacing of their elements allows, however many columns between rows that takes.
+    pub fn shared(
+        taps: &[Tap],
+        spacing: [usize; 2],
+        step: [usize; 2],
+        whole: [usize; 2],
+        source: [usize; 2],
+    ) -> Self {
         let first = [0, 1].map(|dim| taps.iter().map(|tap| tap.position[dim]).min().unwrap_or(0));
-        let mut layout =
-            Self { origins: Vec::new(), shifts: Vec::new(), halo: [0, 0], whole, overlap: [0, 0] };
+        let (origins, shifts) = (Vec::new(), Vec::new());
+        let mut layout = Self { origins, shifts, halo: [0, 0], spacing, step, whole, overlap: [0, 0] };
         for tap in taps {
             let from_first = [0, 1].map(|dim| (tap.position[dim] - first[dim]) as usize);
-            let origin = [0, 1].map(|dim| first[dim] + (from_first[dim] % step[dim]) as isize);
-            let shift = [0, 1].map(|dim| from_first[dim] / step[dim]);
+            let origin = [0, 1].map(|dim| first[dim] + (from_first[dim] % spacing[dim]) as isize);
+            let shift = [0, 1].map(|dim| from_first[dim] / spacing[dim]);
             let known = layout.origins.iter().position(|other| *other == origin);
             let plane = known.unwrap_or_else(|| {
                 layout.origins.push(origin);
@@ -106,9 +119,9 @@ impl Layout {
             layout.halo = [0, 1].map(|dim| layout.halo[dim].max(shift[dim]));
         }
         layout.overlap = [0, 1].map(|dim| {
-            let count = whole[dim] + layout.halo[dim];
+            let count = layout.reach(whole[dim], dim);
             let zeros = |origin: &[isize; 2]| {
-                let (begin, end) = inside(origin[dim], step[dim], source[dim], count);
+                let (begin, end) = inside(origin[dim], spacing[dim], source[dim], count);
                 begin.min(count - end)
             };
             layout.origins.iter().map(zeros).min().unwrap_or(0).min(layout.halo[dim])
@@ -116,16 +129,21 @@ impl Layout {
         layout
     }
 
+    /// Neighbours in a plane that so many outputs reach along a dim.
+    fn reach(&self, outputs: usize, dim: usize) -> usize {
+        outputs.saturating_sub(1) * self.step[dim] + 1 + self.halo[dim]
+    }
+
     /// Columns of a copied plane.
     pub fn width(&self, tile: Extent) -> usize {
         let overlap = if tile.cols == self.whole[1] { self.overlap[1] } else { 0 };
-        tile.cols + self.halo[1] - overlap
+        self.reach(tile.cols, 1) - overlap
     }
 
     /// Rows of a copied plane.
     pub fn height(&self, tile: Extent) -> usize {
         let overlap = if tile.rows == self.whole[0] { self.overlap[0] } else { 0 };
-        tile.rows + self.halo[0] - overlap
+        self.reach(tile.rows, 0) - overlap
     }
 
     /// Zeros that must follow the last plane in place of the next one.
@@ -150,30 +168,32 @@ impl Layout {
 
     /// Length of the run that covers all outputs of a tile.
     pub fn run(&self, tile: Extent) -> usize {
+        debug_assert!(self.step == [1, 1]);
         (tile.images - 1) * self.plane(tile) + (tile.rows - 1) * self.width(tile) + tile.cols
     }
 
-    /// Sets `offsets` to the start in scratch of each (channel, tap).
-    pub fn offsets(&self, tile: Extent, channels: usize, offsets: &mut Vec<usize>) {
+    /// Sets `offsets` to the start in scratch of each (channel, tap); `side` is the number of channels that lie side
+    /// by side, 1 or all of them.
+    pub fn offsets(&self, tile: Extent, channels: usize, side: usize, offsets: &mut Vec<usize>) {
         let (width, plane) = (self.width(tile), self.plane(tile));
         offsets.clear();
         for channel in 0..channels {
-            let base = channel * self.channel(tile);
+            let base = if side == 1 { channel * self.channel(tile) } else { channel };
             let start = |&(index, [row, col]): &(usize, [usize; 2])| {
-                base + index * tile.images * plane + row * width + col
+                base + (index * tile.images * plane + row * width + col) * side
             };
             offsets.extend(self.shifts.iter().map(start));
         }
     }
 
-    /// Sets `places` to where each output of a tile stands in a run.
-    pub fn places(&self, tile: Extent, places: &mut Vec<usize>) {
+    /// Sets `places` to where each output of a tile stands in a run, with `side` channels side by side.
+    pub fn places(&self, tile: Extent, side: usize, places: &mut Vec<usize>) {
         let (width, plane) = (self.width(tile), self.plane(tile));
         places.clear();
         for image in 0..tile.images {
             for row in 0..tile.rows {
-                let start = image * plane + row * width;
-                places.extend(start..start + tile.cols);
+                let start = image * plane + row * self.step[0] * width;
+                places.extend((0..tile.cols).map(|col| (start + col * self.step[1]) * side));
             }
         }
     }
@@ -225,6 +245,42 @@ pub(super) fn gather<T: Copy>(
             1 => unsafe { copy_row(&source[..out.len()], out.as_mut_ptr()) },
             2 => out.iter_mut().zip(source.iter().step_by(2)).for_each(|(to, from)| *to = *from),
             step => out.iter_mut().zip(source.iter().step_by(step)).for_each(|(to, from)| *to = *from),
+        }
+    }
+}
+
+/// As `gather` for pixels of channels side by side: copies `side` of them, `plane.row_stride` elements from one pixel to
+/// the next.
+#[inline(always)]
+pub(super) fn gather_pixels<T: Copy>(
+    plane: Plane<'_, T>,
+    origin: [isize; 2],
+    step: [usize; 2],
+    cols: usize,
+    side: usize,
+    out: &mut [T],
+    zero: T,
+) {
+    let rows = out.len() / (cols * side);
+    let (begin, end) = inside(origin[1], step[1], plane.width, cols);
+    let (top, bottom) = inside(origin[0], step[0], plane.height, rows);
+    if (begin, end) != (0, cols) || (top, bottom) != (0, rows) {
+        out.fill(zero);
+    }
+    if begin == end {
+        return;
+    }
+    let at = |origin: isize, index: usize, step: usize| (origin + (index * step) as isize) as usize;
+    for row in top..bottom {
+        let first = at(origin[0], row, step[0]) * plane.width + at(origin[1], begin, step[1]);
+        let source = &plane.data[first * plane.row_stride..];
+        let out = &mut out[(row * cols + begin) * side..][..(end - begin) * side];
+        if step[1] == 1 && plane.row_stride == side {
+            out.copy_from_slice(&source[..out.len()]);
+            continue;
+        }
+        for (pixel, out) in out.chunks_exact_mut(side).enumerate() {
+            out.copy_from_slice(&source[pixel * step[1] * plane.row_stride..][..side]);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Convolution of contiguous NCHW images and its gradients, for any stride, padding, dilation and groups.
+//! Convolution of images and its gradients, for any stride, padding, dilation and groups. Images are contiguous with
+//! their channels first (NCHW), or last.
 //!
 //! All of it rests on one idea, told in `layout`: in a padded copy of the planes each tap of a filter
 //! is one contiguous, shifted run. `pass` splits the work into tiles and runs them on all threads,
@@ -29,7 +30,7 @@ use crate::par;
 use crate::Result;
 use layout::Tap;
 use pass::Pass;
-use weights::Weights;
+use weights::{Lanes, Weights};
 
 /// Convolves `x` `[batch, in_channels, in_height, in_width]` with `weight`
 /// `[out_channels, in_channels / groups, kernel]`, adds `bias` `[out_channels]`, and writes `out`.
@@ -51,6 +52,34 @@ pub fn conv2d<T: Float>(
     Ok(())
 }
 
+/// What the kernels compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The convolution.
+    Output,
+    /// The gradient of its input.
+    GradInput,
+    /// The gradient of its weight.
+    GradWeight,
+}
+
+/// Whether images whose channels come last are best taken as they lie: where the lanes are channels.
+pub fn takes_channels_last<T: Float>(wanted: Wanted, geometry: &Conv2dGeometry) -> bool {
+    match wanted {
+        Wanted::Output => Pass::forward(geometry).lanes::<T>() == Lanes::Channels,
+        Wanted::GradInput => phases(geometry)
+            .into_iter()
+            .all(|phase| Pass::to_input(geometry, phase).lanes::<T>() == Lanes::Channels),
+        Wanted::GradWeight => geometry.group_outputs() >= grad_weight::MIN_OUTPUTS,
+    }
+}
+
+/// The phases of rows and columns that the gradient of the input has a pass for.
+fn phases(geometry: &Conv2dGeometry) -> Vec<[usize; 2]> {
+    let [rows, cols] = [geometry.phases(0).phases, geometry.phases(1).phases];
+    rows.iter().flat_map(|&row| cols.iter().map(move |&col| [row, col])).collect()
+}
+
 /// Writes the gradient of the input of `conv2d` (the transposed convolution of `grad_out`).
 /// An error if the memory for the packed weight is not there.
 pub fn conv2d_grad_input<T: Float>(
@@ -67,12 +96,10 @@ pub fn conv2d_grad_input<T: Float>(
         // Some positions are reached by no tap.
         grad_x.fill(T::ZERO);
     }
-    for &row in &rows.phases {
-        for &col in &cols.phases {
-            let pass = Pass::to_input(geometry, [row, col]);
-            let weights = Weights::pack(geometry, &pass.taps, weight, false, pass.lanes::<T>())?;
-            pass.run(grad_out, &weights, None, grad_x);
-        }
+    for phase in phases(geometry) {
+        let pass = Pass::to_input(geometry, phase);
+        let weights = Weights::pack(geometry, &pass.taps, weight, false, pass.lanes::<T>())?;
+        pass.run(grad_out, &weights, None, grad_x);
     }
     Ok(())
 }
@@ -92,7 +119,11 @@ pub fn conv2d_grad_weight<T: Float>(
 }
 
 /// Writes the gradient of the bias of `conv2d`: the sum of each channel of `grad_out`.
+///
+/// # Panics
+/// For channels that come last.
 pub fn conv2d_grad_bias<T: Float>(geometry: &Conv2dGeometry, grad_out: &[T], grad_bias: &mut [T]) {
+    assert!(!geometry.channels_last);
     assert_eq!(grad_bias.len(), geometry.out_channels);
     assert_eq!(grad_out.len(), geometry.output_numel());
     let plane = geometry.out_height() * geometry.out_width();

@@ -12,6 +12,7 @@ use super::tile::{any_rows, Factors, Sums};
 use super::{Conv2dGeometry, Float};
 use crate::array::Array;
 use crate::kernels::gemm::{self, Mat, Pack, Vector, Vectored};
+use crate::kernels::kept;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Level};
@@ -71,10 +72,10 @@ impl<'a> Plan<'a> {
     fn new<T: Float>(g: &'a Conv2dGeometry, pass: &'a Pass) -> Self {
         let (inputs, outputs, taps) = (g.group_inputs(), g.group_outputs(), g.filter_numel());
         let source = [pass.source.height, pass.source.width];
-        let mut layout = Layout::shared(&pass.taps, pass.step, pass.len, source);
+        let mut layout = Layout::shared(&pass.taps, pass.step, [1, 1], pass.len, source);
         let mut tile = tile(g.batch, pass, &layout, size_of::<T>());
         if layout.channel(tile) > 2 * taps * layout.outputs(tile) {
-            layout = Layout::apart(&pass.taps, pass.len);
+            layout = Layout::apart(&pass.taps, pass.step, pass.len);
             tile = self::tile(g.batch, pass, &layout, size_of::<T>());
         }
         let grid =
@@ -135,6 +136,15 @@ fn tile(batch: usize, pass: &Pass, layout: &Layout, element: usize) -> Extent {
     }
 }
 
+/// Memory that tasks use one after the other.
+#[derive(Default)]
+struct Scratch<T> {
+    planes: Vec<T>,
+    panels: Vec<T>,
+    offsets: Vec<usize>,
+    pixels: Vec<usize>,
+}
+
 /// The sums over a part of the tiles for a block of input channels.
 struct Task<'a, T> {
     plan: &'a Plan<'a>,
@@ -159,8 +169,8 @@ impl<T: Float> Vectored for Task<'_, T> {
         let first_row = ((part * g.groups + group) * inputs + channels.start) * g.filter_numel();
         // Blocks of a part and parts are disjoint: tasks write different sums.
         let out = self.sums.at(first_row * plan.columns);
-        let (mut planes, mut panels) = (Vec::new(), Vec::new());
-        let (mut offsets, mut pixels) = (Vec::new(), Vec::new());
+        let mut scratch = kept::take::<Scratch<T>>();
+        let Scratch { planes, panels, offsets, pixels } = &mut *scratch;
         let mut known = None;
         let count = grid.iter().product::<usize>();
         let tiles = part * count / plan.parts..(part + 1) * count / plan.parts;
@@ -175,16 +185,18 @@ impl<T: Float> Vectored for Task<'_, T> {
                 rows: plan.tile.rows.min(pass.len[0] - at[1]),
                 cols: plan.tile.cols.min(pass.len[1] - at[2]),
             };
-            copy_tile(pass, layout, self.x, moved.clone(), at, tile, &mut planes);
+            copy_tile(pass, layout, self.x, moved.clone(), at, tile, planes);
             if known != Some(tile) {
-                layout.offsets(tile, channels.len(), &mut offsets);
-                layout.places(tile, &mut pixels);
+                let side = pass.side(channels.len());
+                layout.offsets(tile, channels.len(), side, offsets);
+                layout.places(tile, side, pixels);
                 known = Some(tile);
             }
-            self.pack_grad(group, at, tile, &mut panels);
+            self.pack_grad(group, at, tile, panels);
             // SAFETY: planes and panels hold the tile, and `out` a row of columns for each offset.
-            unsafe { self.product::<V>(&planes, &offsets, &pixels, &panels, out, index > tiles.start) };
+            unsafe { self.product::<V>(planes, offsets, pixels, panels, out, index > tiles.start) };
         }
+        kept::give_back(scratch);
     }
 }
 
@@ -197,13 +209,15 @@ impl<T: Float> Task<'_, T> {
         panels.resize(panels.len().max(pixels * plan.columns), T::ZERO);
         for panel in (0..outputs).step_by(plan.width) {
             for index in 0..tile.images {
-                let channel = (image + index) * plan.g.out_channels + group * outputs + panel;
-                let from = (channel * height + row) * width + col;
+                let (channel, all) = (group * outputs + panel, plan.g.out_channels);
                 let lanes = plan.width.min(outputs - panel);
-                debug_assert!(from + (lanes - 1) * height * width + run <= self.grad_out.len());
+                let (lane, pixel) = if plan.g.channels_last { (1, all) } else { (height * width, 1) };
+                let from =
+                    ((image + index) * all * height + row * pixel) * width + channel * lane + col * pixel;
+                debug_assert!(from + (lanes - 1) * lane + (run - 1) * pixel < self.grad_out.len());
                 // Tiles have whole rows, or one: an image's pixels follow each other.
                 simd::dispatch(Pack {
-                    src: Mat { ptr: self.grad_out[from..].as_ptr(), row: (height * width) as isize, col: 1 },
+                    src: Mat { ptr: self.grad_out[from..].as_ptr(), row: lane as isize, col: pixel as isize },
                     lanes,
                     k: run,
                     out: panels[panel * pixels + index * run * plan.width..].as_mut_ptr(),

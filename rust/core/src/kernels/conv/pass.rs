@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 
-use super::layout::{gather, Extent, Layout, Plane, Tap, SMALL_PLANE};
+use super::layout::{gather, gather_pixels, Extent, Layout, Plane, Tap, SMALL_PLANE};
 use super::product::{Product, Target, SLOP};
 use super::weights::{Lanes, Weights};
 use super::{Conv2dGeometry, Float};
 use crate::kernels::gemm::Vector;
+use crate::kernels::kept;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Isa, Kernel};
@@ -28,6 +29,8 @@ const COST_OF_COPY: f64 = 4.0;
 const COST_OF_TRANSPOSE: f64 = 6.0;
 /// Multiply-adds that are worth a thread (about 20 microseconds).
 const GRAIN: usize = 1 << 19;
+/// Tasks of each of several threads at least.
+const TASKS_OF_A_THREAD: usize = 4;
 
 /// Channels of all groups, rows and columns.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +53,8 @@ pub(super) struct Pass {
     pub start: [usize; 2],
     pub len: [usize; 2],
     pub out_step: [usize; 2],
+    /// See [`Conv2dGeometry::channels_last`].
+    pub channels_last: bool,
 }
 
 impl Pass {
@@ -72,6 +77,7 @@ impl Pass {
             start: [0, 0],
             len: [height, width],
             out_step: [1, 1],
+            channels_last: g.channels_last,
         }
     }
 
@@ -101,6 +107,7 @@ impl Pass {
             start,
             len,
             out_step: g.stride,
+            channels_last: g.channels_last,
         }
     }
 
@@ -114,6 +121,9 @@ impl Pass {
     pub fn lanes<T: Float>(&self) -> Lanes {
         let rows = self.out.channels / self.groups;
         let depth = (self.source.channels / self.groups * self.taps.len()) as f64;
+        if self.channels_last {
+            return Lanes::Channels;
+        }
         if depth == 0.0 || self.batch == 0 || self.len.contains(&0) {
             return Lanes::Pixels;
         }
@@ -132,16 +142,30 @@ impl Pass {
         }
     }
 
+    /// How many of so many channels lie side by side in scratch.
+    pub fn side(&self, channels: usize) -> usize {
+        if self.channels_last {
+            channels
+        } else {
+            1
+        }
+    }
+
     /// As `layout`, for the lanes that the weights have.
     fn layout_for(&self, lanes: Lanes) -> Layout {
         if lanes == Lanes::Pixels {
             return self.layout();
         }
-        let shared = Layout::shared(&self.taps, self.step, self.len, [self.source.height, self.source.width]);
+        let source = [self.source.height, self.source.width];
+        let shared = Layout::shared(&self.taps, self.step, [1, 1], self.len, source);
         let whole = Extent { images: 1, rows: self.len[0], cols: self.len[1] };
         // Far-apart taps waste no work, but memory.
         if shared.channel(whole) > 2 * self.taps.len() * shared.outputs(whole) {
-            return Layout::apart(&self.taps, self.len);
+            return Layout::apart(&self.taps, self.step, self.len);
+        }
+        if shared.origins.len() == self.step[0] * self.step[1] {
+            // All of the source is needed: copied as it lies.
+            return Layout::shared(&self.taps, [1, 1], self.step, self.len, source);
         }
         shared
     }
@@ -151,8 +175,15 @@ impl Pass {
         if self.batch == 0 || self.len.contains(&0) || weights.rows == 0 {
             return;
         }
+        debug_assert!(!self.channels_last || weights.lanes == Lanes::Channels);
         let layout = self.layout_for(weights.lanes);
-        let tile = self.tile(&layout, size_of::<T>());
+        let mut tile = self.tile(&layout, size_of::<T>());
+        let threads = par::num_threads();
+        if threads > 1 {
+            // Some tiles for each thread: rather fewer images than copies of the same ones.
+            let images = self.batch.div_ceil((TASKS_OF_A_THREAD * threads).div_ceil(self.groups));
+            tile.images = tile.images.min(images);
+        }
         let grid = [
             self.groups,
             self.batch.div_ceil(tile.images),
@@ -161,9 +192,9 @@ impl Pass {
         ];
         let tiles: usize = grid.iter().product();
         // Few tiles for many threads: deal out the rows of the weights too.
-        let splits = (4 * par::num_threads()).div_ceil(tiles).min(weights.blocks);
-        let splits = if par::num_threads() == 1 { 1 } else { splits };
-        let cost = (weights.rows * weights.depth + 8) * layout.run(tile) / splits;
+        let splits = (TASKS_OF_A_THREAD * threads).div_ceil(tiles).min(weights.blocks);
+        let splits = if threads == 1 { 1 } else { splits };
+        let cost = (weights.rows * weights.depth + 8) * layout.outputs(tile) / splits;
         let out = SharedSlice::new(out);
         par::for_each_chunk(tiles * splits, GRAIN.div_ceil(cost.max(1)), |tasks| {
             let tasks =
@@ -176,17 +207,22 @@ impl Pass {
     fn tile(&self, layout: &Layout, element: usize) -> Extent {
         let [rows, cols] = self.len;
         let channels = (self.source.channels / self.groups).max(1);
-        let per_output = channels * layout.origins.len().max(1) * element;
+        let cell = layout.step[0] * layout.step[1];
+        let per_output = channels * layout.origins.len().max(1) * cell * element;
         let outputs = (TILE_BYTES / per_output).clamp(TILE_OUTPUTS.start, TILE_OUTPUTS.end);
         let whole = Extent { images: 1, rows, cols };
-        let plane = layout.plane(whole);
+        let plane = layout.plane(whole).div_ceil(cell);
         if plane <= outputs {
             let images =
                 if rows * cols < SMALL_PLANE { (outputs.min(512) / plane).clamp(1, self.batch) } else { 1 };
             return Extent { images, ..whole };
         }
         if cols <= 2 * outputs {
-            return Extent { images: 1, rows: (outputs / layout.width(whole)).clamp(1, rows), cols };
+            return Extent {
+                images: 1,
+                rows: (outputs / layout.width(whole).div_ceil(layout.step[1])).clamp(1, rows),
+                cols,
+            };
         }
         Extent { images: 1, rows: 1, cols: outputs }
     }
@@ -207,7 +243,8 @@ struct Tasks<'a, T> {
     out: SharedSlice<'a, T>,
 }
 
-/// Memory that the tasks of a range use one after the other.
+/// Memory that tasks use one after the other.
+#[derive(Default)]
 struct Scratch<T> {
     source: Vec<T>,
     buffer: Vec<T>,
@@ -221,16 +258,12 @@ impl<T: Float> Kernel for Tasks<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let mut scratch = Scratch {
-            source: Vec::new(),
-            buffer: Vec::new(),
-            offsets: Vec::new(),
-            outputs: Vec::new(),
-            extent: None,
-        };
+        let mut scratch = kept::take::<Scratch<T>>();
+        scratch.extent = None; // that of another pass
         for task in self.tasks.clone() {
             self.run_task::<I>(task, &mut scratch);
         }
+        kept::give_back(scratch);
     }
 }
 
@@ -258,14 +291,19 @@ impl<T: Float> Tasks<'_, T> {
             &mut scratch.source,
         );
         if scratch.extent != Some(tile) {
-            self.layout.offsets(tile, channels, &mut scratch.offsets);
-            self.layout.places(tile, &mut scratch.outputs);
+            let side = pass.side(channels);
+            self.layout.offsets(tile, channels, side, &mut scratch.offsets);
+            self.layout.places(tile, side, &mut scratch.outputs);
             scratch.extent = Some(tile);
         }
         let blocks = self.weights.blocks;
-        let plane = pass.out.height * pass.out.width;
         let start = [0, 1].map(|dim| pass.start[dim] + [row, col][dim] * pass.out_step[dim]);
-        let channel = image * pass.out.channels + group * self.weights.rows;
+        let plane = pass.out.height * pass.out.width;
+        // Elements between channels, and between pixels.
+        let (channel, pixel) = if pass.channels_last { (1, pass.out.channels) } else { (plane, 1) };
+        let first = image * pass.out.channels * plane
+            + group * self.weights.rows * channel
+            + (start[0] * pass.out.width + start[1]) * pixel;
         let product = Product {
             weights: self.weights,
             group,
@@ -279,10 +317,10 @@ impl<T: Float> Tasks<'_, T> {
             buffer: &mut scratch.buffer,
             target: Target {
                 // Tiles, groups and splits of the rows are disjoint: tasks write different elements.
-                out: self.out.at(channel * plane + start[0] * pass.out.width + start[1]),
-                channel: plane,
+                out: self.out.at(first),
+                channel,
                 image: pass.out.channels * plane,
-                step: [pass.out_step[0] * pass.out.width, pass.out_step[1]],
+                step: [pass.out_step[0] * pass.out.width * pixel, pass.out_step[1] * pixel],
             },
         };
         // SAFETY: inlined into a kernel for `I`; the target as said above.
@@ -302,15 +340,27 @@ pub(super) fn copy_tile<T: Float>(
     scratch: &mut Vec<T>,
 ) {
     let Planes { channels: all, height, width } = pass.source;
+    let side = pass.side(channels.len());
     let used = channels.len() * layout.channel(tile);
-    let end = used + layout.tail(tile) + SLOP;
+    let end = used + layout.tail(tile) * side + SLOP;
     if scratch.len() < end {
         scratch.resize(end, T::ZERO);
     }
     // Read as the padding of the last plane, or multiplied into results that are thrown away.
     scratch[used..end].fill(T::ZERO);
     let moved = [(row * pass.step[0]) as isize, (col * pass.step[1]) as isize];
-    let mut planes = scratch[..used].chunks_exact_mut(layout.plane(tile).max(1));
+    let mut planes = scratch[..used].chunks_exact_mut((layout.plane(tile) * side).max(1));
+    if pass.channels_last {
+        for origin in &layout.origins {
+            for (image, out) in (image..image + tile.images).zip(&mut planes) {
+                let data = &source[image * all * height * width + channels.start..];
+                let plane = Plane { data, row_stride: all, height, width };
+                let origin = [origin[0] + moved[0], origin[1] + moved[1]];
+                gather_pixels(plane, origin, layout.spacing, layout.width(tile), side, out, T::ZERO);
+            }
+        }
+        return;
+    }
     for channel in channels {
         for origin in &layout.origins {
             for (image, out) in (image..image + tile.images).zip(&mut planes) {
@@ -318,7 +368,7 @@ pub(super) fn copy_tile<T: Float>(
                 let data = &source[start..start + height * width];
                 let plane = Plane { data, row_stride: width, height, width };
                 let origin = [origin[0] + moved[0], origin[1] + moved[1]];
-                gather(plane, origin, pass.step, layout.width(tile), out, T::ZERO);
+                gather(plane, origin, layout.spacing, layout.width(tile), out, T::ZERO);
             }
         }
     }
@@ -328,26 +378,49 @@ pub(super) fn copy_tile<T: Float>(
 mod tests {
     use super::*;
 
-    /// Whole passes with both kinds of lanes give the same sums.
+    /// Images with their channels last, or, from those, as they were.
+    fn turned(values: &[f32], planes: Planes, to_last: bool) -> Vec<f32> {
+        let Planes { channels, height, width } = planes;
+        let plane = height * width;
+        let place = |index: usize| {
+            let (image, rest) = (index / (channels * plane), index % (channels * plane));
+            image * channels * plane + rest % channels * plane + rest / channels
+        };
+        let mut out = vec![0.0; values.len()];
+        for last in 0..values.len() {
+            let (to, from) = if to_last { (last, place(last)) } else { (place(last), last) };
+            out[to] = values[from];
+        }
+        out
+    }
+
+    /// Whole passes give the same sums with both kinds of lanes, and with channels last.
     fn compare(g: &Conv2dGeometry) {
         let values = |numel: usize| (0..numel).map(|i| (i * 7 % 23) as f32 - 11.0).collect::<Vec<f32>>();
         let weight = values(g.weight_numel());
-        let run = |pass: &Pass, source: &[f32], numel: usize, forward: bool| {
-            let bias = values(pass.out.channels);
-            let [pixels, channels] = [Lanes::Pixels, Lanes::Channels].map(|lanes| {
-                let mut out = vec![f32::NAN; numel];
+        let run = |pass: Pass, forward: bool| {
+            let numel = |planes: Planes| pass.batch * planes.channels * planes.height * planes.width;
+            let (source, bias) = (values(numel(pass.source)), values(pass.out.channels));
+            let last = turned(&source, pass.source, true);
+            let sums = |pass: &Pass, source: &[f32], lanes: Lanes| {
+                let mut out = vec![f32::NAN; numel(pass.out)];
                 let weights = Weights::pack(g, &pass.taps, &weight, forward, lanes).unwrap();
                 pass.run(source, &weights, forward.then_some(&bias), &mut out);
                 out
-            });
+            };
+            let pixels = sums(&pass, &source, Lanes::Pixels);
             // Whole numbers: no order of summation rounds. What other phases write stays nan.
             let same = |(a, b): (&f32, &f32)| a == b || a.is_nan() && b.is_nan();
+            let channels = sums(&pass, &source, Lanes::Channels);
             assert!(pixels.iter().zip(&channels).all(same), "{g:?} {pass:?}");
+            let pass = Pass { channels_last: true, ..pass };
+            let out = turned(&sums(&pass, &last, Lanes::Channels), pass.out, false);
+            assert!(pixels.iter().zip(&out).all(same), "channels last: {g:?} {pass:?}");
         };
-        run(&Pass::forward(g), &values(g.input_numel()), g.output_numel(), true);
+        run(Pass::forward(g), true);
         for row in g.phases(0).phases {
             for col in g.phases(1).phases {
-                run(&Pass::to_input(g, [row, col]), &values(g.output_numel()), g.input_numel(), false);
+                run(Pass::to_input(g, [row, col]), false);
             }
         }
     }
@@ -365,6 +438,7 @@ mod tests {
             padding: [1, 1],
             dilation: [1, 1],
             groups: 1,
+            channels_last: false,
         };
         compare(&plain);
         compare(&Conv2dGeometry { stride: [2, 3], ..plain });
