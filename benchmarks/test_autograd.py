@@ -7,6 +7,7 @@ import pytest
 from report import Group
 
 GROUP = Group("autograd", 5.0)
+LARGE = Group("accumulation", 1.0)
 # How many times faster than PyTorch an operation should be, with its backward pass, on one element.
 BOTH = 5.0
 DEEP = 1_000_000
@@ -126,7 +127,7 @@ def test_accumulation_of_a_million(race, threads):
         x = lib.ones(1_000_000, requires_grad=True)
         return lambda: (x * 2.0).sum().backward()
 
-    race(make, threads)
+    race(make, threads, group=LARGE)
 
 
 def test_hessian_of_a_small_network(race):
