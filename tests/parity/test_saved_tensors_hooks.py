@@ -2,6 +2,7 @@
 
 import pytest
 
+import firesteel
 from libraries import both
 
 
@@ -175,3 +176,27 @@ def test_disabled_for_a_function_and_never_beneath_hooks(lib):
         graph.disable_saved_tensors_hooks("too late").__enter__()
     with graph.disable_saved_tensors_hooks("again"):
         pass  # the hooks before were left
+
+
+@pytest.mark.parametrize("name", ["x * x", "x.exp()", "x @ x", "2 * x", "x[0]"])
+def test_a_hook_may_replace_the_data_of_the_operand(name):
+    """The operation goes on with the memory that it was given, which nobody else holds any more."""
+    compute = {
+        "x * x": lambda x: x * x,
+        "x.exp()": lambda x: x.exp(),
+        "x @ x": lambda x: x @ x,
+        "2 * x": lambda x: 2 * x,
+        "x[0]": lambda x: x[0],
+    }[name]
+    x = firesteel.ones(2, 2, requires_grad=True)
+    expected = compute(x.detach())
+
+    def pack(tensor):
+        x.data = firesteel.zeros(2, 2)
+        return tensor
+
+    with hooks(firesteel, pack):
+        y = compute(x)
+    assert firesteel.equal(y, expected)
+    y.sum().backward()
+    assert firesteel.equal(x.detach(), firesteel.zeros(2, 2)) is (name != "x[0]")  # which saves nothing

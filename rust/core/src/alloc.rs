@@ -7,8 +7,12 @@
 
 mod counters;
 mod large;
+mod objects;
 mod small;
 mod system;
+
+pub use objects::Objects;
+pub(crate) use objects::Place;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,11 +1,13 @@
 //! Data without history: a dtype and a layout over shared storage.
 
+use crate::alloc::Place;
 use crate::dtype::Element;
 use crate::kernels::copy;
 use crate::layout::{checked_numel, Layout};
 use crate::storage::Storage;
 use crate::{bail, dispatch_all, ensure, DType, Result};
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, Weak};
 
 /// A typed, strided view of a storage. Cloning shares it all, for the price of one counter: graphs
 /// keep clones of what they save.
@@ -14,23 +16,56 @@ pub struct Array(Arc<View>);
 
 #[derive(Debug)]
 struct View {
-    storage: Arc<Storage>,
+    memory: Memory,
     layout: Layout,
     dtype: DType,
     is_number: bool,
 }
 
+/// A new array has its storage within itself, one allocation less than a storage that stands alone.
+#[derive(Debug)]
+enum Memory {
+    Own(Storage),
+    /// That of another array, which has its own.
+    Of(Array),
+}
+
+/// Knows an array's storage, and does not keep it alive: nothing else has its [`Array::memory_id`] meanwhile.
+pub(crate) struct WeakMemory(Weak<View>);
+
+impl WeakMemory {
+    /// Whether anybody still holds it.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 impl Array {
     #[inline]
-    fn make(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Self {
-        Self(Arc::new(View { storage, layout, dtype, is_number: false }))
+    fn make(storage: Storage, layout: Layout, dtype: DType) -> Self {
+        Self(Place::new().fill(View { memory: Memory::Own(storage), layout, dtype, is_number: false }))
+    }
+
+    #[inline]
+    fn view(&self, layout: Layout, dtype: DType) -> Self {
+        let memory = Memory::Of(self.root().clone());
+        Self(Place::new().fill(View { memory, layout, dtype, is_number: false }))
+    }
+
+    /// The array that has the storage.
+    #[inline]
+    fn root(&self) -> &Self {
+        match &self.0.memory {
+            Memory::Own(_) => self,
+            Memory::Of(root) => root,
+        }
     }
 
     /// A new contiguous array whose elements have no value yet.
     #[inline]
     pub fn empty(shape: &[usize], dtype: DType) -> Result<Self> {
         let numel = checked_numel("empty", shape, dtype.size())?;
-        let storage = Arc::new(Storage::uninit(numel * dtype.size())?);
+        let storage = Storage::uninit(numel * dtype.size())?;
         Ok(Self::make(storage, Layout::contiguous(shape), dtype))
     }
 
@@ -38,7 +73,7 @@ impl Array {
     #[inline]
     pub fn empty_like(layout: &Layout, dtype: DType) -> Result<Self> {
         let numel = checked_numel("empty_like", layout.shape(), dtype.size())?;
-        let storage = Arc::new(Storage::uninit(numel * dtype.size())?);
+        let storage = Storage::uninit(numel * dtype.size())?;
         Ok(Self::make(storage, layout.like(), dtype))
     }
 
@@ -61,9 +96,9 @@ impl Array {
     /// of any array beside it, and may be wider to hold all digits of the number.
     #[inline]
     pub(crate) fn number<T: Element>(value: T) -> Result<Self> {
-        let storage = Arc::new(Storage::uninit(std::mem::size_of::<T>())?);
-        let view = View { storage, layout: Layout::contiguous(&[]), dtype: T::DTYPE, is_number: true };
-        let mut out = Self(Arc::new(view));
+        let memory = Memory::Own(Storage::uninit(std::mem::size_of::<T>())?);
+        let layout = Layout::contiguous(&[]);
+        let mut out = Self(Place::new().fill(View { memory, layout, dtype: T::DTYPE, is_number: true }));
         out.slice_mut::<T>()[0] = value;
         Ok(out)
     }
@@ -87,28 +122,23 @@ impl Array {
         Ok(out)
     }
 
-    /// A view over existing storage.
-    pub fn from_storage(storage: Arc<Storage>, layout: Layout, dtype: DType) -> Result<Self> {
-        let shape = layout.shape();
-        let numel = shape.iter().filter(|&&n| n > 0).try_fold(1usize, |numel, &n| numel.checked_mul(n));
-        let end = numel.and_then(|_| layout.end()).and_then(|end| end.checked_mul(dtype.size()));
-        ensure!(
-            end.is_some_and(|end| end <= storage.len_bytes()),
-            Shape,
-            "as_strided: shape {shape:?} with strides {:?} and offset {} of {dtype} leaves the storage, which has {} \
-             bytes; use a larger one, or another view of it",
-            layout.strides(),
-            layout.offset(),
-            storage.len_bytes()
-        );
+    /// All of a storage's bytes that `layout` reaches, as `dtype`.
+    pub fn from_storage(storage: Storage, layout: Layout, dtype: DType) -> Result<Self> {
+        check_inside(&storage, &layout, dtype)?;
         Ok(Self::make(storage, layout, dtype))
+    }
+
+    /// The same bytes seen through any layout and dtype.
+    pub fn seen_as(&self, layout: Layout, dtype: DType) -> Result<Self> {
+        check_inside(self.storage(), &layout, dtype)?;
+        Ok(self.view(layout, dtype))
     }
 
     /// The same data seen through another layout, made from this array's by a view operation.
     #[inline]
     pub(crate) fn with_layout(&self, layout: Layout) -> Self {
-        debug_assert!(layout.end().unwrap() * self.0.dtype.size() <= self.0.storage.len_bytes());
-        Self::make(self.0.storage.clone(), layout, self.0.dtype)
+        debug_assert!(layout.end().unwrap() * self.0.dtype.size() <= self.storage().len_bytes());
+        self.view(layout, self.0.dtype)
     }
 
     /// As `with_layout`, in place where nobody else holds this array.
@@ -126,7 +156,7 @@ impl Array {
     /// As `with_layout` for a layout with negative strides, made of this array's own.
     #[inline]
     pub(crate) fn with_reversed(&self, layout: Layout) -> Self {
-        Self::make(self.0.storage.clone(), layout, self.0.dtype)
+        self.view(layout, self.0.dtype)
     }
 
     /// Extents.
@@ -167,8 +197,21 @@ impl Array {
 
     /// The bytes that it views.
     #[inline]
-    pub fn storage(&self) -> &Arc<Storage> {
-        &self.0.storage
+    pub fn storage(&self) -> &Storage {
+        match &self.0.memory {
+            Memory::Own(storage) => storage,
+            Memory::Of(root) => root.storage(),
+        }
+    }
+
+    /// A number that names its storage as long as it lives.
+    pub(crate) fn memory_id(&self) -> usize {
+        std::ptr::from_ref(self.storage()) as usize
+    }
+
+    /// Its storage, not kept alive.
+    pub(crate) fn weak_memory(&self) -> WeakMemory {
+        WeakMemory(Arc::downgrade(&self.root().0))
     }
 
     /// Whether the elements lie in row-major order without gaps.
@@ -180,15 +223,21 @@ impl Array {
     /// Pointer to the first element.
     #[inline]
     pub fn as_ptr<T: Element>(&self) -> *mut T {
+        self.as_ptr_in::<T>(&self.0.layout)
+    }
+
+    /// Pointer to the first element of what another layout shows of the storage.
+    #[inline]
+    pub(crate) fn as_ptr_in<T: Element>(&self, layout: &Layout) -> *mut T {
         assert_eq!(self.0.dtype, T::DTYPE, "array of another dtype");
-        self.0.storage.as_ptr().cast::<T>().wrapping_add(self.0.layout.offset())
+        self.storage().as_ptr().cast::<T>().wrapping_add(layout.offset())
     }
 
     /// Pointer to the first element as an unsigned integer of its size.
     #[inline]
     pub(crate) fn as_words<W>(&self) -> *mut W {
         assert_eq!(self.0.dtype.size(), std::mem::size_of::<W>(), "elements of another size");
-        self.0.storage.as_ptr().cast::<W>().wrapping_add(self.0.layout.offset())
+        self.storage().as_ptr().cast::<W>().wrapping_add(self.0.layout.offset())
     }
 
     /// The elements of a contiguous array.
@@ -202,7 +251,7 @@ impl Array {
     /// The bytes of a contiguous array.
     pub fn bytes(&self) -> &[u8] {
         assert!(self.is_contiguous(), "bytes of an array that is not contiguous");
-        let start = self.0.storage.as_ptr().wrapping_add(self.0.layout.offset() * self.0.dtype.size());
+        let start = self.storage().as_ptr().wrapping_add(self.0.layout.offset() * self.0.dtype.size());
         // SAFETY: constructors keep layouts inside the storage; any element is valid as bytes.
         unsafe { std::slice::from_raw_parts(start, self.numel() * self.0.dtype.size()) }
     }
@@ -233,12 +282,41 @@ impl Array {
         Ok(out)
     }
 
+    /// As `contiguous`, of an array that is not needed any more.
+    #[inline]
+    pub(crate) fn into_contiguous(self) -> Result<Self> {
+        if self.is_contiguous() {
+            return Ok(self);
+        }
+        self.contiguous()
+    }
+
     /// Itself if of that dtype, else a converted copy.
     #[inline]
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        self.clone().into_dtype(dtype)
+    }
+
+    /// As `to_dtype`, of an array that is not needed any more.
+    #[inline]
+    pub(crate) fn into_dtype(self, dtype: DType) -> Result<Self> {
         if self.0.dtype == dtype {
-            return Ok(self.clone());
+            return Ok(self);
         }
+        self.converted(dtype)
+    }
+
+    /// As `to_dtype`, without a handle of its own where it is of that dtype: two counts less, which operations on
+    /// one element feel.
+    #[inline]
+    pub(crate) fn as_dtype(&self, dtype: DType) -> Result<Cow<'_, Self>> {
+        if self.0.dtype == dtype {
+            return Ok(Cow::Borrowed(self));
+        }
+        self.converted(dtype).map(Cow::Owned)
+    }
+
+    fn converted(&self, dtype: DType) -> Result<Self> {
         let out = Self::empty_like(&self.0.layout, dtype)?;
         copy::copy(self, &out);
         Ok(out)
@@ -308,13 +386,13 @@ impl Array {
 
     /// Whether both view the same elements in the same order.
     pub fn is_same_view(&self, other: &Array) -> bool {
-        Arc::ptr_eq(&self.0.storage, &other.0.storage) && self.0.layout == other.0.layout
+        self.memory_id() == other.memory_id() && self.0.layout == other.0.layout
     }
 
     /// Whether a write to one may change the other: their storages have bytes in common.
     pub(crate) fn shares_memory_with(&self, other: &Array) -> bool {
-        let (a, b) = (&self.0.storage, &other.0.storage);
-        if Arc::ptr_eq(a, b) {
+        let (a, b) = (self.storage(), other.storage());
+        if std::ptr::eq(a, b) {
             return true;
         }
         let (a, a_end) = (a.as_ptr(), a.as_ptr().wrapping_add(a.len_bytes()));
@@ -324,24 +402,41 @@ impl Array {
 
     /// Whether both are the same elements of the same memory, whatever counts their versions.
     pub fn is_same_memory(&self, other: &Array) -> bool {
-        self.0.storage.as_ptr() == other.0.storage.as_ptr()
-            && self.0.storage.len_bytes() == other.0.storage.len_bytes()
+        self.storage().as_ptr() == other.storage().as_ptr()
+            && self.storage().len_bytes() == other.storage().len_bytes()
             && self.0.layout == other.0.layout
             && self.0.dtype == other.0.dtype
     }
 
     /// The same memory with a version counter of its own, as `.data` has it.
     pub fn with_own_versions(&self) -> Self {
-        let storage = Arc::new(Storage::sharing(self.0.storage.clone()));
-        Self::make(storage, self.0.layout.clone(), self.0.dtype)
+        Self::make(Storage::sharing(self.root()), self.0.layout.clone(), self.0.dtype)
     }
 
     /// Whether nobody else holds the storage, so that a result may reuse it.
     pub(crate) fn is_unique(&self) -> bool {
-        self.has_one_owner() && self.0.storage.is_owned()
+        self.has_one_owner() && self.storage().is_owned()
     }
 
     fn has_one_owner(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && Arc::strong_count(&self.0.storage) == 1
+        let is_sole = |array: &Array| Arc::strong_count(&array.0) == 1;
+        is_sole(self) && is_sole(self.root())
     }
+}
+
+/// An error if the layout leaves the storage.
+fn check_inside(storage: &Storage, layout: &Layout, dtype: DType) -> Result<()> {
+    let shape = layout.shape();
+    let numel = shape.iter().filter(|&&n| n > 0).try_fold(1usize, |numel, &n| numel.checked_mul(n));
+    let end = numel.and_then(|_| layout.end()).and_then(|end| end.checked_mul(dtype.size()));
+    ensure!(
+        end.is_some_and(|end| end <= storage.len_bytes()),
+        Shape,
+        "as_strided: shape {shape:?} with strides {:?} and offset {} of {dtype} leaves the storage, which has {} \
+         bytes; use a larger one, or another view of it",
+        layout.strides(),
+        layout.offset(),
+        storage.len_bytes()
+    );
+    Ok(())
 }

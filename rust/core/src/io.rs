@@ -1,11 +1,9 @@
 //! Tensors as safetensors bytes: names, dtypes, shapes and data, nothing that could run.
 
 use crate::array::Array;
-use crate::storage::Storage;
 use crate::{bail, DType, Error, Kind, Layout, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 fn to_format(dtype: DType) -> Dtype {
     match dtype {
@@ -59,9 +57,7 @@ pub fn deserialize(bytes: &[u8]) -> Result<Contents> {
         if dtype == DType::Bool && view.data().iter().any(|&byte| byte > 1) {
             bail!(Value, "load: tensor '{name}' has bool bytes other than 0 and 1; the file is damaged");
         }
-        let storage: Arc<Storage> = raw.storage().clone();
-        tensors
-            .push((name.to_owned(), Array::from_storage(storage, Layout::contiguous(view.shape()), dtype)?));
+        tensors.push((name.to_owned(), raw.seen_as(Layout::contiguous(view.shape()), dtype)?));
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }

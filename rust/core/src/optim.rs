@@ -52,7 +52,7 @@ impl<'a> Working<'a> {
         if !self.array.is_same_view(&self.original) {
             self.original.copy_from(&self.array)?;
         }
-        count_write(self.original.storage(), "optimizer.step");
+        count_write(&self.original, "optimizer.step");
         Ok(())
     }
 }

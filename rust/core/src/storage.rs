@@ -1,12 +1,12 @@
 //! Bytes that arrays share, with the version counter that in-place operations bump.
 
 use crate::alloc::Block;
+use crate::array::Array;
 use crate::mode;
 use crate::Result;
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
 
 /// A block of untyped bytes. Views share it; every in-place write counts its version up, so that
 /// the backward pass can tell whether a value it saved is still the value it saw.
@@ -23,8 +23,8 @@ enum Owner {
     Block {
         block: Block,
     },
-    /// The memory of another storage, under a version counter of its own.
-    Shared(Arc<Storage>),
+    /// The memory of another array, under a version counter of its own.
+    Shared(Array),
     /// Memory of somebody else, kept alive by holding its owner.
     Foreign {
         _owner: Box<dyn Any + Send + Sync>,
@@ -66,13 +66,14 @@ impl Storage {
         Self::make(ptr, len_bytes, mode::is_inference(), owner)
     }
 
-    /// The memory of `other`, under a version counter of its own.
-    pub(crate) fn sharing(other: Arc<Storage>) -> Self {
-        let other = match &other.owner {
-            Owner::Shared(root) => root.clone(), // no chains
+    /// The memory of `other`, which has its storage within itself, under a version counter of its own.
+    pub(crate) fn sharing(other: &Array) -> Self {
+        let owner = match &other.storage().owner {
+            Owner::Shared(root) => root, // no chains
             _ => other,
         };
-        Self::make(other.ptr, other.len_bytes, other.is_inference, Owner::Shared(other))
+        let Self { ptr, len_bytes, is_inference, .. } = *owner.storage();
+        Self::make(ptr, len_bytes, is_inference, Owner::Shared(owner.clone()))
     }
 
     /// Start of the bytes.
@@ -115,7 +116,7 @@ impl Storage {
     pub fn allocated_bytes(&self) -> usize {
         match &self.owner {
             Owner::Block { block } => block.capacity(),
-            Owner::Shared(other) => other.allocated_bytes(),
+            Owner::Shared(other) => other.storage().allocated_bytes(),
             Owner::Foreign { .. } => 0,
         }
     }
@@ -129,7 +130,7 @@ impl Storage {
     pub fn is_writable(&self) -> bool {
         match &self.owner {
             Owner::Block { .. } => true,
-            Owner::Shared(other) => other.is_writable(),
+            Owner::Shared(other) => other.storage().is_writable(),
             Owner::Foreign { writable, .. } => *writable,
         }
     }

@@ -1,5 +1,6 @@
 //! A tensor: an array and its place in the graph. What can be done with it is in `ops/`.
 
+use crate::alloc::Place;
 use crate::array::Array;
 use crate::autograd::hooks;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
@@ -88,6 +89,15 @@ enum ViewOf {
 }
 
 impl ViewOf {
+    /// Its tensor's `view`.
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Followed { .. } => VIEW,
+            Self::Silent { .. } => SILENT_VIEW,
+            Self::Custom { .. } => CUSTOM_VIEW,
+        }
+    }
+
     /// Whether the view's history is no longer that of its base.
     fn is_stale(&self) -> bool {
         let Self::Followed { base, generation, version } = self else { return false };
@@ -133,14 +143,20 @@ impl fmt::Debug for WeakTensor {
 impl Tensor {
     #[inline]
     fn make(array: Array, requires_grad: bool, edge: Option<Edge>) -> Self {
-        Self(Arc::new(Inner {
+        Self::make_view(array, requires_grad, edge, None)
+    }
+
+    /// The same for a view of another tensor.
+    #[inline]
+    fn make_view(array: Array, requires_grad: bool, edge: Option<Edge>, view: Option<ViewOf>) -> Self {
+        Self(Place::new().fill(Inner {
             array,
             requires_grad: AtomicBool::new(requires_grad),
-            view: AtomicU8::new(NO_VIEW),
+            view: AtomicU8::new(view.as_ref().map_or(NO_VIEW, ViewOf::kind)),
             generation: AtomicU32::new(0),
             is_cut: AtomicBool::new(false),
             object: AtomicPtr::new(std::ptr::null_mut()),
-            meta: Mutex::new(Meta { edge, view: None, rare: None }),
+            meta: Mutex::new(Meta { edge, view, rare: None }),
         }))
     }
 
@@ -360,6 +376,23 @@ impl Tensor {
             drop(self.grad_slot().replace(grad));
         }
         Ok(())
+    }
+
+    /// As `detach`; itself where nobody else has it and it has nothing but its data.
+    pub(crate) fn into_plain(mut self) -> Tensor {
+        let is_plain = Arc::get_mut(&mut self.0).is_some_and(|inner| {
+            let meta = inner.meta.get_mut().ok();
+            let has_nothing =
+                |meta: &mut Meta| meta.edge.is_none() && meta.view.is_none() && meta.rare.is_none();
+            meta.is_some_and(has_nothing)
+                && !*inner.requires_grad.get_mut()
+                && inner.object.get_mut().is_null()
+        });
+        if is_plain {
+            self
+        } else {
+            self.detach()
+        }
     }
 
     /// The same data without history.

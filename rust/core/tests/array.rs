@@ -4,11 +4,10 @@ use firesteel::array::Array;
 use firesteel::layout::{Dims, Layout, Strides};
 use firesteel::storage::Storage;
 use firesteel::{DType, Kind};
-use std::sync::Arc;
 
 /// A float32 view of 12 elements of memory.
 fn view(shape: &[usize], strides: &[isize], offset: usize) -> Result<Array, Kind> {
-    let storage = Arc::new(Storage::uninit(48).unwrap());
+    let storage = Storage::uninit(48).unwrap();
     let layout = Layout::new(Dims::from_slice(shape), Strides::from_slice(strides), offset);
     Array::from_storage(storage, layout, DType::F32).map_err(|error| {
         assert!(error.message().contains("has 48 bytes"), "{error}");

@@ -38,20 +38,47 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
     type Error = PyErr;
     #[inline]
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Given::extract(value).map(Operand::from)
+    }
+}
+
+/// An operand as it stands in a call: an object has not been asked for its tensor yet.
+#[derive(Debug, Clone)]
+pub enum Given<'a> {
+    /// A tensor's object.
+    Object(&'a PyTensor),
+    /// Anything else.
+    Operand(Operand),
+}
+
+impl From<Given<'_>> for Operand {
+    #[inline]
+    fn from(given: Given<'_>) -> Self {
+        match given {
+            Given::Object(object) => Operand::Tensor(object.tensor()),
+            Given::Operand(operand) => operand,
+        }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'a> {
+    type Error = PyErr;
+    #[inline]
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         if let Ok(tensor) = value.cast_exact::<PyTensor>() {
-            return Ok(Operand::Tensor(tensor.get().tensor()));
+            return Ok(Given::Object(tensor.get()));
         }
         if let Ok(float) = value.cast_exact::<PyFloat>() {
-            return Ok(Operand::Scalar(Scalar::Float(float.extract()?)));
+            return Ok(Given::Operand(Operand::Scalar(Scalar::Float(float.extract()?))));
         }
         if let Ok(tensor) = value.cast::<PyTensor>() {
-            return Ok(Operand::Tensor(tensor.get().tensor()));
+            return Ok(Given::Object(tensor.get()));
         }
         if let Some(scalar) = scalar_of(&value) {
-            return Ok(Operand::Scalar(scalar));
+            return Ok(Given::Operand(Operand::Scalar(scalar)));
         }
         match crate::numpy::array_of(&value) {
-            Ok(Some(array)) => Ok(Operand::Tensor(Tensor::constant(array))),
+            Ok(Some(array)) => Ok(Given::Operand(Operand::Tensor(Tensor::constant(array)))),
             Ok(None) => Err(not_a_number("a Tensor or a number", &value)?),
             Err(error) => Err(error),
         }
@@ -61,21 +88,21 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
 /// The right side of an operator. Python takes an argument that does not extract for "ask the other operand",
 /// which is wrong for a number that is too large: that error waits in here.
 #[derive(Debug)]
-pub struct Right(Result<Operand, Box<PyErr>>); // boxed: it is returned and moved by every operator
+pub struct Right<'a>(Result<Given<'a>, Box<PyErr>>); // boxed: it is returned and moved by every operator
 
-impl Right {
+impl<'a> Right<'a> {
     /// The operand, or the error that was kept.
     #[inline]
-    pub fn get(self) -> PyResult<Operand> {
+    pub fn get(self) -> PyResult<Given<'a>> {
         self.0.map_err(|error| *error)
     }
 }
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Right {
+impl<'a, 'py> FromPyObject<'a, 'py> for Right<'a> {
     type Error = PyErr;
     #[inline]
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        match Operand::extract(value) {
+        match Given::extract(value) {
             Ok(operand) => Ok(Self(Ok(operand))),
             Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
                 Ok(Self(Err(Box::new(error))))

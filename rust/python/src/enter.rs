@@ -12,11 +12,23 @@ const RELEASE_GIL_FROM: usize = 1 << 14;
 /// Runs `body`, without the GIL if it touches many elements.
 #[inline]
 pub fn enter<T: Send>(py: Python<'_>, numel: usize, body: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    if numel < RELEASE_GIL_FROM {
-        caught(body).py(py)
+    if is_short(numel) {
+        enter_short(py, body)
     } else {
         py.detach(|| caught(body)).py(py)
     }
+}
+
+/// Whether an operation on so many elements keeps the GIL.
+#[inline]
+pub fn is_short(numel: usize) -> bool {
+    numel < RELEASE_GIL_FROM
+}
+
+/// Runs `body`, which is short, with the GIL.
+#[inline]
+pub fn enter_short<T>(py: Python<'_>, body: impl FnOnce() -> Result<T>) -> PyResult<T> {
+    caught(body).py(py)
 }
 
 /// Runs `body` without the GIL.

@@ -23,7 +23,11 @@ mod random;
 mod saved_hooks;
 mod tensor;
 
+use firesteel::alloc::Objects;
 use pyo3::prelude::*;
+
+#[global_allocator]
+static OBJECTS: Objects = Objects;
 
 // One object per tensor rests on the GIL (tensor/mod.rs), so a free-threaded interpreter must take it.
 #[pymodule(gil_used = true)]

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMemoryView, PyTuple, PyType};
 use std::ffi::CStr;
-use std::sync::Arc;
 
 fn typestr(dtype: DType) -> PyResult<&'static str> {
     Ok(match dtype {
@@ -163,7 +162,7 @@ fn shared(ndarray: &Bound<'_, PyAny>) -> PyResult<Array> {
     // SAFETY: the exporter answers for memory of this shape and these strides, none of them negative; the
     // owner pins it; alignment was checked above.
     let storage = unsafe { Storage::foreign(pointer, len_bytes, !read_only, owner) };
-    Array::from_storage(Arc::new(storage), layout, dtype).py(py)
+    Array::from_storage(storage, layout, dtype).py(py)
 }
 
 /// from_numpy(ndarray) -> Tensor
@@ -218,7 +217,7 @@ fn frombuffer(
     let owner = PyMemoryView::from(buffer)?.unbind();
     // SAFETY: the buffer is pinned by the owner, bounds and alignment were checked above.
     let storage = unsafe { Storage::foreign(pointer, numel * size, !read_only, owner) };
-    let array = Array::from_storage(Arc::new(storage), Layout::contiguous(&[numel]), dtype.0).py(py)?;
+    let array = Array::from_storage(storage, Layout::contiguous(&[numel]), dtype.0).py(py)?;
     let tensor = Tensor::constant(array);
     tensor.set_requires_grad(requires_grad).py(py)?;
     Ok(Out(tensor))

@@ -32,21 +32,22 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     let beside = beside(&op)?;
     let needs = inputs.map(Tensor::requires_grad);
     let recording = mode::is_recording();
-    let out = if recording && needs.contains(&true) && output.dtype().is_float() {
+    let edge = if recording && needs.contains(&true) && output.dtype().is_float() {
         let mut saved = op.saves(needs).keep(O::NAME, inputs.map(Tensor::array), &output)?;
         if mode::has_saved_hooks() {
             saved.iter_mut().try_for_each(|set| pack_set(O::NAME, set, inputs))?;
             pack_kept(&op)?;
         }
         let edges = edges_of(inputs)?;
-        let edge = record(op, edges, saved, &output);
-        Tensor::with_edge(output, edge)
+        Some(record(op, edges, saved, &output))
     } else {
-        Tensor::constant(output)
+        None
     };
-    if O::IS_VIEW {
-        out.set_view_of(inputs[0], recording);
-    }
+    let out = match edge {
+        edge if O::IS_VIEW => Tensor::view_of(inputs[0], output, edge, recording),
+        Some(edge) => Tensor::with_edge(output, edge),
+        None => Tensor::constant(output),
+    };
     if is_noted {
         anomaly::check_interrupt()?;
     }

@@ -56,7 +56,7 @@ impl Produced {
                 same
             }
             (Self::Written(x), edge) => {
-                anomaly::count_write(x.array().storage(), op);
+                anomaly::count_write(x.array(), op);
                 if let Some(edge) = edge {
                     rebase(&x, edge);
                 }

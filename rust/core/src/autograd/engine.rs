@@ -1,14 +1,14 @@
 //! The backward pass: newest node first, because creation order is a topological order.
 
 use super::anomaly::Pass;
+use super::arrivals::Arrivals;
 use super::mode::GradMode;
 use super::nested::Nested;
-use super::node::{next_id, Edge, InputGrads, Needs, NodeRef, OutputGrads};
+use super::node::{Edge, InputGrads, Needs, NodeRef, OutputGrads};
 use super::search::Search;
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
-use std::collections::BinaryHeap;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::OnceLock;
 
@@ -88,33 +88,12 @@ pub(super) fn check_interrupt() -> Result<()> {
 
 /// One walk through the graph.
 struct Run {
-    id: u64,
     options: Options,
     /// The walk as messages speak of it.
     pass: Pass,
-    ready: BinaryHeap<Ready>,
+    arrivals: Arrivals,
     /// With inputs given: whose gradients are looked for.
     search: Option<Search>,
-}
-
-/// Orders nodes by creation, newest first.
-struct Ready(NodeRef);
-
-impl PartialEq for Ready {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id() == other.0.id()
-    }
-}
-impl Eq for Ready {}
-impl PartialOrd for Ready {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Ready {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.id().cmp(&other.0.id())
-    }
 }
 
 impl Run {
@@ -133,7 +112,7 @@ impl Run {
         let pass = Pass::new(first, !options.retain_graph)?;
         let search =
             inputs.map(|inputs| Search::new(op, starts.iter().map(|(edge, _)| edge), inputs)).transpose()?;
-        let mut run = Self { id: next_id(), options, pass, ready: BinaryHeap::new(), search };
+        let mut run = Self { options, pass, arrivals: Arrivals::new(), search };
         for (edge, grad) in starts {
             run.deliver(&edge, Some(grad))?;
         }
@@ -143,8 +122,8 @@ impl Run {
     fn walk(&mut self) -> Result<()> {
         let _nested = Nested::enter(self.search.is_some())?;
         let mut work = 0;
-        while let Some(Ready(node)) = self.ready.pop() {
-            work += match self.step(&node) {
+        while let Some((node, grads)) = self.arrivals.pop() {
+            work += match self.step(&node, grads) {
                 Ok(work) => work,
                 Err(error) => return Err(self.pass.explain(error, &node)),
             };
@@ -157,8 +136,7 @@ impl Run {
     }
 
     /// Sends the gradients that arrived at `node` on; returns how much work it was, in elements.
-    fn step(&mut self, node: &NodeRef) -> Result<usize> {
-        let mut grads = node.take_pending(self.id);
+    fn step(&mut self, node: &NodeRef, mut grads: OutputGrads) -> Result<usize> {
         node.run_hooks(&mut grads)?;
         if self.search.as_mut().is_some_and(|search| !search.arrive(node, &grads)) {
             return Ok(0);
@@ -185,7 +163,7 @@ impl Run {
     fn results(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
         let _in_rule = self.pass.enter(node);
         let wanted = self.search.as_ref().map(|search| search.wanted_inputs(node));
-        let needs = Needs::new(node, wanted.as_deref());
+        let needs = Needs::new(node, wanted.as_deref(), !self.options.retain_graph);
         if !node.has_posthooks() {
             let results = call_rule(node, needs, grads)?;
             self.pass.check(node, &results)?;
@@ -204,23 +182,11 @@ impl Run {
             return Ok(());
         }
         let grad = grad.map(|grad| fit(edge, grad)).transpose()?;
-        if edge.node.receive(self.id, edge.output, grad, add)? {
-            self.ready.push(Ready(edge.node.clone()));
-        }
-        Ok(())
+        self.arrivals.add(edge, grad, add)
     }
 
     fn take_captured(&mut self) -> Vec<Option<Tensor>> {
         self.search.as_mut().map(Search::take_captured).unwrap_or_default()
-    }
-}
-
-/// What is left of a failed run must not be found by another.
-impl Drop for Run {
-    fn drop(&mut self) {
-        for Ready(node) in self.ready.drain() {
-            node.take_pending(self.id);
-        }
     }
 }
 

@@ -49,7 +49,7 @@ impl GradSlot {
             Some(held) => held.add(&grad)?,
             None if recording && grad.is_unique() => grad.own()?,
             None if recording => grad.copy()?,
-            None if grad.is_unique() && lies_like(grad.array().layout(), layout) => grad.detach(),
+            None if grad.is_unique() && lies_like(grad.array().layout(), layout) => grad.into_plain(),
             None => {
                 let copy = Array::empty_like(layout, grad.dtype())?;
                 copy.copy_from(grad.array())?;

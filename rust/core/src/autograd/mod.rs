@@ -1,8 +1,9 @@
 //! The graph and the backward pass. Reading order: `op`, `saved`, `apply`, `node`, `hooks`,
-//! `leaf`, `engine`, `search`, `nested`, `tied`, `anomaly`.
+//! `leaf`, `engine`, `arrivals`, `search`, `nested`, `tied`, `anomaly`.
 
 pub mod anomaly;
 pub(crate) mod apply;
+mod arrivals;
 mod custom;
 pub mod engine;
 pub mod hooks;

@@ -1,8 +1,10 @@
 //! The graph: nodes, edges, and how they are freed without recursion.
 
 use super::anomaly::{self, FreedBy, Origin};
+use super::arrivals::Mark;
 use super::hooks::{note_kept, Hooks};
 use super::saved::SavedArray;
+use crate::alloc::Place;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::layout::{small, Dims};
@@ -70,12 +72,19 @@ pub trait Backward: fmt::Debug + Send + Sync {
 pub struct Needs<'a> {
     edges: &'a [Option<Edge>],
     wanted: Option<&'a [bool]>,
+    is_last: bool,
 }
 
 impl<'a> Needs<'a> {
-    /// What `node` is asked for: `wanted` has a word for each edge.
-    pub(crate) fn new(node: &'a NodeRef, wanted: Option<&'a [bool]>) -> Self {
-        Self { edges: node.edges(), wanted }
+    /// What `node` is asked for: `wanted` has a word for each edge. What it has saved is freed afterwards if
+    /// `is_last`.
+    pub(crate) fn new(node: &'a NodeRef, wanted: Option<&'a [bool]>, is_last: bool) -> Self {
+        Self { edges: node.edges(), wanted, is_last }
+    }
+
+    /// Whether the rule may take what was saved, for it is freed afterwards.
+    pub(super) fn is_last(self) -> bool {
+        self.is_last
     }
 
     /// Whether the gradient of input `i` is asked for.
@@ -90,7 +99,7 @@ pub struct Node<O: ?Sized = dyn Backward> {
     id: u64,
     edges: Edges,
     outputs: SmallVec<[Meta; 1]>,
-    pending: Mutex<SmallVec<[Pending; 1]>>,
+    mark: Mark,
     extras: OnceLock<Box<Extras>>,
     op: O,
 }
@@ -136,13 +145,6 @@ impl Meta {
     }
 }
 
-/// Gradients that have arrived at a node in one backward run.
-#[derive(Debug)]
-struct Pending {
-    run: u64,
-    grads: OutputGrads,
-}
-
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A number larger than all given out before.
@@ -153,19 +155,6 @@ pub(crate) fn next_id() -> u64 {
 /// Locks, also after a panic elsewhere: the data is valid after every statement that changes it.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-impl<O> Node<O> {
-    fn with_op(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> Self {
-        Self {
-            id: next_id(),
-            edges,
-            outputs,
-            pending: Mutex::new(SmallVec::new()),
-            extras: OnceLock::new(),
-            op,
-        }
-    }
 }
 
 impl Node {
@@ -184,7 +173,14 @@ impl Node {
 
     /// A node newer than all others.
     pub(crate) fn new<O: Backward + 'static>(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> NodeRef {
-        Arc::new(Node::with_op(op, edges, outputs))
+        Place::new().fill(Node {
+            id: next_id(),
+            edges,
+            outputs,
+            mark: Mark::default(),
+            extras: OnceLock::new(),
+            op,
+        })
     }
 
     /// Creation number: inputs of a node always have smaller ones.
@@ -215,45 +211,10 @@ impl Node {
         &self.op
     }
 
-    /// Adds a gradient of output `output` that arrived in `run`, or notes that there is none; true if this is the
-    /// run's first word here.
-    pub(crate) fn receive(
-        &self,
-        run: u64,
-        output: usize,
-        grad: Option<Tensor>,
-        add: impl FnOnce(Tensor, Tensor) -> Result<Tensor>,
-    ) -> Result<bool> {
-        let mut pending = lock(&self.pending);
-        if let Some(entry) = pending.iter_mut().find(|p| p.run == run) {
-            let Some(grad) = grad else { return Ok(false) };
-            let Some(held) = entry.grads[output].take() else {
-                entry.grads[output] = Some(grad);
-                return Ok(false);
-            };
-            // Added without the lock; a run has one thread, so the entry is still its own afterwards.
-            drop(pending);
-            let sum = add(held, grad)?;
-            let mut pending = lock(&self.pending);
-            if let Some(entry) = pending.iter_mut().find(|p| p.run == run) {
-                entry.grads[output] = Some(sum);
-            }
-            return Ok(false);
-        }
-        let mut grads = OutputGrads::new();
-        grads.resize(self.outputs.len(), None);
-        grads[output] = grad;
-        pending.push(Pending { run, grads });
-        Ok(true)
-    }
-
-    /// Takes what arrived in `run`.
-    pub(crate) fn take_pending(&self, run: u64) -> OutputGrads {
-        let mut pending = lock(&self.pending);
-        match pending.iter().position(|p| p.run == run) {
-            Some(i) => pending.swap_remove(i).grads,
-            None => OutputGrads::new(),
-        }
+    /// Where backward passes find what has arrived here.
+    #[inline]
+    pub(super) fn mark(&self) -> &Mark {
+        &self.mark
     }
 
     /// What a binding keeps here, made when it is first asked for.

@@ -103,6 +103,7 @@ impl<const N: usize> Saves<N> {
     }
 
     /// Holds on to the marked inputs and their versions, and leaves room for the output.
+    #[inline(always)]
     pub(crate) fn keep_inputs(self, op: &str, inputs: [&Array; N]) -> Result<Option<SavedSet<N>>> {
         if self == Self::nothing() {
             return Ok(None);
@@ -117,7 +118,7 @@ impl<const N: usize> Saves<N> {
     }
 
     /// The same and, if it is marked, the output.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn keep(self, op: &str, inputs: [&Array; N], output: &Array) -> Result<Option<SavedSet<N>>> {
         let mut kept = self.keep_inputs(op, inputs)?;
         if let Some(kept) = kept.as_mut().filter(|_| self.output) {
@@ -203,6 +204,38 @@ impl<O: Op<N>, const N: usize> Recorded<O, N> {
     pub(crate) fn new(op: O, saved: Option<SavedSet<N>>) -> Self {
         Self { op, saved: Mutex::new(saved.map_or(State::NothingSaved, State::Kept)) }
     }
+
+    /// What is saved, for one call of the rule: taken if this is the last, which spares copies of all handles, and
+    /// given back should the rule fail.
+    fn borrow(&self, is_last: bool) -> Result<Borrowed<'_, N>> {
+        let mut state = lock(&self.saved);
+        let (set, is_taken) = match &*state {
+            State::NothingSaved => (None, false),
+            State::Freed => return Err(freed_error()),
+            State::Kept(set) if is_last && !set.is_packed() => {
+                let State::Kept(set) = std::mem::replace(&mut *state, State::Freed) else { unreachable!() };
+                (Some(set), true)
+            }
+            State::Kept(set) => (Some(set.clone()), false),
+        };
+        Ok(Borrowed { set, is_taken, from: &self.saved })
+    }
+}
+
+/// What a rule reads.
+struct Borrowed<'a, const N: usize> {
+    set: Option<SavedSet<N>>,
+    /// Whether it is missing where it came from.
+    is_taken: bool,
+    from: &'a Mutex<State<N>>,
+}
+
+impl<const N: usize> Drop for Borrowed<'_, N> {
+    fn drop(&mut self) {
+        if let Some(set) = self.set.take_if(|_| self.is_taken) {
+            *lock(self.from) = State::Kept(set);
+        }
+    }
 }
 
 impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
@@ -211,15 +244,15 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
     }
 
     fn backward(&self, node: &NodeRef, needs: Needs<'_>, mut grads: OutputGrads) -> Result<InputGrads> {
-        let set = match &*lock(&self.saved) {
-            State::NothingSaved => None,
-            State::Kept(set) => Some(set.clone()),
-            State::Freed => return Err(freed_error()),
-        };
+        let mut borrowed = self.borrow(needs.is_last())?;
         let Some(grad) = grads.pop().flatten() else { return Ok(InputGrads::new()) };
-        let set = set.map(|set| set.unpacked(O::NAME)).transpose()?;
-        let saved = Saved { name: O::NAME, set: set.as_ref(), node, needs };
-        tie(self.op.ties(), node, self.op.backward(&saved, &grad)?.into_iter().collect())
+        if let Some(set) = borrowed.set.take_if(|set| set.is_packed()) {
+            borrowed.set = Some(set.unpacked(O::NAME)?);
+        }
+        let saved = Saved { name: O::NAME, set: borrowed.set.as_ref(), node, needs };
+        let grads = self.op.backward(&saved, &grad)?;
+        borrowed.is_taken = false;
+        tie(self.op.ties(), node, grads.into_iter().collect())
     }
 
     fn saved(&self) -> Vec<(String, SavedArray)> {

@@ -104,7 +104,7 @@ impl SavedArray {
                  {expected} instead; use an out-of-place operation, or change a .clone() of it{}",
                 array.shape(),
                 array.dtype(),
-                changed_by(array.storage(), expected)
+                changed_by(array, expected)
             );
         }
         Ok(array.clone())
@@ -158,6 +158,11 @@ impl<const N: usize> SavedSet<N> {
             self.output = Some(saved.unpacked(op, "the output")?);
         }
         Ok(self)
+    }
+
+    /// Whether hooks keep any of its parts.
+    pub(super) fn is_packed(&self) -> bool {
+        self.inputs.iter().chain([&self.output]).flatten().any(|saved| saved.plain().is_none())
     }
 
     /// What hooks keep of its parts.

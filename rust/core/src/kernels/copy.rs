@@ -106,6 +106,10 @@ pub fn fill_i64(out: &Array, value: i64) {
 
 fn fill_with<T: Element>(out: &Array, value: T) {
     let op = Shared(out.as_ptr::<T>());
+    if out.numel() == 1 {
+        // SAFETY: constructors keep the offset of a non-empty layout inside the storage.
+        return unsafe { *op.0 = value };
+    }
     let nest = Nest::new(out.shape(), [out.strides()]);
     let [step] = nest.inner_strides();
     par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {

@@ -7,6 +7,7 @@ use super::nest::Nest;
 use super::num::Num;
 use crate::array::Array;
 use crate::dtype::{Bool, DType, Element};
+use crate::layout::Strides;
 use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
 use std::hint::select_unpredictable;
@@ -83,6 +84,9 @@ impl<T> Shared<T> {
 pub fn map<T: Element, U: Element, F: Unary<T, U>>(x: &Array, out: &Array, f: F) {
     debug_assert_eq!(x.shape(), out.shape());
     let (xp, op) = (Shared(x.as_ptr::<T>()), Shared(out.as_ptr::<U>()));
+    if out.numel() == 1 {
+        return dispatch(MapRun { xp: xp.0, op: op.0, steps: [1, 1], len: 1, f });
+    }
     let nest = Nest::new(out.shape(), [out.strides(), x.strides()]);
     let steps = nest.inner_strides();
     par::for_each_chunk(out.numel(), F::GRAIN, |range| {
@@ -143,9 +147,9 @@ fn in_place<I: Isa, T: Element, U: Element, F: Unary<T, U>>(x: &mut [T], f: F) {
     }
 }
 
-/// `out[i] = f(a[i], b[i])`; both inputs have been broadcast to `out`'s shape (stride 0).
+/// `out[i] = f(a[i], b[i])`; both inputs have been broadcast to `out`'s shape (stride 0), or are 0-d.
 pub fn zip<T: Element, U: Element, F: Binary<T, U>>(a: &Array, b: &Array, out: &Array, f: F) {
-    debug_assert!(a.shape() == out.shape() && b.shape() == out.shape());
+    debug_assert!([a, b].iter().all(|x| x.rank() == 0 || x.shape() == out.shape()));
     let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
     let op = Shared(out.as_ptr::<U>());
     if out.numel() == 1 {
@@ -153,7 +157,9 @@ pub fn zip<T: Element, U: Element, F: Binary<T, U>>(a: &Array, b: &Array, out: &
         dispatch(ZipRows { ap: ap.0, bp: bp.0, op: op.0, steps, len: 1, rows: 1, row_steps, f });
         return;
     }
-    let nest = Nest::new(out.shape(), [out.strides(), a.strides(), b.strides()]);
+    let still = Strides::from_elem(0, out.rank());
+    let [a_strides, b_strides] = [a, b].map(|x| if x.rank() == 0 { still.as_slice() } else { x.strides() });
+    let nest = Nest::new(out.shape(), [out.strides(), a_strides, b_strides]);
     let (steps, row_steps) = (nest.inner_strides(), nest.row_strides());
     par::for_each_chunk(out.numel(), F::GRAIN, |range| {
         let mut run = |[o, a, b]: [isize; 3], len, rows| {

@@ -3,6 +3,7 @@
 use super::gemm::{gemm, GemmElement, Mat, MatMut};
 use super::nest::Nest;
 use crate::array::Array;
+use crate::layout::Layout;
 use crate::{dispatch_compute, par, Result};
 
 /// Multiplications from which one product is worth several threads.
@@ -12,14 +13,41 @@ const LARGE: usize = 1 << 20;
 /// (what is read repeats along a dim by a stride of 0). All have one dtype that kernels compute in, or
 /// bfloat16 where [`crate::simd::has_bf16`].
 pub fn matmul(op: &str, a: &Array, b: &Array, out: &Array, added: Option<&Array>) -> Result<()> {
-    debug_assert!(a.rank() >= 2 && a.rank() == b.rank() && a.rank() == out.rank());
-    debug_assert!(a.dtype() == b.dtype() && a.dtype() == out.dtype());
+    matmul_of(op, a.into(), b.into(), out.into(), added.map(Operand::from))
+}
+
+/// An array, perhaps as another layout shows it: no array is made for that.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand<'a> {
+    /// Where the elements are.
+    pub array: &'a Array,
+    /// How they lie in its storage.
+    pub layout: &'a Layout,
+}
+
+impl<'a> From<&'a Array> for Operand<'a> {
+    fn from(array: &'a Array) -> Self {
+        Self { array, layout: array.layout() }
+    }
+}
+
+/// As [`matmul`], of arrays in layouts that stay inside their storages.
+pub fn matmul_of(
+    op: &str,
+    a: Operand<'_>,
+    b: Operand<'_>,
+    out: Operand<'_>,
+    added: Option<Operand<'_>>,
+) -> Result<()> {
+    let (rank, dtype) = (out.layout.rank(), out.array.dtype());
+    debug_assert!(rank >= 2 && a.layout.rank() == rank && b.layout.rank() == rank);
+    debug_assert!(a.array.dtype() == b.array.dtype() && a.array.dtype() == dtype);
     #[cfg(target_arch = "x86_64")]
-    if out.dtype() == crate::DType::BF16 && crate::simd::has_bf16() {
+    if dtype == crate::DType::BF16 && crate::simd::has_bf16() {
         Products::<crate::dtype::bf16>::new(a, b, out, added).run();
         return Ok(());
     }
-    dispatch_compute!(out.dtype(), op, T => Products::<T>::new(a, b, out, added).run());
+    dispatch_compute!(dtype, op, T => Products::<T>::new(a, b, out, added).run());
     Ok(())
 }
 
@@ -34,19 +62,21 @@ struct Products<T> {
 }
 
 impl<T: GemmElement> Products<T> {
-    fn new(a: &Array, b: &Array, out: &Array, added: Option<&Array>) -> Self {
-        let lead = out.rank() - 2;
-        let (m, n, k) = (out.shape()[lead], out.shape()[lead + 1], a.shape()[lead + 1]);
+    fn new(a: Operand<'_>, b: Operand<'_>, out: Operand<'_>, added: Option<Operand<'_>>) -> Self {
+        let (shape, lead) = (out.layout.shape(), out.layout.rank() - 2);
+        let (m, n, k) = (shape[lead], shape[lead + 1], a.layout.shape()[lead + 1]);
+        let (a_shape, b_shape) = (a.layout.shape(), b.layout.shape());
         // These make the unsafe calls below sound, and cost nothing beside a product.
-        assert!(a.shape()[lead..] == [m, k] && b.shape()[lead..] == [k, n], "operands of other sizes");
-        assert!(a.shape()[..lead] == out.shape()[..lead] && b.shape()[..lead] == out.shape()[..lead]);
-        assert!(!out.shares_memory_with(a) && !out.shares_memory_with(b));
-        assert!(added.is_none_or(|x| x.shape() == out.shape() && !out.shares_memory_with(x)));
-        assert!(!out.layout().has_overlap(), "an output element stands for two");
-        let mat = |x: &Array| Mat {
-            ptr: x.as_ptr::<T>().cast_const(),
-            row: x.strides()[lead],
-            col: x.strides()[lead + 1],
+        assert!(a_shape[lead..] == [m, k] && b_shape[lead..] == [k, n], "operands of other sizes");
+        assert!(a_shape[..lead] == shape[..lead] && b_shape[..lead] == shape[..lead]);
+        let is_apart = |x: Operand<'_>| !out.array.shares_memory_with(x.array);
+        assert!(is_apart(a) && is_apart(b));
+        assert!(added.is_none_or(|x| x.layout.shape() == shape && is_apart(x)));
+        assert!(!out.layout.has_overlap(), "an output element stands for two");
+        let mat = |x: Operand<'_>| Mat {
+            ptr: x.array.as_ptr_in::<T>(x.layout).cast_const(),
+            row: x.layout.strides()[lead],
+            col: x.layout.strides()[lead + 1],
         };
         let c = mat(out);
         Self {
@@ -56,8 +86,8 @@ impl<T: GemmElement> Products<T> {
             c: MatMut { ptr: c.ptr.cast_mut(), row: c.row, col: c.col },
             added: added.map(mat),
             batch: Nest::new(
-                &out.shape()[..lead],
-                [out, a, b, added.unwrap_or(out)].map(|x| &x.strides()[..lead]),
+                &shape[..lead],
+                [out, a, b, added.unwrap_or(out)].map(|x| &x.layout.strides()[..lead]),
             ),
         }
     }
@@ -67,6 +97,9 @@ impl<T: GemmElement> Products<T> {
     fn run(&self) {
         let [m, n, k] = self.size;
         let (batch, work) = (self.batch.numel(), m.saturating_mul(n).saturating_mul(k).max(1));
+        if batch == 1 {
+            return self.one([0; 4], [0; 4], 0);
+        }
         let inner = self.batch.inner_strides();
         let some = |range| {
             self.batch.runs(range, &mut |offsets, len| (0..len).for_each(|i| self.one(offsets, inner, i)));

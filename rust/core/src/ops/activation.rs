@@ -80,7 +80,7 @@ impl<A: Activation> Op<1> for Activate<A> {
         let compute = x.to_dtype(compute_dtype(x.dtype()))?;
         let out = Array::empty_like(compute.layout(), compute.dtype())?;
         self.write(&compute, &out)?;
-        out.to_dtype(x.dtype())
+        out.into_dtype(x.dtype())
     }
 
     fn forward_into(&mut self, [x]: [&Array; 1], out: &Array) -> Result<()> {

@@ -223,7 +223,7 @@ impl Op<4> for Attention {
     fn forward(&mut self, [query, key, value, mask]: [&Array; 4]) -> Result<Array> {
         let mut ready = Ready::new(query, key, value, self.has_mask.then_some(mask))?;
         let out = dispatch_float!(ready.query.dtype(), Self::NAME, T => self.run::<T>(&mut ready)?);
-        out.to_dtype(query.dtype())
+        out.into_dtype(query.dtype())
     }
 
     fn backward(&self, saved: &Saved<4>, grad: &Tensor) -> Result<Grads<4>> {

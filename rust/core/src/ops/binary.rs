@@ -121,10 +121,17 @@ struct How {
 fn forward(name: &str, a: &Array, b: &Array, dtype: DType, how: How) -> Result<Array> {
     let How { operands, into, takes_half } = how;
     let as_it_is = compute_dtype(dtype) == dtype || (takes_half && dtype.is_half());
-    if as_it_is && a.dtype() == dtype && b.dtype() == dtype && a.shape() == b.shape() {
-        let out = result_like(a, b, dtype)?;
-        into(a, b, &out)?;
-        return Ok(out);
+    if as_it_is && a.dtype() == dtype && b.dtype() == dtype {
+        let out = match (a.rank(), b.rank()) {
+            _ if a.shape() == b.shape() => Some(result_like(a, b, dtype)?),
+            (_, 0) => Some(Array::empty_like(a.layout(), dtype)?),
+            (0, _) => Some(Array::empty_like(b.layout(), dtype)?),
+            _ => None,
+        };
+        if let Some(out) = out {
+            into(a, b, &out)?;
+            return Ok(out);
+        }
     }
     let (a, b) = if takes_half && dtype.is_half() && a.dtype() == dtype && b.dtype() == dtype {
         broadcast(name, a.clone(), b.clone())?
@@ -133,7 +140,7 @@ fn forward(name: &str, a: &Array, b: &Array, dtype: DType, how: How) -> Result<A
     };
     let out = result_like(&a, &b, a.dtype())?;
     into(&a, &b, &out)?;
-    out.to_dtype(dtype)
+    out.into_dtype(dtype)
 }
 
 fn forward_into(name: &str, a: &Array, b: &Array, dtype: DType, out: &Array, how: How) -> Result<()> {

@@ -63,7 +63,7 @@ impl Op<1> for ClampScalar {
         let x = x.to_dtype(compute_dtype(dtype))?;
         let out = Array::empty_like(x.layout(), x.dtype())?;
         dispatch_compute!(x.dtype(), Self::NAME, T => limit::<T>(&x, &out, self.min, self.max));
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {

@@ -80,7 +80,7 @@ impl Op<1> for Extreme {
         let mask = &self.over.mask;
         let out =
             dispatch_compute!(compute.dtype(), Self::NAME, T => extremes::<T>(&compute, mask, self.end))?;
-        self.over.finish(out, x.shape()).to_dtype(x.dtype())
+        self.over.finish(out, x.shape()).into_dtype(x.dtype())
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -208,7 +208,7 @@ fn extremum_along(op: &str, x: &Array, d: usize, end: End) -> Result<(Array, Arr
         );
     }
     let indices = Array::empty(&shape, DType::I64)?;
-    let compute = x.to_dtype(compute_dtype(x.dtype()))?.contiguous()?;
+    let compute = x.to_dtype(compute_dtype(x.dtype()))?.into_contiguous()?;
     let values = Array::empty(&shape, compute.dtype())?;
     if values.numel() > 0 {
         dispatch_compute!(compute.dtype(), op, T => match end {

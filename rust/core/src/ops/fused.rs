@@ -70,7 +70,7 @@ impl<A: Rule> Op<2> for WithSlope<A> {
         let (g, y) = (grad.to_dtype(compute)?.broadcast_to(A::BACKWARD, x.shape())?, x.to_dtype(compute)?);
         let out = Array::empty_like(y.layout(), compute)?;
         dispatch_float!(compute, A::BACKWARD, T => zip::<T, T, _>(&g, &y, &out, Slope(self.0)));
-        out.to_dtype(x.dtype())
+        out.into_dtype(x.dtype())
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {

@@ -1,14 +1,16 @@
 //! Products with something added: `addmm` and its kin, and the linear layer.
 
-use super::matmul::{check, check_batches, contract_rows, fold, product, Tuple};
+use super::matmul::{check, check_batches, contract_rows, fold, product, product_of, Tuple};
 use super::promote::{compute_dtype, product_dtype, Scalar};
 use crate::array::Array;
 use crate::autograd::{apply::apply, inplace::apply_inplace, Grads, Op, Saved, Saves};
 use crate::dtype::Category;
 use crate::kernels;
-use crate::layout::Dims;
+use crate::kernels::matmul::Operand;
+use crate::layout::{small, Dims};
 use crate::tensor::Tensor;
 use crate::{ensure, Layout, Result};
+use std::borrow::Cow;
 
 /// `beta * input + alpha * (a @ b)`, where `input` broadcasts to the product's shape.
 #[derive(Debug, Clone, Copy)]
@@ -68,13 +70,13 @@ impl Op<3> for AddProduct {
             Some(if b.rank() == 1 {
                 scaled_grad.unsqueeze(1)?.mul(&b)?
             } else {
-                scaled_grad.matmul(&b.transpose(-2, -1)?)?
+                product_of(&scaled_grad, false, &b, true)?
             })
         } else {
             None
         };
         let by_b = if saved.needs(2) {
-            Some(saved.input(1)?.transpose(-2, -1)?.matmul(&scaled_grad)?)
+            Some(product_of(&saved.input(1)?, true, &scaled_grad, false)?)
         } else {
             None
         };
@@ -91,24 +93,33 @@ struct Linear {
 impl Linear {
     fn compute(x: &Array, weight: &Array, bias: Option<&Array>) -> Result<Array> {
         let (given, dtype) = (x.dtype(), product_dtype(x.dtype()));
-        let (x, weight) = (x.to_dtype(dtype)?, weight.to_dtype(dtype)?);
+        let (x, weight) = (x.as_dtype(dtype)?, weight.as_dtype(dtype)?);
+        let bias = bias.map(|bias| bias.as_dtype(dtype)).transpose()?;
         let (features, out_features) = (weight.shape()[1], weight.shape()[0]);
         let rows = x.shape()[..x.rank() - 1].iter().product::<usize>();
-        let mut shape = Dims::from_slice(x.shape());
+        let mut shape = small(x.shape());
         shape[x.rank() - 1] = out_features;
         let out = Array::empty(&shape, dtype)?;
-        let flat = out.with_layout(Layout::contiguous(&[rows, out_features]));
-        let x = match x.layout().reshape(&[rows, features]) {
-            Some(layout) => x.with_layout(layout),
-            None => x.contiguous()?.with_layout(Layout::contiguous(&[rows, features])),
+        // Layouts, and no arrays: beside a row of a few features those would take half of the time.
+        let (x, x_layout) = match x.layout().reshape(&[rows, features]) {
+            Some(layout) => (x, layout),
+            None => (Cow::Owned(x.contiguous()?), Layout::contiguous(&[rows, features])),
         };
-        let weight = weight.with_layout(weight.layout().transpose(0, 1));
-        let bias = match bias {
-            Some(bias) => Some(bias.to_dtype(dtype)?.broadcast_to(LINEAR, flat.shape())?),
-            None => None,
-        };
-        kernels::matmul::matmul(LINEAR, &x, &weight, &flat, bias.as_ref())?;
-        out.to_dtype(given)
+        let flat = Layout::contiguous(&[rows, out_features]);
+        let (weight_layout, bias_layout) = (
+            weight.layout().transpose(0, 1),
+            bias.as_ref().and_then(|bias| bias.layout().broadcast_to(flat.shape())),
+        );
+        debug_assert_eq!(bias.is_some(), bias_layout.is_some()); // `check_linear` has seen to that
+        let added = bias.as_ref().zip(bias_layout.as_ref());
+        kernels::matmul::matmul_of(
+            LINEAR,
+            Operand { array: &x, layout: &x_layout },
+            Operand { array: &weight, layout: &weight_layout },
+            Operand { array: &out, layout: &flat },
+            added.map(|(array, layout)| Operand { array, layout }),
+        )?;
+        out.into_dtype(given)
     }
 }
 

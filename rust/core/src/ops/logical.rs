@@ -315,6 +315,6 @@ impl Tensor {
             dispatch_all!(x.dtype(), T => truth_of::<T>(x, &over.mask, all))?
         };
         let dtype = if x.dtype() == DType::U8 { DType::U8 } else { DType::Bool };
-        Ok(Tensor::constant(over.finish(out, x.shape()).to_dtype(dtype)?))
+        Ok(Tensor::constant(over.finish(out, x.shape()).into_dtype(dtype)?))
     }
 }

@@ -4,8 +4,8 @@
 //! last two are a batch and broadcast, and a batch times one matrix is a single tall product.
 
 use crate::array::Array;
-use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
-use crate::kernels;
+use crate::autograd::{apply::apply, mode, Grads, Op, Saved, Saves};
+use crate::kernels::{self, matmul::Operand};
 use crate::layout::{broadcast_shapes, Dims};
 use crate::tensor::Tensor;
 use crate::{ensure, Result};
@@ -33,8 +33,8 @@ impl Op<2> for Matmul {
 
     fn forward(&mut self, [a, b]: [&Array; 2]) -> Result<Array> {
         let dtype = product_dtype(a.dtype());
-        let out = product(self.op, &a.to_dtype(dtype)?, &b.to_dtype(dtype)?)?;
-        out.to_dtype(a.dtype())
+        let out = product(self.op, &*a.as_dtype(dtype)?, &*b.as_dtype(dtype)?)?;
+        out.into_dtype(a.dtype())
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
@@ -68,7 +68,7 @@ fn grad_of_left(shape: &[usize], b: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let by_a = contract_rows(&b.transpose(-2, -1)?, &grad.transpose(-2, -1)?)?;
         return by_a.t()?.reshape(shape);
     }
-    let by_a = grad.matmul(&b.transpose(-2, -1)?)?;
+    let by_a = product_of(&grad, false, &b, true)?;
     if shape.len() == 1 {
         by_a.squeeze(Some(&[-2]))
     } else {
@@ -86,12 +86,42 @@ fn grad_of_right(a: &Tensor, shape: &[usize], grad: &Tensor) -> Result<Tensor> {
     if shape.len() <= 2 {
         return contract_rows(&a, &grad)?.reshape(shape);
     }
-    a.transpose(-2, -1)?.matmul(&grad)
+    product_of(&a, true, &grad, false)
 }
 
 /// `x^T @ y` summed over all leading dims: one product with the batch folded into the rows.
 pub(super) fn contract_rows(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    fold(x)?.t()?.matmul(&fold(y)?)
+    product_of(&fold(x)?, true, &fold(y)?, false)
+}
+
+/// `a @ b`, of either of which the last two dims may be swapped first.
+pub(super) fn product_of(a: &Tensor, swap_a: bool, b: &Tensor, swap_b: bool) -> Result<Tensor> {
+    let dtype = a.dtype();
+    let is_plain = [a.rank(), b.rank()] == [2, 2] && b.dtype() == dtype && product_dtype(dtype) == dtype;
+    if mode::is_recording() || !is_plain || a.shape()[usize::from(!swap_a)] != b.shape()[usize::from(swap_b)]
+    {
+        let seen = |x: &Tensor, swap| if swap { x.transpose(-2, -1) } else { Ok(x.clone()) };
+        return seen(a, swap_a)?.matmul(&seen(b, swap_b)?);
+    }
+    // In most backward passes: no view is made, which between small matrices takes as long as their product.
+    let seen = |x: &Tensor, swap| {
+        let layout = x.array().layout();
+        if swap {
+            layout.transpose(0, 1)
+        } else {
+            layout.clone()
+        }
+    };
+    let (a_layout, b_layout) = (seen(a, swap_a), seen(b, swap_b));
+    let out = Array::empty(&[a_layout.shape()[0], b_layout.shape()[1]], dtype)?;
+    kernels::matmul::matmul_of(
+        Matmul::NAME,
+        Operand { array: a.array(), layout: &a_layout },
+        Operand { array: b.array(), layout: &b_layout },
+        (&out).into(),
+        None,
+    )?;
+    Ok(Tensor::constant(out))
 }
 
 /// All dims but the last made one.

@@ -167,7 +167,7 @@ impl Op<1> for Norm {
         let compute = x.to_dtype(compute_dtype(x.dtype()))?;
         let mask = &self.over.mask;
         let out = dispatch_float!(compute.dtype(), Self::NAME, T => norms::<T>(&compute, mask, self.p))?;
-        self.over.finish(out, x.shape()).to_dtype(x.dtype())
+        self.over.finish(out, x.shape()).into_dtype(x.dtype())
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -232,7 +232,7 @@ impl Op<1> for LogSumExp {
         let sum = Tensor::constant(sum_array(&exp, &kept)?);
         let out = sum.log()?.add(&largest)?;
         let out = out.array().contiguous()?;
-        self.0.finish(out, shape).to_dtype(dtype)
+        self.0.finish(out, shape).into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {

@@ -82,7 +82,7 @@ impl Tensor {
 
     /// Draws with replacement: a number in `[0, 1)` each, looked up among the sums of weights up to each class.
     fn drawn_again(&self, samples: usize, generator: &mut Generator) -> Result<Tensor> {
-        let x = self.array().to_dtype(compute_dtype(self.dtype()))?.contiguous()?;
+        let x = self.array().to_dtype(compute_dtype(self.dtype()))?.into_contiguous()?;
         let classes = x.shape()[x.rank() - 1];
         let mut shape = crate::layout::Dims::from_slice(x.shape());
         shape[x.rank() - 1] = samples;

@@ -185,7 +185,7 @@ impl Op<2> for LerpScalar {
                 zip::<T, T, _>(&a, &b, &out, Plain(|a: T, b: T| b - (b - a) * far));
             }
         });
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
@@ -221,7 +221,7 @@ impl Op<3> for LerpTensor {
         let (start, end, weight) = (spread(a)?, spread(b)?, spread(&weight)?);
         let out = result_like(&start, &end, compute)?;
         dispatch_float!(compute, Self::NAME, T => lerp::<T>(&start, &end, &weight, &out));
-        out.to_dtype(a.dtype())
+        out.into_dtype(a.dtype())
     }
 
     fn backward(&self, saved: &Saved<3>, grad: &Tensor) -> Result<Grads<3>> {
@@ -346,7 +346,7 @@ impl Op<2> for AddScaled {
         let (a, b) = operands(Self::NAME, a, b, dtype)?;
         let out = result_like(&a, &b, a.dtype())?;
         self.write(&a, &b, &out, dtype)?;
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn forward_into(&mut self, [a, b]: [&Array; 2], out: &Array) -> Result<()> {

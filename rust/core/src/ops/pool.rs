@@ -163,7 +163,7 @@ impl Op<1> for MaxPool {
         let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
         let shape = out_shape(x.shape(), &self.geometry);
         let model = x;
-        let x = x.to_dtype(dtype)?.contiguous()?;
+        let x = x.to_dtype(dtype)?.into_contiguous()?;
         let mut out = Array::empty(&shape, dtype)?;
         let mut indices = self.wants_indices.then(|| Array::empty(&shape, DType::I64)).transpose()?;
         let places = indices.as_mut().map(|indices| indices.slice_mut());
@@ -179,7 +179,7 @@ impl Op<1> for MaxPool {
         if let Some(indices) = indices {
             self.indices.set(indices);
         }
-        out.to_dtype(result_dtype)?.in_format_of(model)
+        out.into_dtype(result_dtype)?.in_format_of(model)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -206,13 +206,13 @@ impl Op<1> for MaxPoolBackward {
 
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(grad.dtype()), grad.dtype());
-        let grad = grad.to_dtype(dtype)?.contiguous()?;
+        let grad = grad.to_dtype(dtype)?.into_contiguous()?;
         let indices = self.indices.get(Self::NAME)?;
         let mut out = Array::empty(&self.shape, dtype)?;
         dispatch_float!(dtype, "max_pool2d", T => {
             pool::max_pool2d_backward(&self.geometry, grad.slice::<T>(), indices.slice(), out.slice_mut());
         });
-        out.to_dtype(result_dtype)
+        out.into_dtype(result_dtype)
     }
 
     fn backward(&self, _saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {
@@ -252,12 +252,12 @@ impl Op<1> for AvgPool {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(x.dtype()), x.dtype());
         let model = x;
-        let x = x.to_dtype(dtype)?.contiguous()?;
+        let x = x.to_dtype(dtype)?.into_contiguous()?;
         let mut out = Array::empty(&out_shape(&self.shape, &self.geometry), dtype)?;
         dispatch_float!(dtype, "avg_pool2d", T => {
             pool::avg_pool2d(&self.geometry, self.divisor, x.slice::<T>(), out.slice_mut());
         });
-        out.to_dtype(result_dtype)?.in_format_of(model)
+        out.into_dtype(result_dtype)?.in_format_of(model)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -273,12 +273,12 @@ impl Op<1> for AvgPoolBackward {
 
     fn forward(&mut self, [grad]: [&Array; 1]) -> Result<Array> {
         let (dtype, result_dtype) = (compute_dtype(grad.dtype()), grad.dtype());
-        let grad = grad.to_dtype(dtype)?.contiguous()?;
+        let grad = grad.to_dtype(dtype)?.into_contiguous()?;
         let mut out = Array::empty(&self.0.shape, dtype)?;
         dispatch_float!(dtype, "avg_pool2d", T => {
             pool::avg_pool2d_backward(&self.0.geometry, self.0.divisor, grad.slice::<T>(), out.slice_mut());
         });
-        out.to_dtype(result_dtype)
+        out.into_dtype(result_dtype)
     }
 
     fn backward(&self, _saved: &Saved<1>, v: &Tensor) -> Result<Grads<1>> {

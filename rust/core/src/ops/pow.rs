@@ -145,7 +145,7 @@ impl Op<1> for PowScalar {
                 map::<T, T, _>(&x, &out, To(element::<T>(self.0)))
             }),
         }
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -171,7 +171,7 @@ fn power(a: &Array, b: &Array) -> Result<Array> {
     let (a, b) = operands("pow", a, b, dtype)?;
     let out = result_like(&a, &b, a.dtype())?;
     dispatch_compute!(a.dtype(), "pow", T => zip::<T, T, _>(&a, &b, &out, ToEach));
-    out.to_dtype(dtype)
+    out.into_dtype(dtype)
 }
 
 /// Gradient of a power by its exponent: `g y ln(base)`, 0 where the base is 0 and the power is not inf.

@@ -166,7 +166,7 @@ fn sums<T: Summed, F: Fold<T::Sum>>(x: &Array, mask: &[bool], fold: F) -> Result
 /// The sum of an array over dims.
 pub(super) fn sum_array(x: &Array, over: &Over) -> Result<Array> {
     let sum = dispatch_all!(x.dtype(), T => sums::<T, _>(x, &over.mask, Plus))?;
-    over.finish(sum, x.shape()).to_dtype(sum_dtype(x.dtype()))
+    over.finish(sum, x.shape()).into_dtype(sum_dtype(x.dtype()))
 }
 
 /// Sum over dims; integers and bool give int64.
@@ -214,7 +214,7 @@ impl Op<1> for NanSum {
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let sum = dispatch_all!(x.dtype(), T => nan_sums::<T>(x, &self.0.mask))?;
-        self.0.finish(sum, x.shape()).to_dtype(sum_dtype(x.dtype()))
+        self.0.finish(sum, x.shape()).into_dtype(sum_dtype(x.dtype()))
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -258,7 +258,7 @@ impl Op<1> for Mean {
                 other.scalar_name()
             ),
         }?;
-        self.0.finish(mean, x.shape()).to_dtype(x.dtype())
+        self.0.finish(mean, x.shape()).into_dtype(x.dtype())
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -288,7 +288,7 @@ impl Op<1> for Prod {
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let product = dispatch_all!(x.dtype(), T => sums::<T, _>(x, &self.over.mask, Times))?;
-        self.over.finish(product, x.shape()).to_dtype(sum_dtype(x.dtype()))
+        self.over.finish(product, x.shape()).into_dtype(sum_dtype(x.dtype()))
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -313,7 +313,7 @@ pub(super) fn has_zero(x: &Tensor) -> Result<bool> {
 
 /// As `has_zero`, of an array.
 pub(super) fn any_zero(x: &Array) -> Result<bool> {
-    let nonzero = x.to_dtype(DType::Bool)?.contiguous()?;
+    let nonzero = x.to_dtype(DType::Bool)?.into_contiguous()?;
     Ok(nonzero.slice::<Bool>().contains(&Bool::from(false)))
 }
 

@@ -15,11 +15,11 @@ use smallvec::SmallVec;
 /// A running result along `dim`; integers and bool give int64.
 fn run<S: Step>(x: &Array, dim: usize, reverse: bool, step: S) -> Result<Array> {
     let dtype = if x.dtype().is_float() { x.dtype() } else { DType::I64 };
-    let x = x.to_dtype(compute_dtype(dtype))?.contiguous()?;
+    let x = x.to_dtype(compute_dtype(dtype))?.into_contiguous()?;
     let out = Array::empty(x.shape(), x.dtype())?;
     let dims = split_at(x.shape(), dim);
     dispatch_compute!(x.dtype(), "scan", T => scan::<T, S>(&x, dims, reverse, &out, step));
-    out.to_dtype(dtype)
+    out.into_dtype(dtype)
 }
 
 /// Running sum, from the end if `reverse`.

@@ -27,7 +27,7 @@ impl Softmax {
 
 /// `x` in the dtype that kernels compute in, contiguous.
 fn ready(x: &Array) -> Result<Array> {
-    x.to_dtype(compute_dtype(x.dtype()))?.contiguous()
+    x.to_dtype(compute_dtype(x.dtype()))?.into_contiguous()
 }
 
 /// What lies before, along and after `dim`.
@@ -72,7 +72,7 @@ impl Op<1> for Softmax {
             (_, true) => softmax_columns::<T, true>(x.slice(), extents, out.slice_mut()),
             (_, false) => softmax_columns::<T, false>(x.slice(), extents, out.slice_mut()),
         });
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -107,7 +107,7 @@ impl Op<2> for SoftmaxBackward {
                 (_, false) => softmax_columns_backward::<T, false>(grad, y, extents, out),
             }
         });
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     /// Of `y (g - sum(g y))`, or of `g - exp(y) sum(g)` for the logarithm.

@@ -72,10 +72,10 @@ fn num_into<F: NumFormula>(name: &str, f: F, x: &Array, out: &Array) -> Result<(
 
 /// Runs `into` in the dtype that kernels compute in, and gives the result `dtype`.
 fn forward(x: &Array, dtype: DType, into: impl Fn(&Array, &Array) -> Result<()>) -> Result<Array> {
-    let x = x.to_dtype(compute_dtype(dtype))?;
+    let x = x.as_dtype(compute_dtype(dtype))?;
     let out = Array::empty_like(x.layout(), x.dtype())?;
     into(&x, &out)?;
-    out.to_dtype(dtype)
+    out.into_dtype(dtype)
 }
 
 /// The same into an existing array, without an intermediate where the dtype allows.

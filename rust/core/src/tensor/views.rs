@@ -1,6 +1,7 @@
 //! Views and in-place writes: whose history is whose.
 
 use super::{Meta, Tensor, ViewOf, CUSTOM_VIEW, NO_VIEW, SILENT_VIEW, VIEW};
+use crate::array::Array;
 use crate::autograd::node::lock;
 use crate::autograd::Edge;
 use crate::ops::region;
@@ -128,25 +129,17 @@ impl Tensor {
         format!("Output {output} of {name} is a view (shape {:?})", self.shape())
     }
 
+    /// A tensor of `source`'s memory, whose gradient goes along `edge` if there is one.
+    pub(crate) fn view_of(source: &Tensor, array: Array, edge: Option<Edge>, recording: bool) -> Tensor {
+        let view = ViewOf::new(source, recording);
+        Self::make_view(array, edge.is_some(), edge, Some(view))
+    }
+
     /// Notes that this new tensor shares `source`'s memory.
     pub(crate) fn set_view_of(&self, source: &Tensor, recording: bool) {
-        if recording && source.is_custom_view() {
-            return self.set_custom_view();
-        }
-        let known =
-            if source.is_view() { lock(&source.0.meta).view.as_ref().and_then(ViewOf::base) } else { None };
-        let base = known.unwrap_or_else(|| source.clone());
-        let (view, kind) = if !recording || source.is_silent_view() {
-            // `w = x.view(2, 2).requires_grad_()` is a leaf, and the base of its views: `x` asks for nothing.
-            let base = if source.requires_grad() && !base.requires_grad() { source } else { &base };
-            (ViewOf::Silent { base: base.downgrade() }, SILENT_VIEW)
-        } else {
-            let generation = base.0.generation.load(Ordering::Relaxed);
-            let version = source.version();
-            (ViewOf::Followed { base, generation, version }, VIEW)
-        };
+        let view = ViewOf::new(source, recording);
+        self.0.view.store(view.kind(), Ordering::Relaxed);
         lock(&self.0.meta).view = Some(view);
-        self.0.view.store(kind, Ordering::Relaxed);
     }
 
     /// A new history, after an in-place write.
@@ -208,5 +201,25 @@ impl Tensor {
         }
         drop(meta);
         drop(old);
+    }
+}
+
+impl ViewOf {
+    /// What a new tensor of `source`'s memory is a view of.
+    fn new(source: &Tensor, recording: bool) -> Self {
+        if recording && source.is_custom_view() {
+            return Self::Custom { version: source.version() };
+        }
+        let known =
+            if source.is_view() { lock(&source.0.meta).view.as_ref().and_then(ViewOf::base) } else { None };
+        if !recording || source.is_silent_view() {
+            let base = known.as_ref().unwrap_or(source);
+            // `w = x.view(2, 2).requires_grad_()` is a leaf, and the base of its views: `x` asks for nothing.
+            let base = if source.requires_grad() && !base.requires_grad() { source } else { base };
+            return Self::Silent { base: base.downgrade() };
+        }
+        let base = known.unwrap_or_else(|| source.clone());
+        let generation = base.0.generation.load(Ordering::Relaxed);
+        Self::Followed { base, generation, version: source.version() }
     }
 }

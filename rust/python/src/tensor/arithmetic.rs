@@ -1,35 +1,33 @@
 //! Binary operations: operators, methods, in-place twins.
 
 use super::PyTensor;
-use crate::convert::{Operand, Right};
+use crate::convert::{Given, Operand, Right};
 use crate::enter::enter;
 use crate::error::IntoPy;
+use crate::tensor::lent::{run2, run2_reflected, Call2};
 use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::prelude::*;
 
-type Call = fn(&Tensor, &Tensor) -> firesteel::Result<Tensor>;
 type CallInPlace = fn(&Tensor, &Tensor) -> firesteel::Result<()>;
 
 #[inline]
-fn forward(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<Out> {
-    let x = &x.tensor();
-    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(Out)
+fn forward(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyResult<Out> {
+    run2(py, x, other, call).map(Out)
 }
 
 #[inline]
-fn reflected(py: Python<'_>, x: &PyTensor, other: Operand, call: Call) -> PyResult<Out> {
-    let x = &x.tensor();
-    enter(py, x.numel(), || call(&other.beside(x)?, x)).map(Out)
+fn reflected(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyResult<Out> {
+    run2_reflected(py, x, other, call).map(Out)
 }
 
 #[inline]
 fn in_place<'py>(
     slf: Bound<'py, PyTensor>,
-    other: Operand,
+    other: Given<'_>,
     call: CallInPlace,
 ) -> PyResult<Bound<'py, PyTensor>> {
-    let x = &slf.get().tensor();
+    let (x, other) = (&slf.get().tensor(), Operand::from(other));
     enter(slf.py(), x.numel(), || call(x, &other.beside(x)?))?;
     Ok(slf)
 }
@@ -41,11 +39,11 @@ macro_rules! binary_methods {
         impl PyTensor {
             $(
                 $(#[doc = $doc])+
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+                fn $name(&self, py: Python<'_>, other: Given<'_>) -> PyResult<Out> {
                     forward(py, self, other, Tensor::$name)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
-                fn $inplace<'py>(slf: Bound<'py, Self>, other: Operand) -> PyResult<Bound<'py, Self>> {
+                fn $inplace<'py>(slf: Bound<'py, Self>, other: Given<'_>) -> PyResult<Bound<'py, Self>> {
                     in_place(slf, other, Tensor::$inplace)
                 }
             )*
@@ -60,7 +58,7 @@ macro_rules! methods_only {
         impl PyTensor {
             $(
                 $(#[doc = $doc])*
-                fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                fn $name(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
                     forward(py, self, other.get()?, Tensor::$call)
                 }
             )*
@@ -73,13 +71,13 @@ macro_rules! operators {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                fn $name(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
                     forward(py, self, other.get()?, Tensor::$call)
                 }
-                fn $reflected(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                fn $reflected(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
                     reflected(py, self, other.get()?, Tensor::$call)
                 }
-                fn $inplace(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+                fn $inplace(slf: Bound<'_, Self>, other: Right<'_>) -> PyResult<()> {
                     in_place(slf, other.get()?, Tensor::$call_inplace).map(|_| ())
                 }
             )*
@@ -138,39 +136,31 @@ operators! {
 impl PyTensor {
     /// add(input, other, *, alpha=1) -> Tensor: `input + alpha * other`, element-wise and broadcast.
     #[pyo3(signature = (other, *, alpha=None))]
-    fn add(&self, py: Python<'_>, other: Operand, alpha: Option<crate::convert::Number>) -> PyResult<Out> {
-        let x = &self.tensor();
-        enter(py, x.numel(), || match alpha {
-            None => x.add(&other.beside(x)?),
-            Some(alpha) => x.add_scaled(&other.beside(x)?, alpha.0),
-        })
-        .map(Out)
+    fn add(&self, py: Python<'_>, other: Given<'_>, alpha: Option<crate::convert::Number>) -> PyResult<Out> {
+        let Some(alpha) = alpha else { return forward(py, self, other, Tensor::add) };
+        let (x, other) = (&self.tensor(), Operand::from(other));
+        enter(py, x.numel(), || x.add_scaled(&other.beside(x)?, alpha.0)).map(Out)
     }
 
     /// In-place `add`.
     #[pyo3(signature = (other, *, alpha=None))]
     fn add_<'py>(
         slf: Bound<'py, Self>,
-        other: Operand,
+        other: Given<'_>,
         alpha: Option<crate::convert::Number>,
     ) -> PyResult<Bound<'py, Self>> {
-        let x = &slf.get().tensor();
-        enter(slf.py(), x.numel(), || match alpha {
-            None => x.add_(&other.beside(x)?),
-            Some(alpha) => x.add_scaled_(&other.beside(x)?, alpha.0),
-        })?;
+        let Some(alpha) = alpha else { return in_place(slf, other, Tensor::add_) };
+        let (x, other) = (&slf.get().tensor(), Operand::from(other));
+        enter(slf.py(), x.numel(), || x.add_scaled_(&other.beside(x)?, alpha.0))?;
         Ok(slf)
     }
 
     /// sub(input, other, *, alpha=1) -> Tensor: `input - alpha * other`, element-wise and broadcast.
     #[pyo3(signature = (other, *, alpha=None))]
-    fn sub(&self, py: Python<'_>, other: Operand, alpha: Option<crate::convert::Number>) -> PyResult<Out> {
-        let x = &self.tensor();
-        enter(py, x.numel(), || match alpha {
-            None => x.sub(&not_bool(other)?.beside(x)?),
-            Some(alpha) => x.sub_scaled(&other.beside(x)?, alpha.0),
-        })
-        .map(Out)
+    fn sub(&self, py: Python<'_>, other: Given<'_>, alpha: Option<crate::convert::Number>) -> PyResult<Out> {
+        let Some(alpha) = alpha else { return forward(py, self, not_bool(other).py(py)?, Tensor::sub) };
+        let (x, other) = (&self.tensor(), Operand::from(other));
+        enter(py, x.numel(), || x.sub_scaled(&other.beside(x)?, alpha.0)).map(Out)
     }
 
     /// In-place `sub`.
@@ -190,8 +180,8 @@ impl PyTensor {
 
     /// div(input, other, *, rounding_mode=None) -> Tensor: the quotient; "trunc" or "floor" rounds it.
     #[pyo3(signature = (other, *, rounding_mode=None))]
-    fn div(&self, py: Python<'_>, other: Operand, rounding_mode: Option<&str>) -> PyResult<Out> {
-        let call: Call = match rounding_mode {
+    fn div(&self, py: Python<'_>, other: Given<'_>, rounding_mode: Option<&str>) -> PyResult<Out> {
+        let call: Call2 = match rounding_mode {
             None => Tensor::div,
             Some("floor") => Tensor::floor_divide,
             Some("trunc") => Tensor::trunc_divide,
@@ -204,7 +194,7 @@ impl PyTensor {
     #[pyo3(signature = (other, *, rounding_mode=None))]
     fn div_<'py>(
         slf: Bound<'py, Self>,
-        other: Operand,
+        other: Given<'_>,
         rounding_mode: Option<&str>,
     ) -> PyResult<Bound<'py, Self>> {
         let call: CallInPlace = match rounding_mode {
@@ -219,13 +209,13 @@ impl PyTensor {
 
 #[pymethods]
 impl PyTensor {
-    fn __truediv__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+    fn __truediv__(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
         forward(py, self, other.get()?, Tensor::div)
     }
 
     // PyTorch's two steps, and so its digits.
-    fn __rtruediv__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-        let other = other.get()?;
+    fn __rtruediv__(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
+        let other = Operand::from(other.get()?);
         let x = &self.tensor();
         enter(py, x.numel(), || {
             let inverse = x.reciprocal()?;
@@ -234,15 +224,15 @@ impl PyTensor {
         .map(Out)
     }
 
-    fn __itruediv__(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+    fn __itruediv__(slf: Bound<'_, Self>, other: Right<'_>) -> PyResult<()> {
         in_place(slf, other.get()?, Tensor::div_).map(|_| ())
     }
 }
 
 /// Subtraction refuses `True` and `False`, as PyTorch does.
-fn not_bool(other: Operand) -> firesteel::Result<Operand> {
+fn not_bool(other: Given<'_>) -> firesteel::Result<Given<'_>> {
     firesteel::ensure!(
-        !matches!(other, Operand::Scalar(firesteel::Scalar::Bool(_))),
+        !matches!(other, Given::Operand(Operand::Scalar(firesteel::Scalar::Bool(_)))),
         DType,
         "sub: Subtraction, the `-` operator, with a bool is not supported; use an int"
     );
@@ -251,15 +241,15 @@ fn not_bool(other: Operand) -> firesteel::Result<Operand> {
 
 #[pymethods]
 impl PyTensor {
-    fn __sub__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+    fn __sub__(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
         forward(py, self, not_bool(other.get()?).py(py)?, Tensor::sub)
     }
 
-    fn __rsub__(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+    fn __rsub__(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
         reflected(py, self, not_bool(other.get()?).py(py)?, Tensor::sub)
     }
 
-    fn __isub__(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+    fn __isub__(slf: Bound<'_, Self>, other: Right<'_>) -> PyResult<()> {
         let other = not_bool(other.get()?).py(slf.py())?;
         in_place(slf, other, Tensor::sub_).map(|_| ())
     }

@@ -261,9 +261,9 @@ impl PyTensor {
     /// A copy of all memory that this tensor may be a view of, as bytes.
     fn _memory_copy(&self, py: Python<'_>) -> PyResult<Out> {
         let tensor = self.tensor();
-        let storage = tensor.array().storage();
-        let layout = Layout::contiguous(&[storage.len_bytes()]);
-        let bytes = Array::from_storage(storage.clone(), layout, DType::U8).py(py)?;
+        let array = tensor.array();
+        let layout = Layout::contiguous(&[array.storage().len_bytes()]);
+        let bytes = array.seen_as(layout, DType::U8).py(py)?;
         enter(py, bytes.numel(), || bytes.copied()).map(Tensor::constant).map(Out)
     }
 
@@ -271,9 +271,7 @@ impl PyTensor {
     fn _in_memory_of(&self, py: Python<'_>, bytes: &Bound<'_, PyTensor>) -> PyResult<Out> {
         let (tensor, bytes) = (self.tensor(), bytes.get().tensor());
         let array = tensor.array();
-        let placed =
-            Array::from_storage(bytes.array().storage().clone(), array.layout().clone(), array.dtype())
-                .py(py)?;
+        let placed = bytes.array().seen_as(array.layout().clone(), array.dtype()).py(py)?;
         Ok(Out(Tensor::constant(placed.with_own_versions())))
     }
 

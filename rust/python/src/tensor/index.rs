@@ -6,6 +6,7 @@ use crate::data::tensor_of;
 use crate::enter::enter;
 use crate::error::IntoPy;
 use crate::flag;
+use crate::tensor::lent::Loan;
 use crate::tensor::Out;
 use firesteel::layout::{broadcast_shapes, normalize_dim};
 use firesteel::{DType, Error, Kind, Tensor};
@@ -271,10 +272,11 @@ fn broadcast_but(x: &Tensor, index: &Tensor, dim: isize) -> firesteel::Result<(T
 #[pymethods]
 impl PyTensor {
     fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Out> {
-        let x = &self.tensor();
         if let Ok(int) = key.cast_exact::<PyInt>() {
-            return select("getitem", x, 0, int_of(int)?).py(py).map(Out);
+            let (int, loan) = (int_of(int)?, Loan::begin(py));
+            return select("getitem", self.lent(&loan), 0, int).py(py).map(Out);
         }
+        let x = &self.tensor();
         let parsed = parse("getitem", x, key)?;
         if parsed.has_tensors() {
             let pick = || spoken_of("getitem", parsed.view.index(&parsed.indices));

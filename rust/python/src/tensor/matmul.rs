@@ -2,14 +2,14 @@
 
 use super::{delivered, tensors_of, PyTensor};
 use crate::convert::{ints_of, Ints, Number};
-use crate::enter::enter;
+use crate::enter::{enter, enter_short, is_short};
+use crate::tensor::lent::{Call2, Loan};
 use crate::tensor::Out;
 use firesteel::{Scalar, Tensor};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyEllipsis, PyInt, PyString, PyTuple};
 
-type Call = fn(&Tensor, &Tensor) -> firesteel::Result<Tensor>;
 type AddCall = fn(&Tensor, &Tensor, &Tensor, Scalar, Scalar) -> firesteel::Result<Tensor>;
 type AddCallInPlace = fn(&Tensor, &Tensor, &Tensor, Scalar, Scalar) -> firesteel::Result<()>;
 
@@ -24,9 +24,16 @@ fn work(a: &Tensor, b: &Tensor) -> usize {
 }
 
 #[inline]
-fn product(py: Python<'_>, a: &PyTensor, b: &Bound<'_, PyTensor>, call: Call) -> PyResult<Out> {
-    let (a, b) = (&a.tensor(), &b.get().tensor());
-    enter(py, work(a, b).max(b.numel()), || call(a, b)).map(Out)
+fn product(py: Python<'_>, a: &PyTensor, b: &Bound<'_, PyTensor>, call: Call2) -> PyResult<Out> {
+    let loan = Loan::begin(py);
+    let (lent_a, lent_b) = (a.lent(&loan), b.get().lent(&loan));
+    let numel = work(lent_a, lent_b).max(lent_b.numel());
+    if is_short(numel) {
+        return enter_short(py, || call(lent_a, lent_b)).map(Out);
+    }
+    let (a, b) = (&lent_a.clone(), &lent_b.clone());
+    drop(loan);
+    enter(py, numel, || call(a, b)).map(Out)
 }
 
 /// The numbers given for `beta` and `alpha`, or 1.

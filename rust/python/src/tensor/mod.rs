@@ -9,6 +9,7 @@ mod identity;
 mod index;
 mod inplace_view;
 mod join;
+mod lent;
 mod matmul;
 mod out;
 mod pointwise;
@@ -80,10 +81,11 @@ impl PyTensor {
         unsafe { (*self.cell.get()).clone() }
     }
 
-    /// The same without a handle of its own, for as long as no Python code runs.
+    /// The same without a handle of its own, for as long as no Python code runs, or for the time of a loan.
     #[inline]
     fn borrowed(&self) -> &Tensor {
-        // SAFETY: as in `tensor`; callers end the borrow before Python code runs.
+        // SAFETY: as in `tensor`; callers end the borrow before Python code runs, or have a loan (lent.rs), during
+        // which `become_tensor` frees nothing.
         unsafe { &*self.cell.get() }
     }
 
@@ -91,9 +93,9 @@ impl PyTensor {
     fn become_tensor(this: &Bound<'_, Self>, next: Tensor) -> PyResult<()> {
         let object = this.get();
         identity::forget(object, &object.tensor());
-        // SAFETY: as in `tensor`; what was there is dropped after the exchange.
+        // SAFETY: as in `tensor`; what was there is dropped after the exchange, when no loan is open.
         let old = unsafe { std::mem::replace(&mut *object.cell.get(), next) };
-        drop(old);
+        lent::give_up(old);
         identity::register(this)
     }
 }

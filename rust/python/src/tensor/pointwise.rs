@@ -2,16 +2,14 @@
 
 use super::PyTensor;
 use crate::enter::enter;
+use crate::tensor::lent::{run, Call};
 use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::prelude::*;
 
-type Call = fn(&Tensor) -> firesteel::Result<Tensor>;
-
 #[inline]
 fn forward(py: Python<'_>, x: &PyTensor, call: Call) -> PyResult<Out> {
-    let x = &x.tensor();
-    enter(py, x.numel(), || call(x)).map(Out)
+    run(py, x, call).map(Out)
 }
 
 macro_rules! unary_methods {

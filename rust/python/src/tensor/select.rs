@@ -1,27 +1,26 @@
 //! Powers, limits, choices, logic and tests of values.
 
 use super::{delivered, PyTensor};
-use crate::convert::{Number, Operand, Right};
+use crate::convert::{Given, Number, Operand, Right};
 use crate::enter::enter;
+use crate::tensor::lent::{run, run2, Call2};
 use crate::tensor::Out;
 use firesteel::{DType, Scalar, Tensor};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-type Call2 = fn(&Tensor, &Tensor) -> firesteel::Result<Tensor>;
 type Call2InPlace = fn(&Tensor, &Tensor) -> firesteel::Result<()>;
 
-fn pair(py: Python<'_>, x: &PyTensor, other: Operand, call: Call2) -> PyResult<Out> {
-    let x = &x.tensor();
-    enter(py, x.numel(), || call(x, &other.beside(x)?)).map(Out)
+fn pair(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyResult<Out> {
+    run2(py, x, other, call).map(Out)
 }
 
 fn pair_in_place<'py>(
     slf: Bound<'py, PyTensor>,
-    other: Operand,
+    other: Given<'_>,
     call: Call2InPlace,
 ) -> PyResult<Bound<'py, PyTensor>> {
-    let x = &slf.get().tensor();
+    let (x, other) = (&slf.get().tensor(), Operand::from(other));
     enter(slf.py(), x.numel(), || call(x, &other.beside(x)?))?;
     Ok(slf)
 }
@@ -33,11 +32,11 @@ macro_rules! logic {
         impl PyTensor {
             $(
                 #[doc = concat!(stringify!($name), "(input, other) -> Tensor: ", $doc)]
-                fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<Out> {
+                fn $name(&self, py: Python<'_>, other: Given<'_>) -> PyResult<Out> {
                     pair(py, self, other, Tensor::$name)
                 }
                 #[doc = concat!("In-place `", stringify!($name), "`.")]
-                fn $inplace<'py>(slf: Bound<'py, Self>, other: Operand) -> PyResult<Bound<'py, Self>> {
+                fn $inplace<'py>(slf: Bound<'py, Self>, other: Given<'_>) -> PyResult<Bound<'py, Self>> {
                     pair_in_place(slf, other, Tensor::$inplace)
                 }
             )*
@@ -61,15 +60,15 @@ macro_rules! bit_operators {
         #[pymethods]
         impl PyTensor {
             $(
-                fn $name(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
+                fn $name(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
                     pair(py, self, other.get()?, Tensor::$call)
                 }
-                fn $reflected(&self, py: Python<'_>, other: Right) -> PyResult<Out> {
-                    let other = other.get()?;
+                fn $reflected(&self, py: Python<'_>, other: Right<'_>) -> PyResult<Out> {
+                    let other = Operand::from(other.get()?);
                     let x = &self.tensor();
                     enter(py, x.numel(), || other.beside(x)?.$call(x)).map(Out)
                 }
-                fn $inplace(slf: Bound<'_, Self>, other: Right) -> PyResult<()> {
+                fn $inplace(slf: Bound<'_, Self>, other: Right<'_>) -> PyResult<()> {
                     pair_in_place(slf, other.get()?, Tensor::$call_inplace).map(|_| ())
                 }
             )*
@@ -93,8 +92,7 @@ macro_rules! tests {
             $(
                 #[doc = concat!(stringify!($name), "(input) -> Tensor: ", $doc)]
                 fn $name(&self, py: Python<'_>) -> PyResult<Out> {
-                    let x = &self.tensor();
-                    enter(py, x.numel(), || x.$name()).map(Out)
+                    run(py, self, Tensor::$name).map(Out)
                 }
             )*
         }
@@ -187,18 +185,23 @@ impl PyTensor {
         power_in_place(slf, exponent)
     }
 
-    fn __pow__(&self, py: Python<'_>, exponent: Right, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
+    fn __pow__(
+        &self,
+        py: Python<'_>,
+        exponent: Right<'_>,
+        modulo: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        self.pow(py, exponent.get()?)
+        self.pow(py, exponent.get()?.into())
     }
 
-    fn __rpow__(&self, py: Python<'_>, base: Right, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
+    fn __rpow__(&self, py: Python<'_>, base: Right<'_>, modulo: Option<Bound<'_, PyAny>>) -> PyResult<Out> {
         if modulo.is_some() {
             return Err(PyTypeError::new_err("pow() of a tensor takes no modulus"));
         }
-        let (x, base) = (&self.tensor(), base.get()?);
+        let (x, base) = (&self.tensor(), Operand::from(base.get()?));
         enter(py, x.numel(), || match base {
             Operand::Tensor(base) => base.pow(x),
             Operand::Scalar(base) => Tensor::scalar_pow(base, x),
@@ -206,8 +209,12 @@ impl PyTensor {
         .map(Out)
     }
 
-    fn __ipow__(slf: Bound<'_, Self>, exponent: Right, _modulo: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        power_in_place(slf, exponent.get()?).map(|_| ())
+    fn __ipow__(
+        slf: Bound<'_, Self>,
+        exponent: Right<'_>,
+        _modulo: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        power_in_place(slf, exponent.get()?.into()).map(|_| ())
     }
 
     fn __invert__(&self, py: Python<'_>) -> PyResult<Out> {

@@ -113,7 +113,7 @@ pub(super) fn class_weight(
         dtype.scalar_name(),
         weight.dtype().scalar_name()
     );
-    Ok(Some(weight.array().to_dtype(compute_dtype(dtype))?.contiguous()?))
+    Ok(Some(weight.array().to_dtype(compute_dtype(dtype))?.into_contiguous()?))
 }
 
 impl Targets {
@@ -234,7 +234,7 @@ impl Op<1> for NllLoss {
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let (targets, dtype) = (self.targets.get(Self::NAME)?, x.dtype());
-        let x = x.to_dtype(compute_dtype(dtype))?.contiguous()?;
+        let x = x.to_dtype(compute_dtype(dtype))?.into_contiguous()?;
         let is_reduced = self.reduction != Reduction::None;
         let shape: &[usize] = if is_reduced { &[] } else { &targets.loss_shape };
         let mut out = Array::full(shape, 0.0, x.dtype())?;
@@ -248,7 +248,7 @@ impl Op<1> for NllLoss {
                 losses.for_each(|(i, loss)| out[i] = loss);
             }
         });
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -286,7 +286,7 @@ impl Op<1> for NllLossBackward {
                 out[at] = grad[i] * weight * T::from_f64(scale);
             }
         });
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, _saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {

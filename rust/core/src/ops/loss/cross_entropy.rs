@@ -130,9 +130,9 @@ impl Op<1> for CrossEntropy {
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let dtype = x.dtype();
-        let x = x.to_dtype(compute_dtype(dtype))?.contiguous()?;
+        let x = x.to_dtype(compute_dtype(dtype))?.into_contiguous()?;
         let out = dispatch_float!(x.dtype(), Self::NAME, T => self.run::<T>(&x)?);
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -140,7 +140,7 @@ impl Op<1> for CrossEntropy {
         if is_recording() {
             return Ok([Some(self.recorded_grad(&x, grad)?)]);
         }
-        let x = x.array().to_dtype(compute_dtype(x.dtype()))?.contiguous()?;
+        let x = x.array().to_dtype(compute_dtype(x.dtype()))?.into_contiguous()?;
         let out = dispatch_float!(x.dtype(), Self::NAME, T => self.fused_grad::<T>(&x, grad.array())?);
         Ok([Some(Tensor::constant(out))])
     }

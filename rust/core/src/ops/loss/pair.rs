@@ -170,7 +170,7 @@ impl Op<2> for PairLoss {
         let compute = compute_dtype(dtype);
         let (a, b) = (a.to_dtype(compute)?, b.to_dtype(compute)?);
         let out = dispatch_float!(compute, self.formula.name(), T => self.run::<T>(&a, &b)?);
-        out.to_dtype(dtype)
+        out.into_dtype(dtype)
     }
 
     fn backward(&self, saved: &Saved<2>, grad: &Tensor) -> Result<Grads<2>> {
@@ -337,7 +337,7 @@ fn check_factor(op: &str, role: &str, factor: Option<&Tensor>, shape: &[usize]) 
 
 fn check_probabilities(role: &str, x: &Tensor) -> Result<()> {
     let op = "binary_cross_entropy";
-    let array = x.array().to_dtype(compute_dtype(x.dtype()))?.contiguous()?;
+    let array = x.array().to_dtype(compute_dtype(x.dtype()))?.into_contiguous()?;
     if !array.dtype().is_float() {
         return Ok(()); // refused by its dtype later
     }

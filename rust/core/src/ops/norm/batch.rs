@@ -241,7 +241,7 @@ impl Tensor {
             (false, [Some(mean), Some(variance)]) => {
                 // The running statistics may be written before the backward pass.
                 let own = |x: &Tensor| {
-                    x.array().copied()?.to_dtype(super::compute_dtype(self.dtype()))?.contiguous()
+                    x.array().copied()?.to_dtype(super::compute_dtype(self.dtype()))?.into_contiguous()
                 };
                 [own(mean)?, own(variance)?]
             }

@@ -97,7 +97,7 @@ impl<N: Norm> Op<3> for Normalise<N> {
         let bias = parts.has_bias.then(|| ready(bias, dtype)).transpose()?;
         let out =
             dispatch_float!(x.dtype(), N::NAME, T => self.0.run::<T>(&x, weight.as_ref(), bias.as_ref())?);
-        let out = out.to_dtype(dtype)?;
+        let out = out.into_dtype(dtype)?;
         if N::KEEPS_FORMAT {
             out.in_format_of(model)
         } else {
@@ -125,7 +125,7 @@ impl<N: Norm> Op<3> for Normalise<N> {
 
 /// A parameter for the kernels: contiguous, in the dtype that they compute in.
 fn ready(x: &Array, dtype: DType) -> Result<Array> {
-    x.to_dtype(compute_dtype(dtype))?.contiguous()
+    x.to_dtype(compute_dtype(dtype))?.into_contiguous()
 }
 
 /// The parameter, or an empty stand-in that needs no gradient.

@@ -31,7 +31,7 @@ pub(super) struct Layer {
 
 /// A matrix for the kernels: contiguous, in the dtype that they compute in.
 fn ready(x: &Tensor) -> Result<Array> {
-    x.array().to_dtype(compute_dtype(x.dtype()))?.contiguous()
+    x.array().to_dtype(compute_dtype(x.dtype()))?.into_contiguous()
 }
 
 /// The same as a copy, to be written.

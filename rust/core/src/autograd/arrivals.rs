@@ -1,0 +1,211 @@
+//! Gradients that have arrived in one backward pass, and which node is next: the newest, because creation order is
+//! a topological order.
+//!
+//! A node has a mark that tells where its gradients wait in the pass that marked it last. That takes no lock and no
+//! table. But passes of other threads, and passes inside of this one, may meet at a node and write over each other's
+//! marks; so a pass that is not alone goes by a table.
+
+use super::node::{Edge, NodeRef, OutputGrads};
+use crate::tensor::Tensor;
+use crate::Result;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+/// Passes that have ever begun: their numbers.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+/// Those of them that have not ended.
+static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// In which pass a node was marked last, 0 for none, and where its gradients waited there.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    pass: AtomicU64,
+    at: AtomicUsize,
+}
+
+/// A node whose turn will come.
+struct Waiting {
+    node: NodeRef,
+    grads: OutputGrads,
+}
+
+/// What has arrived in one pass and has not been sent on.
+pub(super) struct Arrivals {
+    pass: u64,
+    /// Nodes, and places that are vacant.
+    places: Vec<Option<Waiting>>,
+    vacant: Vec<usize>,
+    /// Numbers of nodes, and their places.
+    order: BinaryHeap<(u64, usize)>,
+    /// The same by number, where marks cannot be relied on.
+    table: Option<HashMap<u64, usize>>,
+}
+
+impl Arrivals {
+    pub fn new() -> Self {
+        ACTIVE.fetch_add(1, AcqRel);
+        let pass = BEGUN.fetch_add(1, AcqRel) + 1;
+        // Looked at after this pass has its number: a pass with a lower one that has not ended is counted here.
+        let is_alone = ACTIVE.load(Acquire) == 1;
+        Self {
+            pass,
+            places: Vec::new(),
+            vacant: Vec::new(),
+            order: BinaryHeap::new(),
+            table: (!is_alone).then(HashMap::new),
+        }
+    }
+
+    /// Adds a gradient of the tensor that `edge` stands for, or notes that there is none.
+    pub fn add(
+        &mut self,
+        edge: &Edge,
+        grad: Option<Tensor>,
+        sum: impl FnOnce(Tensor, Tensor) -> Result<Tensor>,
+    ) -> Result<()> {
+        let Some(waiting) = self.find(&edge.node) else {
+            let mut grads = OutputGrads::new();
+            grads.resize(edge.node.outputs().len(), None);
+            grads[edge.output] = grad;
+            self.insert(Waiting { node: edge.node.clone(), grads });
+            return Ok(());
+        };
+        let Some(grad) = grad else { return Ok(()) };
+        let place = &mut waiting.grads[edge.output];
+        *place = Some(match place.take() {
+            Some(held) => sum(held, grad)?,
+            None => grad,
+        });
+        Ok(())
+    }
+
+    /// The newest node, and the gradients of its outputs.
+    pub fn pop(&mut self) -> Option<(NodeRef, OutputGrads)> {
+        let (id, at) = self.order.pop()?;
+        let Waiting { node, grads } = self.places[at].take()?;
+        self.vacant.push(at);
+        if let Some(table) = &mut self.table {
+            table.remove(&id);
+        }
+        Some((node, grads))
+    }
+
+    fn find(&mut self, node: &NodeRef) -> Option<&mut Waiting> {
+        let at = self.place_of(node)?;
+        self.places[at].as_mut()
+    }
+
+    fn place_of(&mut self, node: &NodeRef) -> Option<usize> {
+        if self.table.is_none() {
+            let (pass, at) = (node.mark().pass.load(Relaxed), node.mark().at.load(Relaxed));
+            if pass < self.pass {
+                return None;
+            }
+            let is_there =
+                self.places.get(at).and_then(Option::as_ref).is_some_and(|w| w.node.id() == node.id());
+            if pass == self.pass && is_there {
+                return Some(at);
+            }
+            // A pass that began later has been here, and perhaps at other nodes.
+            let places = self.places.iter().enumerate();
+            self.table =
+                Some(places.filter_map(|(at, place)| Some((place.as_ref()?.node.id(), at))).collect());
+        }
+        self.table.as_ref()?.get(&node.id()).copied()
+    }
+
+    fn insert(&mut self, waiting: Waiting) {
+        let (id, at) = (waiting.node.id(), self.vacant.pop().unwrap_or(self.places.len()));
+        match &mut self.table {
+            Some(table) => {
+                table.insert(id, at);
+            }
+            None => {
+                let mark = waiting.node.mark();
+                mark.at.store(at, Relaxed);
+                mark.pass.store(self.pass, Relaxed);
+            }
+        }
+        self.order.push((id, at));
+        if at == self.places.len() {
+            self.places.push(Some(waiting));
+        } else {
+            self.places[at] = Some(waiting);
+        }
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        ACTIVE.fetch_sub(1, AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf() -> Edge {
+        let x = Tensor::from_slice(&[0.0f32], &[1]).unwrap();
+        x.set_requires_grad(true).unwrap();
+        x.edge().unwrap().unwrap()
+    }
+
+    fn send(arrivals: &mut Arrivals, edge: &Edge, grad: Option<f32>) {
+        let grad = grad.map(|grad| Tensor::from_slice(&[grad], &[1]).unwrap());
+        arrivals.add(edge, grad, |a, b| a.add(&b)).unwrap();
+    }
+
+    fn expect(arrivals: &mut Arrivals, edge: &Edge, grad: Option<f64>) {
+        let (node, grads) = arrivals.pop().unwrap();
+        assert_eq!(node.id(), edge.node.id());
+        assert_eq!(grads[0].as_ref().map(|grad| grad.array().item_f64().unwrap()), grad);
+    }
+
+    #[test]
+    fn passes_that_meet_at_nodes_do_not_mix() {
+        let (x, y, z) = (leaf(), leaf(), leaf());
+        let mut outer = Arrivals::new();
+        send(&mut outer, &x, Some(1.0));
+        send(&mut outer, &y, None);
+        let mut inner = Arrivals::new();
+        for edge in [&x, &y, &z] {
+            send(&mut inner, edge, Some(10.0));
+        }
+        send(&mut outer, &x, Some(2.0));
+        send(&mut outer, &z, Some(3.0));
+        send(&mut inner, &x, Some(20.0));
+        expect(&mut inner, &z, Some(10.0));
+        send(&mut outer, &y, None);
+        expect(&mut outer, &z, Some(3.0));
+        expect(&mut outer, &y, None);
+        expect(&mut inner, &y, Some(10.0));
+        expect(&mut inner, &x, Some(30.0));
+        assert!(inner.pop().is_none());
+        expect(&mut outer, &x, Some(3.0));
+        assert!(outer.pop().is_none());
+    }
+
+    #[test]
+    fn what_a_failed_pass_left_is_not_found_by_the_next() {
+        let x = leaf();
+        send(&mut Arrivals::new(), &x, Some(1.0));
+        let mut next = Arrivals::new();
+        send(&mut next, &x, Some(2.0));
+        expect(&mut next, &x, Some(2.0));
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let mut arrivals = Arrivals::new();
+        for _ in 0..100 {
+            let x = leaf();
+            send(&mut arrivals, &x, Some(1.0));
+            expect(&mut arrivals, &x, Some(1.0));
+        }
+        assert_eq!(arrivals.places.len(), 1);
+    }
+}
