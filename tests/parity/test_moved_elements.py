@@ -55,6 +55,14 @@ def test_copies_of_matrices(shape, dtype):
         _check(lambda lib, view=view: view(_numbers(lib, *shape, dtype=dtype)).contiguous())
 
 
+def test_copies_larger_than_caches():
+    x = firesteel.arange(9_000_011, dtype=firesteel.float32)
+    for part in (x, x[5:], x[: 36 * 250_000].view(36, 250_000)[:, 1:]):
+        copy = part.clone()
+        assert copy.data_ptr() != part.data_ptr()
+        assert firesteel.equal(copy, part)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", [(0, 2, 3, 1), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 0, 1, 3)])
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (4, 19, 33, 6), (5, 64, 4, 32)])

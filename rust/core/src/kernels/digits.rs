@@ -55,6 +55,10 @@ const MOST_BITS: u32 = 11;
 const MOST_BITS_SHORT: u32 = 10;
 const SHORT: usize = 8 * 1024;
 
+/// Of ranks in rows below this length only the highest two digits count, which few elements have in common: a last pass
+/// puts these in order (1000 float32: 2.7 us, not 3.7).
+const SETTLED: usize = 4 * 1024;
+
 /// Rows from this length on have gaps between the buckets: where these all have the same size, near a power of two,
 /// they would else contend for the same places of the cache (1e6 shuffled numbers: 5.0 ns per element, not 12).
 const LONG: usize = 128 * 1024;
@@ -78,18 +82,41 @@ pub(super) unsafe fn by_digits<'a, E: Entry>(
     threads: usize,
     counts: &mut Vec<usize>,
 ) -> &'a [E] {
-    let passes = bits.div_ceil(if n < SHORT { MOST_BITS_SHORT } else { MOST_BITS });
-    let width = bits.div_ceil(passes.max(1));
+    let most = if n < SHORT { MOST_BITS_SHORT } else { MOST_BITS };
+    let left_out = if n < SETTLED { bits.saturating_sub(2 * most) } else { 0 };
+    let passes = (bits - left_out).div_ceil(most);
+    let width = (bits - left_out).div_ceil(passes.max(1));
     let (mut from, mut to) = (Buckets { entries: from, ends: vec![n], gap: 0 }, to);
     for pass in 0..passes {
         let gap = if n < LONG || pass + 1 == passes { 0 } else { GAP };
-        let digit = Digit { shift: pass * width, mask: (1 << width) - 1 };
+        let digit = Digit { shift: left_out + pass * width, mask: (1 << width) - 1 };
         let ends = from.deal(to, gap, digit, threads, counts);
         let Buckets { entries, .. } = std::mem::replace(&mut from, Buckets { entries: to, ends, gap });
         to = entries;
     }
-    // SAFETY: the last pass has left no gaps.
-    unsafe { written(&from.entries[..n]) }
+    // SAFETY: all of them are written, and the last pass has left no gaps.
+    let entries = unsafe { std::slice::from_raw_parts_mut(from.entries.as_mut_ptr().cast(), n) };
+    if left_out > 0 {
+        settle(entries);
+    }
+    entries
+}
+
+/// Sorts what is nearly sorted; by comparing, should it turn out not to be.
+fn settle<E: Entry>(entries: &mut [E]) {
+    let mut moves = 4 * entries.len();
+    for i in 1..entries.len() {
+        let (entry, mut to) = (entries[i], i);
+        while to > 0 && entry < entries[to - 1] {
+            entries[to] = entries[to - 1];
+            to -= 1;
+        }
+        entries[to] = entry;
+        let Some(left) = moves.checked_sub(i - to) else {
+            return entries.sort_unstable(); // places break ties
+        };
+        moves = left;
+    }
 }
 
 /// # Safety
@@ -161,41 +188,65 @@ impl<E: Entry> Buckets<'_, E> {
         par::for_each(threads, |t| {
             // SAFETY: each thread has counters of its own.
             let counts = unsafe { shared.part(t * buckets, buckets) };
-            self.pieces(range(t), |piece| {
-                for &entry in piece {
-                    // SAFETY: there is a counter for each value of the digit.
-                    unsafe { *counts.get_unchecked_mut(digit.of(entry)) += 1 };
-                }
-            });
+            self.pieces(range(t), |piece| count(piece, digit, counts));
         });
         // From counts to where the entries of each thread go.
-        let (mut end, mut ends) = (0, Vec::new());
-        for bucket in 0..buckets {
-            for t in 0..threads {
-                let count = &mut counts[t * buckets + bucket];
+        let mut end = 0;
+        if threads == 1 {
+            for (bucket, count) in counts.iter_mut().enumerate() {
                 end += std::mem::replace(count, end + bucket * gap);
             }
-            if gap > 0 || bucket == digit.mask {
-                ends.push(end);
+        } else {
+            for bucket in 0..buckets {
+                for t in 0..threads {
+                    let count = &mut counts[t * buckets + bucket];
+                    end += std::mem::replace(count, end + bucket * gap);
+                }
             }
         }
-        let (shared, out) = (SharedSlice::new(counts), Shared(to.as_mut_ptr()));
+        let (shared, to) = (SharedSlice::new(counts), Shared(to.as_mut_ptr()));
         par::for_each(threads, |t| {
             // SAFETY: each thread has counters of its own.
             let next = unsafe { shared.part(t * buckets, buckets) };
-            self.pieces(range(t), |piece| {
-                for &entry in piece {
-                    // SAFETY: as above; as many entries as were counted go to each bucket of a thread: all of them lie
-                    // in `to` (asserted), and none is written twice.
-                    unsafe {
-                        let next = next.get_unchecked_mut(digit.of(entry));
-                        (*out.at(*next as isize)).write(entry);
-                        *next += 1;
-                    }
-                }
-            });
+            // SAFETY: as many entries as were counted go to each bucket of a thread: all of them lie in `to` (asserted), and
+            // none is written twice.
+            self.pieces(range(t), |piece| unsafe { scatter(piece, digit, next, to.at(0)) });
         });
-        ends
+        if gap == 0 {
+            return vec![n];
+        }
+        // The last thread's places have moved to the ends of the buckets.
+        let last = &counts[(threads - 1) * buckets..];
+        last.iter().enumerate().map(|(bucket, end)| end - bucket * gap).collect()
+    }
+}
+
+/// Counts the entries of each bucket.
+#[inline(never)]
+fn count<E: Entry>(entries: &[E], digit: Digit, counts: &mut [usize]) {
+    assert!(counts.len() > digit.mask);
+    for &entry in entries {
+        // SAFETY: there is a counter for each value of the digit (asserted).
+        unsafe { *counts.get_unchecked_mut(digit.of(entry)) += 1 };
+    }
+}
+
+/// Writes each entry to the next place of its bucket. A function of its own: in a closure, what it reads besides would
+/// be read again after each write (3 passes over 1e5 entries: 280 us, not 160).
+///
+/// # Safety
+/// `next` are places in `to`, up to as many as there are entries for each.
+#[inline(never)]
+unsafe fn scatter<E: Entry>(entries: &[E], digit: Digit, next: &mut [usize], to: *mut MaybeUninit<E>) {
+    assert!(next.len() > digit.mask);
+    for &entry in entries {
+        // SAFETY: there is a place for each value of the digit (asserted), which the caller promises is in `to`.
+        unsafe {
+            let next = next.get_unchecked_mut(digit.of(entry));
+            let at = *next;
+            *next = at + 1;
+            (*to.add(at)).write(entry);
+        }
     }
 }
 
@@ -220,12 +271,14 @@ mod tests {
     #[test]
     fn digits_of_rows_of_any_length() {
         let mixed = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
-        for n in [1, 2, 100, SHORT + 1, LONG + 5] {
+        for n in [1, 2, 100, 1000, SHORT + 1, LONG + 5] {
             for threads in [1, 2, 3] {
                 for bits in [1, 8, 11, 12, 32] {
                     check::<u64>(n, bits, threads, mixed);
                     // Few different ranks, most of them in one bucket.
                     check::<u64>(n, bits, threads, |i| u64::from(mixed(i) % 5 == 0) * i);
+                    // The highest digits are the same, or nearly.
+                    check::<u64>(n, bits, threads, |i| (mixed(i) % 509) | (u64::from(i == 7) << 31));
                 }
                 check::<(u64, usize)>(n, 64, threads, |i| mixed(i) << 20);
             }

@@ -38,6 +38,7 @@ pub mod scan;
 mod shared;
 pub mod softmax;
 pub mod sort;
+mod stream;
 mod top;
 mod transpose;
 pub mod triangle;

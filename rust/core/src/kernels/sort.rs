@@ -209,8 +209,9 @@ impl<E: Entry, T: Ranked> Kernel for Enter<'_, E, T> {
     }
 }
 
-/// Entries whose elements are written together.
-const BLOCK: usize = 16;
+/// Entries whose elements are written together: not so few that their loop would be unrolled, which keeps it from being
+/// vectorised.
+const BLOCK: usize = 128;
 
 /// Writes elements and their places. What a rank belongs to need not be looked up in the row, where it may lie far
 /// away (1e6 float32: a fifth of the time), but for the few ranks that several elements share.
@@ -227,19 +228,25 @@ impl<E: Entry, T: Ranked> Kernel for Write<'_, E, T> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Self { row, order: Order { flip, lowest }, entries, values, indices } = self;
-        let blocks = entries.chunks(BLOCK).zip(values.chunks_mut(BLOCK)).zip(indices.chunks_mut(BLOCK));
-        for ((entries, values), indices) in blocks {
-            let mut is_shared = false;
-            for ((entry, value), index) in entries.iter().zip(values.iter_mut()).zip(indices) {
-                let rank = T::Rank::from_low(entry.rank() + lowest) ^ flip;
-                is_shared |= T::is_shared(rank);
-                (*value, *index) = (T::of_rank(rank), entry.place() as i64);
+        let (blocks, rest) = entries.as_chunks::<BLOCK>();
+        let (value_blocks, values) = values.as_chunks_mut::<BLOCK>();
+        let (index_blocks, indices) = indices.as_chunks_mut::<BLOCK>();
+        for ((entries, values), indices) in blocks.iter().zip(value_blocks).zip(index_blocks) {
+            let mut shared = 0;
+            for i in 0..BLOCK {
+                let rank = T::Rank::from_low(entries[i].rank() + lowest) ^ flip;
+                shared |= u32::from(T::is_shared(rank));
+                values[i] = T::of_rank(rank);
+                indices[i] = entries[i].place() as i64;
             }
-            if is_shared {
+            if shared != 0 {
                 for (entry, value) in entries.iter().zip(values) {
                     *value = row[entry.place()];
                 }
             }
+        }
+        for ((entry, value), index) in rest.iter().zip(values).zip(indices) {
+            (*value, *index) = (row[entry.place()], entry.place() as i64);
         }
     }
 }
