@@ -1,6 +1,6 @@
 //! Elements that a mask picks, moved together: with AVX-512 sixteen at a time.
 
-use crate::simd::{Isa, Level};
+use crate::simd::Isa;
 
 /// What is picked from: item `i` stands beside byte `i` of the mask.
 pub(super) trait Items: Copy {
@@ -26,10 +26,9 @@ pub(super) trait Items: Copy {
 /// There is an item for each byte, and `to` is valid for `room` items.
 #[inline(always)]
 pub(super) unsafe fn compress<I: Isa, S: Items>(items: S, mask: &[u8], to: *mut S::Item, room: usize) {
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let (mut i, mut k) = (0, 0);
     #[cfg(target_arch = "x86_64")]
-    if I::LEVEL == Level::V4 {
+    if I::LEVEL == crate::simd::Level::V4 {
         for block in mask.as_chunks::<64>().0 {
             // SAFETY: this is compiled for AVX-512; `hits` are at most `room - k`.
             unsafe {

@@ -56,7 +56,7 @@ const MOST_BITS_SHORT: u32 = 10;
 const SHORT: usize = 8 * 1024;
 
 /// Of ranks in rows below this length only the highest two digits count, which few elements have in common: a last pass
-/// puts these in order (1000 float32: 2.7 us, not 3.7).
+/// puts these in order (1000 normal float32: 3.4 us, not 4.1; 8000: little).
 const SETTLED: usize = 4 * 1024;
 
 /// Rows from this length on have gaps between the buckets: where these all have the same size, near a power of two,
@@ -232,7 +232,7 @@ fn count<E: Entry>(entries: &[E], digit: Digit, counts: &mut [usize]) {
 }
 
 /// Writes each entry to the next place of its bucket. A function of its own: in a closure, what it reads besides would
-/// be read again after each write (3 passes over 1e5 entries: 280 us, not 160).
+/// be read again after each write (3 passes over 1e5 entries: 280 us, not 205).
 ///
 /// # Safety
 /// `next` are places in `to`, up to as many as there are entries for each.
