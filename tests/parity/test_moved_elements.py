@@ -55,6 +55,14 @@ def test_copies_of_matrices(shape, dtype):
         _check(lambda lib, view=view: view(_numbers(lib, *shape, dtype=dtype)).contiguous())
 
 
+def test_copies_larger_than_caches():
+    x = firesteel.arange(9_000_011, dtype=firesteel.float32)
+    for part in (x, x[5:], x[: 36 * 250_000].view(36, 250_000)[:, 1:]):
+        copy = part.clone()
+        assert copy.data_ptr() != part.data_ptr()
+        assert firesteel.equal(copy, part)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", [(0, 2, 3, 1), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 0, 1, 3)])
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (4, 19, 33, 6), (5, 64, 4, 32)])
@@ -142,6 +150,44 @@ def test_gradients_of_picks(dim):
     _check(call)
 
 
+@pytest.mark.parametrize("count", [1, 100, 100_000])
+def test_picks_from_both_ends(count):
+    def call(lib):
+        x = _numbers(lib, 251, 300)
+        rows, columns = _numbers(lib, count, dtype="int64"), _numbers(lib, count, dtype="int32") - 250
+        y = x.clone()
+        y[rows, columns] = 0.5
+        first = (columns[:100].view(-1, 1), rows[:100])
+        return x[rows, columns], x[columns], x.t()[rows], x[:, columns], y, x[first], x[rows[:1], columns]
+
+    _check(call)
+
+
+@pytest.mark.parametrize("wrong", [-6, 5, 2**40])
+def test_wrong_picks(wrong):
+    for count in (2, 100_000):
+        rows = firesteel.zeros(count, dtype=firesteel.int64)
+        rows[-1] = wrong
+        for pick in (lambda x, rows=rows: x[rows], lambda x, rows=rows: x[rows, rows]):
+            with pytest.raises(
+                IndexError,
+                match=f"index {wrong} is out of bounds for dimension 0 with size 5; use indices from -5 to 4",
+            ):
+                pick(firesteel.zeros(5, 6))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (300, 200), (2, 3, 70, 90), (0, 4), (4, 0)])
+def test_triangles(shape, dtype):
+    def call(lib):
+        x = _numbers(lib, *shape, dtype=dtype)
+        turned = x.transpose(-1, -2)
+        ways = [way for k in (-400, -2, 0, 1, 400) for way in (x.tril(k), x.triu(k), turned.tril(k))]
+        return *ways, x.tril_(-1)
+
+    _check(call)
+
+
 def test_wrong_indices_leave_the_target_alone():
     for wrong in (-1, 30, 2**40):
         for dim in (0, 1):
@@ -156,10 +202,11 @@ def test_wrong_indices_leave_the_target_alone():
                     read(dim, index, *more)
 
 
-@pytest.mark.parametrize("length", [1, 63, 1000, 100_000])
-def test_masks(length):
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [1, 63, 64, 1000, 100_000])
+def test_masks(length, dtype):
     def call(lib):
-        x, mask = _numbers(lib, length), _numbers(lib, length) > 120
+        x, mask = _numbers(lib, length, dtype=dtype), _numbers(lib, length) > 120
         y, column = x.clone(), x.clone().view(-1, 1).expand(-1, 3).clone()
         y[mask] = 7
         column[mask] = lib.tensor(3)
@@ -202,8 +249,19 @@ def test_sorted_rows(length, rows, dtype):
         )
 
 
-def test_sorted_infinities():
-    odd = [float("nan"), 1.0, float("-inf"), -0.0, 0.0, float("inf"), float("nan"), -1.0, 5e-324] * 100
+@pytest.mark.parametrize("dtype", ["int64", "float32", "float64"])
+@pytest.mark.parametrize("length", [65_537, 150_001])
+def test_sorted_long_rows(length, dtype):
+    for rows in ROWS.values():
+        _check(lambda lib, rows=rows: tuple(lib.sort(rows(lib, length, dtype)[0], stable=True)))
+        _check(
+            lambda lib, rows=rows: tuple(lib.sort(rows(lib, length, dtype)[1], descending=True, stable=True))
+        )
+
+
+@pytest.mark.parametrize("count", [1, 100, 20_000])
+def test_sorted_infinities(count):
+    odd = [float("nan"), 1.0, float("-inf"), -0.0, 0.0, float("inf"), float("nan"), -1.0, 5e-324] * count
     for dtype in ("float32", "float64"):
         for descending in (False, True):
             _check(

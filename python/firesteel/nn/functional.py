@@ -8,6 +8,7 @@ from typing import Any
 from firesteel import _mapping
 from firesteel._core import (
     Tensor,
+    _one_hot,
     _write_out,
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -428,21 +429,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Returns vectors that are 1 at the given int64 index and 0 elsewhere, along a new last dimension."""
     _expect_tensors("one_hot", tensor=tensor)
-    if tensor.dtype != int64:
-        raise RuntimeError(
-            f"one_hot is only applicable to index tensor of type LongTensor, not {tensor.dtype}; "
-            "convert it with .long()"
-        )
-    if tensor.numel() == 0 and num_classes <= 0:
-        raise RuntimeError("Can not infer total number of classes from empty tensor.")
-    if tensor.numel() and int(tensor.min()) < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = int(tensor.max()) if tensor.numel() else -1
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif largest >= num_classes:
-        raise RuntimeError("Class values must be smaller than num_classes.")
-    return zeros((*tensor.shape, num_classes), dtype=int64).scatter_(-1, tensor.unsqueeze(-1), 1)
+    return _one_hot(tensor, num_classes)
 
 
 def normalize(

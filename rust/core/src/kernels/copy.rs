@@ -7,7 +7,7 @@ use crate::array::Array;
 use crate::dispatch_all;
 use crate::dtype::{Bool, DType, Element};
 use crate::par;
-use crate::simd::Isa;
+use crate::simd::{dispatch, Isa, Kernel};
 
 /// Conversion, by the shortest way that loses nothing on it.
 #[derive(Clone, Copy)]
@@ -72,9 +72,25 @@ pub fn copy_rows(x: &Array, out: &Array, start: usize, rows: usize) {
     let (from, to) = (x.bytes(), out.storage().as_ptr().wrapping_add(out.layout().offset() * size));
     let (len, row, start) = (from.len() / rows, out.numel() / rows * size, start * size);
     assert!(len * rows == from.len() && start + len <= row);
-    for (r, from) in from.chunks_exact(len).enumerate() {
-        // SAFETY: the run lies in row `r` of `out` (asserted), which nobody else has yet.
-        unsafe { copy_run(from.as_ptr(), to.add(r * row + start), len) };
+    dispatch(Rows { from, len, to: to.wrapping_add(start), row });
+}
+
+/// Runs of `len` bytes, one after the other, that go to places `row` bytes apart.
+struct Rows<'a> {
+    from: &'a [u8],
+    len: usize,
+    to: *mut u8,
+    row: usize,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for (r, from) in self.from.chunks_exact(self.len).enumerate() {
+            // SAFETY: the run lies in row `r` of `copy_rows`'s output (asserted), which nobody else has yet.
+            unsafe { copy_run(from.as_ptr(), self.to.add(r * self.row), self.len) };
+        }
     }
 }
 

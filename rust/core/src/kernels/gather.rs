@@ -376,15 +376,21 @@ impl<T: Copy, X: Place, F: Fn(T, T) -> T> Kernel for ScatterRun<T, X, F> {
         // SAFETY: the nest stays inside all three; positions are checked.
         unsafe {
             if (is, ss, os, along) == (1, 1, 0, 1) {
-                for j in 0..len {
+                let write = |j: usize| {
                     let at = (*index.add(j)).position();
                     if at > last {
                         return false;
                     }
                     let slot = out.add(at as usize);
                     *slot = join(*slot, *src.add(j));
-                }
-                return true;
+                    true
+                };
+                // By four, as for `gather`.
+                let whole = len - len % 4;
+                return (0..whole)
+                    .step_by(4)
+                    .all(|j| write(j) && write(j + 1) && write(j + 2) && write(j + 3))
+                    && (whole..len).all(write);
             }
             for j in 0..len as isize {
                 let at = (*index.offset(j * is)).position();

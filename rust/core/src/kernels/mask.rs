@@ -1,5 +1,6 @@
 //! What a mask picks: how much it is, where it lies, and its elements in a row.
 
+use super::compress::{compress, Items, Places};
 use super::map::{Shared, GRAIN_CHEAP};
 use super::relayout::by_size;
 use crate::array::Array;
@@ -63,7 +64,7 @@ impl<'a> Hits<'a> {
     /// Writes the places of all hits.
     pub fn places(&self, out: &mut [i64]) {
         assert_eq!(out.len(), self.count());
-        self.pick(Shared(out.as_mut_ptr()), |i| i as i64);
+        self.pick(Shared(out.as_mut_ptr()), |first| Places(first as i64));
     }
 
     /// Writes the coordinates of all hits in an array of `shape`, a row each.
@@ -107,28 +108,34 @@ impl<'a> Hits<'a> {
         assert!(x.numel() == self.mask.len() && out.numel() == self.count());
         by_size!(x.dtype(), W => {
             let from = Shared(x.as_words::<W>());
-            // SAFETY: `x` has an element for each byte of the mask (asserted).
-            self.pick(Shared(out.as_words::<W>()), move |i| unsafe { *from.at(i as isize) });
+            self.pick(Shared(out.as_words::<W>()), |first| from.at(first as isize).cast_const());
         });
     }
 
-    fn pick<T: Copy>(&self, out: Shared<T>, value: impl Fn(usize) -> T + Sync) {
+    /// Each thread picks from blocks of the mask; `items` are those of the block that starts at a byte.
+    fn pick<S: Items>(&self, out: Shared<S::Item>, items: impl Fn(usize) -> S + Sync) {
         par::for_each(self.starts.len() - 1, |b| {
             let (first, begin) = (b * BLOCK, self.starts[b]);
-            let block = &self.mask[first..self.mask.len().min(first + BLOCK)];
-            let last = block.iter().rposition(|&byte| byte != 0);
-            let (Some(last), Some(room)) = (last, (self.starts[b + 1] - begin).checked_sub(1)) else {
-                return;
-            };
-            let mut k = 0;
-            // Every element is written, and stays if it is a hit: without a branch that cannot be foretold.
-            for (i, &byte) in block[..=last].iter().enumerate() {
-                // SAFETY: the block's hits have `room + 1` places; if somebody has changed the mask since they were
-                // counted, the last is written again and again.
-                unsafe { *out.at((begin + k.min(room)) as isize) = value(first + i) };
-                k += usize::from(byte != 0);
-            }
+            let mask = &self.mask[first..self.mask.len().min(first + BLOCK)];
+            let (to, room) = (out.at(begin as isize), self.starts[b + 1] - begin);
+            dispatch(Pick { items: items(first), mask, to, room });
         });
+    }
+}
+
+/// The hits of one block, of which there are `room`.
+struct Pick<'a, S: Items> {
+    items: S,
+    mask: &'a [u8],
+    to: *mut S::Item,
+    room: usize,
+}
+impl<S: Items> Kernel for Pick<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        // SAFETY: each block has a place of its own in the result, with room for its hits.
+        unsafe { compress::<I, S>(self.items, self.mask, self.to, self.room) };
     }
 }
 
@@ -149,5 +156,36 @@ mod tests {
                 assert_eq!(places, expected, "{len}, every {every}");
             }
         }
+    }
+
+    /// The items of `u8` and its like at the hits, then a number that nobody may write.
+    fn check_items<T: Copy + PartialEq + std::fmt::Debug>(of: impl Fn(usize) -> T, guard: T)
+    where
+        *const T: Items<Item = T>,
+    {
+        for len in [0, 1, 15, 16, 63, 64, 65, 200, 1000] {
+            for every in [1, 2, 3, 70, 100_000] {
+                let mask: Vec<u8> = (0..len).map(|i| u8::from(i % every == every / 2) * 0x80).collect();
+                let items: Vec<T> = (0..len).map(&of).collect();
+                let mut expected: Vec<T> = (0..len).filter(|&i| mask[i] != 0).map(&of).collect();
+                let room = expected.len();
+                expected.push(guard);
+                // Room for less stands for a mask that somebody changes meanwhile.
+                for room in [room, room / 2] {
+                    let mut out = vec![guard; expected.len()];
+                    dispatch(Pick { items: items.as_ptr(), mask: &mask, to: out.as_mut_ptr(), room });
+                    assert!(out[room..].iter().all(|&item| item == guard), "{len}, every {every}");
+                    assert!(room < expected.len() - 1 || out == expected, "{len}, every {every}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn items_of_every_size_at_the_hits() {
+        check_items(|i| i as u8 & 0x7f, 0xff);
+        check_items(|i| i as u16, 0xffff);
+        check_items(|i| i as u32 * 0x10001, u32::MAX);
+        check_items(|i| i as u64 * 0x1_0000_0001, u64::MAX);
     }
 }

@@ -3,14 +3,35 @@
 use super::num::Num;
 use std::ops::BitXor;
 
+/// An unsigned integer as the low bits of a larger one.
+pub trait Low {
+    /// The low bits of `bits`.
+    fn from_low(bits: u64) -> Self;
+}
+macro_rules! low {
+    ($($unsigned:ty),*) => {
+        $(impl Low for $unsigned {
+            #[inline(always)]
+            fn from_low(bits: u64) -> Self {
+                bits as $unsigned
+            }
+        })*
+    };
+}
+low!(u8, u32, u64);
+
 /// A number that has a rank: NaN has the highest, 0 and -0 have the same.
 pub trait Ranked: Num {
     /// An unsigned integer of the number's size.
-    type Rank: Copy + Ord + Default + BitXor<Output = Self::Rank> + Into<u64> + Send + Sync;
+    type Rank: Copy + Ord + Default + BitXor<Output = Self::Rank> + Into<u64> + Low + Send + Sync;
     /// All bits of a rank: what reverses the order.
     const ALL: Self::Rank;
     /// The rank.
     fn rank(self) -> Self::Rank;
+    /// A number of this rank: the only one, unless the rank [is shared](Self::is_shared).
+    fn of_rank(rank: Self::Rank) -> Self;
+    /// Whether several numbers have this rank.
+    fn is_shared(rank: Self::Rank) -> bool;
     /// The rank above, if there is one.
     fn above(rank: Self::Rank) -> Option<Self::Rank>;
 }
@@ -28,6 +49,14 @@ macro_rules! integers {
             fn rank(self) -> $unsigned {
                 // The lowest becomes 0.
                 (self as $unsigned).wrapping_sub(<$type>::MIN as $unsigned)
+            }
+            #[inline(always)]
+            fn of_rank(rank: $unsigned) -> $type {
+                rank.wrapping_add(<$type>::MIN as $unsigned) as $type
+            }
+            #[inline(always)]
+            fn is_shared(_: $unsigned) -> bool {
+                false
             }
         })*
     };
@@ -58,6 +87,15 @@ macro_rules! floats {
                 } else {
                     rank
                 }
+            }
+            #[inline(always)]
+            fn of_rank(rank: $unsigned) -> $type {
+                let sign = 1 << (<$unsigned>::BITS - 1);
+                <$type>::from_bits(if rank & sign == 0 { !rank } else { rank ^ sign })
+            }
+            #[inline(always)]
+            fn is_shared(rank: $unsigned) -> bool {
+                rank == <$unsigned>::MAX || rank == 1 << (<$unsigned>::BITS - 1)
             }
         })*
     };
@@ -90,5 +128,16 @@ mod tests {
         assert!([i64::MIN, -1, 0, 1, i64::MAX].map(Ranked::rank).is_sorted_by(|a, b| a < b));
         assert!([i32::MIN, -1, 0, 1, i32::MAX].map(Ranked::rank).is_sorted_by(|a, b| a < b));
         assert_eq!([0u8, 255].map(Ranked::rank), [0, 255]);
+    }
+
+    #[test]
+    fn numbers_of_ranks() {
+        for x in [f64::NEG_INFINITY, -2.0, -5e-324, 5e-324, 1.0, f64::INFINITY] {
+            assert_eq!(f64::of_rank(x.rank()), x);
+            assert!(!f64::is_shared(x.rank()));
+        }
+        assert!([0.0f32, -0.0, f32::NAN, -f32::NAN].iter().all(|x| f32::is_shared(x.rank())));
+        assert!([i64::MIN, -1, 0, i64::MAX].iter().all(|&x| i64::of_rank(x.rank()) == x));
+        assert!([0u8, 7, 255].iter().all(|&x| u8::of_rank(x.rank()) == x));
     }
 }

@@ -3,6 +3,7 @@
 
 use super::map::{Shared, GRAIN_CHEAP};
 use super::nest::Nest;
+use super::stream;
 use super::transpose::Transposed;
 use crate::array::Array;
 use crate::par;
@@ -54,9 +55,14 @@ fn relayout_words<W: Copy + Send + Sync>(x: &Array, out: &Array) {
     };
     if across.is_none() && (nest.dims().len() == 1 || inner.extent >= GRAIN_CHEAP) {
         let steps = inner.strides;
+        let is_streamed = steps == [1, 1] && out.numel() * size_of::<W>() >= stream::LARGE;
         return par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
             nest.runs(range, &mut |[o, x], len| {
                 let (out, x) = (op.at(o), xp.at(x).cast_const());
+                if is_streamed {
+                    // SAFETY: the nest stays inside both layouts, which share no memory.
+                    return unsafe { stream::copy(x.cast(), out.cast(), len * size_of::<W>()) };
+                }
                 dispatch(Plane { out, x, steps, len, rows: 1, row_steps: [0, 0] });
             });
         });

@@ -1,7 +1,7 @@
 //! The few first elements of a long row, picked out in one pass.
 
+use super::digits::Entry;
 use super::rank::Ranked;
-use super::sort::Entry;
 use crate::simd::{dispatch, Isa, Kernel};
 
 /// Elements that are compared with the limit together.
@@ -11,16 +11,15 @@ const PARTS: usize = 32;
 /// How many times `k` entries are collected before all but the best `k` are dropped.
 pub(super) const ROOM: usize = 4;
 
-/// The `k` elements of lowest rank (highest if `descending`) with their places, in order, at the start of `entries`;
+/// The `k` elements whose ranks, with the bits of `flip` turned, are lowest, with their places, in order, at the start of `entries`;
 /// of equals the first. How many they are: `k`, or all.
 ///
 /// What is found is collected in `entries`, which has room for more than `k`. When they are full only the best `k`
 /// stay, and the last of these is the limit: later elements must be better, for among equals the first counts.
-pub(super) fn top<T: Ranked, E: Entry>(row: &[T], k: usize, descending: bool, entries: &mut [E]) -> usize {
+pub(super) fn top<T: Ranked, E: Entry>(row: &[T], k: usize, flip: T::Rank, entries: &mut [E]) -> usize {
     if k == 0 {
         return 0;
     }
-    let flip = if descending { T::ALL } else { T::Rank::default() };
     let (mut count, mut limit, mut start) = (0, first_limit(row, k, flip), 0);
     while start < row.len() {
         let end = row.len().min(start + BLOCK);
@@ -108,6 +107,14 @@ impl<T: Ranked> Kernel for Next<'_, T> {
 mod tests {
     use super::*;
 
+    fn flip(descending: bool) -> u32 {
+        if descending {
+            f32::ALL
+        } else {
+            0
+        }
+    }
+
     #[test]
     fn equals_count_in_the_order_of_their_places() {
         // The highest rank has none above it, so that no first limit is set.
@@ -116,7 +123,7 @@ mod tests {
             row[777] = -1.0;
             let mut entries = vec![(0, 0); 2 * ROOM];
             for (descending, exact) in [(false, [777, 0, 1, 2]), (true, [0, 1, 2, 3])] {
-                let count = top(&row, 4, descending, &mut entries);
+                let count = top(&row, 4, flip(descending), &mut entries);
                 let places: Vec<usize> = entries[..count].iter().map(|entry| entry.1).collect();
                 assert_eq!(places, exact, "{value} {descending}");
             }
@@ -139,7 +146,7 @@ mod tests {
                         }
                     });
                     let mut entries = vec![(0, 0); 2 * k.max(4)];
-                    let count = top(&row, k, descending, &mut entries);
+                    let count = top(&row, k, flip(descending), &mut entries);
                     let places: Vec<usize> = entries[..count].iter().map(|entry| entry.1).collect();
                     assert_eq!(places, order[..k], "{k} of {n}");
                 }

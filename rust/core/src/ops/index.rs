@@ -4,7 +4,7 @@ use super::gather::out_of_bounds;
 use crate::array::Array;
 use crate::autograd::{apply::apply, check_writable, inplace::apply_inplace, mode, Grads, Kept, Op, Saved};
 use crate::kernels::mask::Hits;
-use crate::kernels::{copy, gather};
+use crate::kernels::{copy, gather, positions};
 use crate::layout::{broadcast_shapes, normalize_dim, Dims, Layout, Strides};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, DType, Result};
@@ -45,18 +45,20 @@ impl Picks {
         let mut rows = Dims::from_slice(&[indexed.len()]);
         rows.extend_from_slice(&shape);
         let mut indices = Array::empty(&rows, DType::I64)?;
-        for (k, (_, index)) in indexed.iter().enumerate() {
-            let row = indices.with_layout(indices.layout().select(0, k));
-            copy::copy(&index.broadcast_to(op, &shape)?, &row);
-        }
         // Where nothing is picked, PyTorch does not look at the indices, unless their own dim has no position.
         let nothing = (0..source.len()).any(|d| !dims.contains(&d) && source[d] == 0);
         let count = shape.iter().product::<usize>().max(1);
-        for (row, &dim) in indices.slice_mut::<i64>().chunks_exact_mut(count).zip(&dims) {
-            if nothing && source[dim] > 0 {
+        for (row, (dim, index)) in indices.slice_mut::<i64>().chunks_exact_mut(count).zip(indexed) {
+            let extent = source[*dim];
+            if nothing && extent > 0 {
                 row.fill(0);
-            } else {
-                check_row(op, row, dim, source[dim], signed)?;
+                continue;
+            }
+            let index = index.to_dtype(DType::I64)?.broadcast_to(op, &shape)?.contiguous()?;
+            let lowest = if signed { -(extent as i64) } else { 0 };
+            if !positions::of_indices(index.slice(), lowest, extent, row) {
+                let wrong = index.slice::<i64>().iter().find(|i| !(lowest..extent as i64).contains(i));
+                return Err(out_of_bounds(op, wrong.copied().unwrap_or(lowest - 1), *dim, lowest, extent));
             }
         }
         Ok(Self { dims, indices: Kept::of(indices), shape, source: Dims::from_slice(source) })
@@ -75,12 +77,9 @@ impl Picks {
         if self.dims.len() == 1 && x.strides()[self.dims[0]] == 1 {
             return Ok(indices);
         }
-        let mut offsets = Array::full(&[count], 0.0, DType::I64)?;
-        let rows = indices.slice::<i64>().chunks_exact(count.max(1));
-        for (row, &dim) in rows.zip(&self.dims) {
-            let stride = x.strides()[dim] as i64;
-            offsets.slice_mut::<i64>().iter_mut().zip(row).for_each(|(offset, &i)| *offset += i * stride);
-        }
+        let mut offsets = Array::empty(&[count], DType::I64)?;
+        let strides: SmallVec<[isize; 4]> = self.dims.iter().map(|&dim| x.strides()[dim]).collect();
+        positions::offsets(indices.slice(), &strides, offsets.slice_mut());
         Ok(offsets)
     }
 
@@ -115,19 +114,6 @@ impl Picks {
         }
         Ok(())
     }
-}
-
-/// Indices of one dim, those that count from the end made to count from 0.
-fn check_row(op: &str, row: &mut [i64], dim: usize, extent: usize, signed: bool) -> Result<()> {
-    let end = extent as i64;
-    let lowest = if signed { -end } else { 0 };
-    // All are looked at, which vectors do faster than stopping at the first.
-    if !row.iter().fold(true, |fits, i| fits & (*i >= lowest) & (*i < end)) {
-        let wrong = row.iter().find(|i| !(lowest..end).contains(i));
-        return Err(out_of_bounds(op, wrong.copied().unwrap_or(end), dim, lowest, extent));
-    }
-    row.iter_mut().for_each(|i| *i += if *i < 0 { end } else { 0 });
-    Ok(())
 }
 
 /// The picked items, listed along new leading dims.

@@ -32,6 +32,7 @@ pub mod matmul;
 pub mod moments;
 mod multinomial;
 pub mod norm;
+mod one_hot;
 pub mod operators;
 pub mod pad;
 pub mod pointwise;

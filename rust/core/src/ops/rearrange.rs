@@ -2,9 +2,10 @@
 
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved};
+use crate::kernels::triangle::triangle;
 use crate::layout::{normalize_dim, Dims, Layout, Strides};
 use crate::tensor::Tensor;
-use crate::{dispatch_all, ensure, Result};
+use crate::{ensure, Result};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -74,17 +75,9 @@ impl Op<1> for Triangle {
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let rows = x.shape()[x.rank() - 2];
         let cols = x.shape()[x.rank() - 1];
-        let mut out = Array::empty(x.shape(), x.dtype())?;
+        let out = Array::empty(x.shape(), x.dtype())?;
         let x = x.contiguous()?;
-        dispatch_all!(x.dtype(), T => {
-            let source = x.slice::<T>();
-            let out_rows = out.slice_mut::<T>().chunks_exact_mut(cols.max(1));
-            for (row, (out, x)) in out_rows.zip(source.chunks_exact(cols.max(1))).enumerate() {
-                let kept = self.kept(row % rows, cols);
-                out.fill(T::default());
-                out[kept.clone()].copy_from_slice(&x[kept]);
-            }
-        });
+        triangle(&x, &out, |row| self.kept(row % rows, cols));
         Ok(out)
     }
 

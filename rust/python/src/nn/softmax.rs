@@ -157,10 +157,19 @@ fn embedding(
     enter(py, index.numel() * weight.shape()[1], || weight.embedding(index, padding)).map(Out)
 }
 
+/// Vectors that are 1 at the given int64 index and 0 elsewhere, along a new last dim.
+#[pyfunction]
+fn _one_hot(py: Python<'_>, input: &Bound<'_, PyTensor>, num_classes: i64) -> PyResult<Out> {
+    let index = &input.get().tensor();
+    let numel = index.numel().saturating_mul(num_classes.max(1) as usize);
+    enter(py, numel, || index.one_hot(num_classes)).map(Out)
+}
+
 /// Adds the functions.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(softmax, m)?)?;
     m.add_function(wrap_pyfunction!(log_softmax, m)?)?;
     m.add_function(wrap_pyfunction!(dropout, m)?)?;
+    m.add_function(wrap_pyfunction!(_one_hot, m)?)?;
     m.add_function(wrap_pyfunction!(embedding, m)?)
 }

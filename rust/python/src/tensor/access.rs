@@ -20,25 +20,27 @@ pub fn tensors_of(op: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<Tensor>> {
         return Ok(vec![tensor.get().tensor()]);
     }
     let kind = |value: &Bound<'_, PyAny>| value.get_type().name().map(|name| name.to_string());
+    let tensor_at = |i: usize, item: &Bound<'_, PyAny>| match item.cast::<PyTensor>() {
+        Ok(tensor) => Ok(tensor.get().tensor()),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "{op}: expected a list of Tensors, but item {i} is {}; make it a tensor",
+            kind(item)?
+        ))),
+    };
+    // Lists and tuples without Python's iterators, which take as long as the rest of this.
+    if let Ok(tuple) = value.cast::<PyTuple>() {
+        return tuple.iter_borrowed().enumerate().map(|(i, item)| tensor_at(i, &item)).collect();
+    }
+    if let Ok(list) = value.cast::<PyList>() {
+        return list.iter().enumerate().map(|(i, item)| tensor_at(i, &item)).collect();
+    }
     let Ok(items) = value.try_iter() else {
         let found = kind(value)?;
         return Err(PyTypeError::new_err(format!(
             "{op}: expected a Tensor or a list of Tensors, not {found}; make it a tensor"
         )));
     };
-    let mut tensors = Vec::new();
-    for (i, item) in items.enumerate() {
-        let item = item?;
-        let Ok(tensor) = item.cast::<PyTensor>() else {
-            let text = format!(
-                "{op}: expected a list of Tensors, but item {i} is {}; make it a tensor",
-                kind(&item)?
-            );
-            return Err(PyTypeError::new_err(text));
-        };
-        tensors.push(tensor.get().tensor());
-    }
-    Ok(tensors)
+    items.enumerate().map(|(i, item)| tensor_at(i, &item?)).collect()
 }
 
 /// The gradient that the backward pass of `root` starts from.
