@@ -34,6 +34,7 @@ pub mod scan;
 mod shared;
 pub mod softmax;
 pub mod sort;
+mod tiles;
 mod top;
 mod transpose;
 pub mod truth;
