@@ -116,18 +116,6 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
-/// As [`dispatch`], with vectors as long as those of a kernel that is `wide` or not (see [`Kernel::WIDE`]): for copies
-/// that such a kernel reads at once, which the processor cannot hand over in parts.
-#[inline]
-pub(crate) fn dispatch_beside<K: Kernel>(wide: bool, kernel: K) -> K::Output {
-    match level() {
-        // SAFETY: as in `dispatch`.
-        #[cfg(target_arch = "x86_64")]
-        Level::V4 if !wide => unsafe { run_v3(kernel) },
-        _ => dispatch(kernel),
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
 fn run_v4<K: Kernel>(kernel: K) -> K::Output {

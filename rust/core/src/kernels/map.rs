@@ -81,7 +81,7 @@ impl<T> Shared<T> {
 /// `out[i] = f(x[i])`; `x` has `out`'s shape.
 pub fn map<T: Element, U: Element, F: Unary<T, U>>(x: &Array, out: &Array, f: F) {
     debug_assert!(x.shape() == out.shape() && x.dtype() == T::DTYPE && out.dtype() == U::DTYPE);
-    for_each_run([out, x], F::GRAIN, F::WIDE, &[], &|runs| {
+    for_each_run([out, x], F::GRAIN, &[], &|runs| {
         runs.each([U::DTYPE, T::DTYPE], |[op, xp]| {
             dispatch(MapRun { xp: xp.cast::<T>(), op: op.cast::<U>(), len: runs.len, f });
         });
@@ -157,7 +157,7 @@ pub fn zip<T: Element, U: Element, F: Binary<T, U>>(a: &Array, b: &Array, out: &
         dispatch(ZipRows { ap, bp, op, steps: [1, 1], len: 1, rows: 1, row_steps: [0; 3], f });
         return;
     }
-    for_each_run([out, a, b], F::GRAIN, F::WIDE, &[[1, 1, 0], [1, 0, 1]], &|runs| {
+    for_each_run([out, a, b], F::GRAIN, &[[1, 1, 0], [1, 0, 1]], &|runs| {
         let Runs { steps: [_, sa, sb], len, rows, row_steps, .. } = runs;
         let zip = |[op, ap, bp]: [*mut u8; 3], rows| {
             let (op, ap, bp) = (op.cast::<U>(), ap.cast::<T>(), bp.cast::<T>());
@@ -266,7 +266,7 @@ impl<T: Element, U: Element, F: Binary<T, U>> ZipRows<T, U, F> {
 pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array, out: &Array) {
     debug_assert!([condition, a, b].iter().all(|x| x.shape() == out.shape()));
     debug_assert!(condition.dtype() == DType::Bool && [a, b, out].iter().all(|x| x.dtype() == T::DTYPE));
-    for_each_run([out, condition, a, b], GRAIN_CHEAP, false, &[[1, 1, 1, 0], [1, 1, 0, 1]], &|runs| {
+    for_each_run([out, condition, a, b], GRAIN_CHEAP, &[[1, 1, 1, 0], [1, 1, 0, 1]], &|runs| {
         let Runs { steps: [_, _, sa, sb], len, .. } = runs;
         runs.each([T::DTYPE, DType::Bool, T::DTYPE, T::DTYPE], |[op, cp, ap, bp]| {
             let (cp, ap, bp) = (cp.cast(), ap.cast(), bp.cast());
@@ -331,7 +331,7 @@ impl<T: Element> Kernel for SelectRun<T> {
 /// broadcast to `out`'s shape.
 pub fn lerp<T: Num>(a: &Array, b: &Array, weight: &Array, out: &Array) {
     debug_assert!([a, b, weight].iter().all(|x| x.shape() == out.shape() && x.dtype() == T::DTYPE));
-    for_each_run([out, a, b, weight], GRAIN_CHEAP, false, &[], &|runs| {
+    for_each_run([out, a, b, weight], GRAIN_CHEAP, &[], &|runs| {
         runs.each([T::DTYPE; 4], |[op, ap, bp, wp]| {
             let (ap, bp, wp) = (ap.cast::<T>(), bp.cast(), wp.cast());
             dispatch(LerpRun { ap, bp, wp, op: op.cast(), len: runs.len });

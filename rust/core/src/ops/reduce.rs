@@ -209,9 +209,16 @@ impl Op<1> for Sum {
 #[derive(Debug)]
 struct NanSum(Over);
 
-fn nan_sums<T: Num>(x: &Array, mask: &[bool]) -> Result<Array> {
-    let load = By(|x: T| if x.is_nan() { T::ZERO } else { x });
-    reduce::<T, T, _, _>(x, mask, load, Plus)
+fn nan_sums<T: Summed>(x: &Array, mask: &[bool]) -> Result<Array> {
+    let load = By(|x: T| {
+        let x = T::LOAD.load(x);
+        if x.is_nan() {
+            T::Sum::ZERO
+        } else {
+            x
+        }
+    });
+    reduce::<T, T::Sum, _, _>(x, mask, load, Plus)
 }
 
 impl Op<1> for NanSum {
@@ -223,8 +230,10 @@ impl Op<1> for NanSum {
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
         let sum = match x.dtype() {
+            DType::F16 => nan_sums::<f16>(x, &self.0.mask)?,
+            DType::BF16 => nan_sums::<bf16>(x, &self.0.mask)?,
+            DType::F32 => nan_sums::<f32>(x, &self.0.mask)?,
             DType::F64 => nan_sums::<f64>(x, &self.0.mask)?,
-            dtype if dtype.is_float() => nan_sums::<f32>(x, &self.0.mask)?,
             _ => return sum_array(x, &self.0), // no integer is NaN
         };
         self.0.finish(sum, x.shape()).to_dtype(x.dtype())

@@ -16,6 +16,7 @@ use crate::simd::{dispatch, Isa, Kernel};
 use crate::Result;
 use plan::{ColumnsTask, Loops, RowsTask};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 /// Rows that one set of columns takes before it is joined to the others.
 const BLOCK_ROWS: usize = 64;
@@ -232,8 +233,9 @@ impl<T: Element, A: Element, L: Load<T, A>, F: Fold<A>> Kernel for Columns<T, A,
         let row =
             |r: usize| unsafe { std::slice::from_raw_parts(x.0.cast::<T>().add(from + r * stride), width) };
         out.fill(fold.start());
-        let mut buffer = [fold.start(); plan::TILE];
-        let block = &mut buffer[..width];
+        let mut buffer = [const { MaybeUninit::<A>::uninit() }; plan::TILE];
+        // SAFETY: these are as good as the elements of any array, and are filled before they are read.
+        let block = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<A>(), width) };
         let mut start = 0;
         while start < rows {
             let end = (start + BLOCK_ROWS).min(rows);
