@@ -180,6 +180,10 @@ def _range(function: Function) -> str:
     return " to ".join(ends)
 
 
+def _digits(error: float) -> str:
+    return "∞" if math.isinf(error) else f"{error:.2f}"
+
+
 def tables(results: dict[str, dict[str, Any]]) -> dict[str, str]:
     """The page's tables, by the names of their markers."""
     made = {}
@@ -189,7 +193,7 @@ def tables(results: dict[str, dict[str, Any]]) -> dict[str, str]:
             measured = [result["functions"][name][index : index + 1] for result in results.values()]
             allowed = [f"{function.allowed:g}"] if index == 0 else []
             rows.append(
-                [f"`{name}`", _range(function), *allowed, *(f"{e[0]:.2f}" if e else "" for e in measured)]
+                [f"`{name}`", _range(function), *allowed, *(_digits(e[0]) if e else "" for e in measured)]
             )
         made[kind] = _table(["function", "range", *["allowed"] * (index == 0), *results], rows)
     counts = next(iter(results.values()))["sums"]

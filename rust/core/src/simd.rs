@@ -116,6 +116,18 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
+/// As [`dispatch`], but with vectors of 32 bytes at most: for copies that are read at once by kernels that are not wide,
+/// for the processor does not hand over halves of what is still on its way to the cache.
+#[inline]
+pub(crate) fn dispatch_short<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        // SAFETY: as in `dispatch`.
+        #[cfg(target_arch = "x86_64")]
+        Level::V4 => unsafe { run_v3(kernel) },
+        _ => dispatch(kernel),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
 fn run_v4<K: Kernel>(kernel: K) -> K::Output {

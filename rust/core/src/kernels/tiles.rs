@@ -10,16 +10,13 @@ use super::relayout::{by_size, Plane};
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::par;
-use crate::simd::dispatch;
+use crate::simd::dispatch_short;
 use std::array::from_fn;
 use std::mem::MaybeUninit;
 
-/// Bytes of an operand's tile. With 1 KiB calls are a quarter of the time of a cheap formula, and what is copied is still
-/// on its way to the cache when a loop of shorter vectors reads it: that took five times as long.
+/// Bytes of an operand's tile. With 1 KiB calls are a quarter of the time of a cheap formula, and with 8 the memory of two
+/// operands is no longer read together. To copy both in turns within a tile costs more calls than it gains.
 const TILE_BYTES: usize = 4 * 1024;
-/// Elements that are copied of one operand before the next has its turn, so that the memory of all of them is read
-/// together (1e6 products of every second float32: 224 microseconds, 280 in whole tiles, 290 in a loop with strides).
-const TURN: usize = 256;
 /// Bytes of a tile whose columns are neighbours in memory: those of four operands stay in the first-level cache.
 const TURNED_BYTES: usize = 8 * 1024;
 /// Rows of such a tile: two lines of cache in float32.
@@ -54,8 +51,9 @@ fn at(start: *mut u8, dtype: DType, steps: isize) -> *mut u8 {
     start.wrapping_offset(steps * dtype.size() as isize)
 }
 
+/// Longer than a tile, so that elements of one place in two tiles are not at one place in their pages.
 #[repr(align(64))]
-struct Buffer(MaybeUninit<[u8; TURNED_BYTES]>);
+struct Buffer(MaybeUninit<[u8; TURNED_BYTES + 1088]>);
 
 /// How operands become tiles.
 struct Tiles<const N: usize> {
@@ -125,15 +123,9 @@ impl<const N: usize> Tiles<N> {
     fn run_tile(&self, runs: Runs<N>, buffers: [*mut u8; N], run: &(dyn Fn(Runs<N>) + Sync)) {
         let Runs { starts, len, rows, .. } = runs;
         let row = len as isize;
-        let copied = (1..N).filter(|&k| self.is_copied[k]);
-        let turn = if copied.clone().count() < 2 || rows > 4 { len } else { TURN / rows };
-        for col in (0..len).step_by(turn) {
-            for k in copied.clone() {
-                let [to, from] = [(buffers[k], 1), (starts[k], self.steps[k])]
-                    .map(|(start, step)| at(start, self.dtypes[k], step * col as isize));
-                let strides = [[1, self.steps[k]], [row, self.row_steps[k]]];
-                self.copy(k, [to, from], turn.min(len - col), rows, strides);
-            }
+        for k in (1..N).filter(|&k| self.is_copied[k]) {
+            let strides = [[1, self.steps[k]], [row, self.row_steps[k]]];
+            self.copy(k, [buffers[k], starts[k]], len, rows, strides);
         }
         run(Runs {
             starts: from_fn(|k| if self.is_copied[k] { buffers[k] } else { starts[k] }),
@@ -147,12 +139,12 @@ impl<const N: usize> Tiles<N> {
         }
     }
 
-    /// Copies a part of operand `k`'s tile: the target and its strides stand first.
+    /// Copies operand `k`'s tile: the target and its strides stand first.
     fn copy(&self, k: usize, [to, from]: [*mut u8; 2], len: usize, rows: usize, strides: [[isize; 2]; 2]) {
         let [steps, row_steps] = strides;
         by_size!(self.dtypes[k], W => {
             let (out, x) = (to.cast::<W>(), from.cast::<W>());
-            dispatch(Plane { out, x, steps, len, rows, row_steps });
+            dispatch_short(Plane { out, x, steps, len, rows, row_steps });
         });
     }
 }
