@@ -89,6 +89,9 @@ fused!(V3);
 fused!(V4);
 
 /// A loop that is compiled once per instruction set. Mark `run` `#[inline(always)]`.
+///
+/// Write `for` loops where the body is long: the compiler may leave the closure of a `for_each` or a `map` on its own,
+/// and does not compile it for the instruction set then (powers of two tensors once took 26 times as long).
 pub trait Kernel {
     /// Whether AVX-512 is worth a copy of its own: it is for arithmetic, not for loops that wait for
     /// memory (`add` of 64 Ki float32: 7.8 microseconds with it, 7.0 without).
@@ -113,6 +116,18 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
+/// As [`dispatch`], but with vectors of 32 bytes at most: for copies that are read at once by kernels that are not wide,
+/// for the processor does not hand over halves of what is still on its way to the cache.
+#[inline]
+pub(crate) fn dispatch_short<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        // SAFETY: as in `dispatch`.
+        #[cfg(target_arch = "x86_64")]
+        Level::V4 => unsafe { run_v3(kernel) },
+        _ => dispatch(kernel),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
 fn run_v4<K: Kernel>(kernel: K) -> K::Output {
@@ -123,6 +138,18 @@ fn run_v4<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,f16c,lzcnt,popcnt")]
 fn run_v3<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<V3>()
+}
+
+/// Asks for the line of cache at `address`, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    // SAFETY: a hint, which never faults; the instruction is in the baseline.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// The instruction set in use: the best that the machine has, or what `FIRESTEEL_ISA`

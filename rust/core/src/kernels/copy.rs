@@ -3,6 +3,7 @@
 use super::map::{map, Shared, Unary, GRAIN_CHEAP};
 use super::nest::Nest;
 use super::relayout::{copy_run, relayout};
+use super::truth;
 use crate::array::Array;
 use crate::dispatch_all;
 use crate::dtype::{Bool, DType, Element};
@@ -39,9 +40,12 @@ fn cast<T: Element, U: Element>(x: T) -> U {
 
 /// `out = x`, converted to `out`'s dtype; shapes are equal, storages differ.
 pub fn copy(x: &Array, out: &Array) {
-    use DType::{Bool as B, F32, F64, I64, U8};
+    use DType::{Bool as B, F32, F64, I32, I64, U8};
     if x.dtype() == out.dtype() {
         return relayout(x, out);
+    }
+    if out.dtype() == B {
+        return truth::truths(x, out);
     }
     // The pairs that training meets are compiled for every instruction set.
     match (x.dtype(), out.dtype()) {
@@ -49,8 +53,8 @@ pub fn copy(x: &Array, out: &Array) {
         (dtype, F32) => dispatch_all!(dtype, T => map::<T, f32, _>(x, out, Cast)),
         (I64, F64) => map::<i64, f64, _>(x, out, Cast),
         (B, U8) => map::<Bool, u8, _>(x, out, Cast),
-        (U8, B) => map::<u8, Bool, _>(x, out, Cast),
-        (I64, B) => map::<i64, Bool, _>(x, out, Cast),
+        (U8, I64) => map::<u8, i64, _>(x, out, Cast),
+        (I32, I64) => map::<i32, i64, _>(x, out, Cast),
         (B, I64) => map::<Bool, i64, _>(x, out, Cast),
         (from, to) => {
             dispatch_all!(from, T => dispatch_all!(to, U => convert(x, out, cast::<T, U>)));

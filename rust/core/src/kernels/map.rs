@@ -3,12 +3,10 @@
 //! A formula is a value whose `call` is compiled once per instruction set; the loops below give it
 //! strides, threads and a vectorisable inner run. Callers have checked shapes and dtypes.
 
-use super::nest::Nest;
 use super::num::Num;
+use super::tiles::{for_each_run, Runs};
 use crate::array::Array;
 use crate::dtype::{Bool, DType, Element};
-use crate::layout::Strides;
-use crate::par;
 use crate::simd::{dispatch, Isa, Kernel};
 use std::hint::select_unpredictable;
 
@@ -82,16 +80,13 @@ impl<T> Shared<T> {
 
 /// `out[i] = f(x[i])`; `x` has `out`'s shape.
 pub fn map<T: Element, U: Element, F: Unary<T, U>>(x: &Array, out: &Array, f: F) {
-    debug_assert_eq!(x.shape(), out.shape());
-    let (xp, op) = (Shared(x.as_ptr::<T>()), Shared(out.as_ptr::<U>()));
+    debug_assert!(x.shape() == out.shape() && x.dtype() == T::DTYPE && out.dtype() == U::DTYPE);
     if out.numel() == 1 {
-        return dispatch(MapRun { xp: xp.0, op: op.0, steps: [1, 1], len: 1, f });
+        return dispatch(MapRun { xp: x.as_ptr::<T>(), op: out.as_ptr::<U>(), len: 1, f });
     }
-    let nest = Nest::new(out.shape(), [out.strides(), x.strides()]);
-    let steps = nest.inner_strides();
-    par::for_each_chunk(out.numel(), F::GRAIN, |range| {
-        nest.runs(range, &mut |[o, x], len| {
-            dispatch(MapRun { xp: xp.at(x), op: op.at(o), steps, len, f });
+    for_each_run([out, x], F::GRAIN, &[], &|runs| {
+        runs.each([U::DTYPE, T::DTYPE], |[op, xp]| {
+            dispatch(MapRun { xp: xp.cast::<T>(), op: op.cast::<U>(), len: runs.len, f });
         });
     });
 }
@@ -100,7 +95,6 @@ pub fn map<T: Element, U: Element, F: Unary<T, U>>(x: &Array, out: &Array, f: F)
 struct MapRun<T, U, F> {
     xp: *const T,
     op: *mut U,
-    steps: [isize; 2],
     len: usize,
     f: F,
 }
@@ -110,15 +104,14 @@ impl<T: Element, U: Element, F: Unary<T, U>> Kernel for MapRun<T, U, F> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { xp, op, steps: [os, xs], len, f } = self;
-        // SAFETY: the nest stays inside both layouts; in place the types are equal.
+        let Self { xp, op, len, f } = self;
+        // SAFETY: runs stay inside both layouts; in place the types are equal.
         unsafe {
-            if os == 1 && xs == 1 && xp.cast::<U>() == op && T::DTYPE == U::DTYPE {
-                in_place::<I, T, U, F>(std::slice::from_raw_parts_mut(op.cast::<T>(), len), f);
-            } else if os == 1 && xs == 1 {
-                (0..len).for_each(|i| *op.add(i) = f.call::<I>(*xp.add(i)));
-            } else {
-                (0..len as isize).for_each(|i| *op.offset(i * os) = f.call::<I>(*xp.offset(i * xs)));
+            if xp.cast::<U>() == op && T::DTYPE == U::DTYPE {
+                return in_place::<I, T, U, F>(std::slice::from_raw_parts_mut(op.cast::<T>(), len), f);
+            }
+            for i in 0..len {
+                *op.add(i) = f.call::<I>(*xp.add(i));
             }
         }
     }
@@ -134,41 +127,49 @@ const PIECE: usize = 64;
 #[inline(always)]
 fn in_place<I: Isa, T: Element, U: Element, F: Unary<T, U>>(x: &mut [T], f: F) {
     debug_assert_eq!(T::DTYPE, U::DTYPE);
-    // SAFETY: the types are equal.
-    let put = |x: &mut T, value: U| unsafe { *std::ptr::from_mut(x).cast::<U>() = value };
     if x.len() < PIECE {
-        return x.iter_mut().for_each(|x| put(x, f.call::<I>(*x)));
+        for x in x {
+            put(x, f.call::<I>(*x));
+        }
+        return;
     }
     let mut copy = [T::default(); PIECE];
     for piece in x.chunks_mut(PIECE) {
         let copy = &mut copy[..piece.len()];
         copy.copy_from_slice(piece);
-        piece.iter_mut().zip(copy.iter()).for_each(|(x, &value)| put(x, f.call::<I>(value)));
+        for (x, &value) in piece.iter_mut().zip(copy.iter()) {
+            put(x, f.call::<I>(value));
+        }
     }
+}
+
+/// `x = value`, where `T` and `U` are one type.
+#[inline(always)]
+fn put<T: Element, U: Element>(x: &mut T, value: U) {
+    debug_assert_eq!(T::DTYPE, U::DTYPE);
+    // SAFETY: the types are equal.
+    unsafe { *std::ptr::from_mut(x).cast::<U>() = value };
 }
 
 /// `out[i] = f(a[i], b[i])`; both inputs have been broadcast to `out`'s shape (stride 0), or are 0-d.
 pub fn zip<T: Element, U: Element, F: Binary<T, U>>(a: &Array, b: &Array, out: &Array, f: F) {
     debug_assert!([a, b].iter().all(|x| x.rank() == 0 || x.shape() == out.shape()));
-    let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
-    let op = Shared(out.as_ptr::<U>());
+    debug_assert!(a.dtype() == T::DTYPE && b.dtype() == T::DTYPE && out.dtype() == U::DTYPE);
     if out.numel() == 1 {
-        let (steps, row_steps) = ([1, 1, 1], [0, 0, 0]);
-        dispatch(ZipRows { ap: ap.0, bp: bp.0, op: op.0, steps, len: 1, rows: 1, row_steps, f });
+        let (ap, bp, op) = (a.as_ptr::<T>(), b.as_ptr::<T>(), out.as_ptr::<U>());
+        dispatch(ZipRows { ap, bp, op, steps: [1, 1], len: 1, rows: 1, row_steps: [0; 3], f });
         return;
     }
-    let still = Strides::from_elem(0, out.rank());
-    let [a_strides, b_strides] = [a, b].map(|x| if x.rank() == 0 { still.as_slice() } else { x.strides() });
-    let nest = Nest::new(out.shape(), [out.strides(), a_strides, b_strides]);
-    let (steps, row_steps) = (nest.inner_strides(), nest.row_strides());
-    par::for_each_chunk(out.numel(), F::GRAIN, |range| {
-        let mut run = |[o, a, b]: [isize; 3], len, rows| {
-            dispatch(ZipRows { ap: ap.at(a), bp: bp.at(b), op: op.at(o), steps, len, rows, row_steps, f });
+    for_each_run([out, a, b], F::GRAIN, &[[1, 1, 0], [1, 0, 1]], &|runs| {
+        let Runs { steps: [_, sa, sb], len, rows, row_steps, .. } = runs;
+        let zip = |[op, ap, bp]: [*mut u8; 3], rows| {
+            let (op, ap, bp) = (op.cast::<U>(), ap.cast::<T>(), bp.cast::<T>());
+            dispatch(ZipRows { ap, bp, op, steps: [sa, sb], len, rows, row_steps, f });
         };
         if in_planes::<T, U, F>() {
-            nest.planes(range, &mut run);
+            zip(runs.starts, rows);
         } else {
-            nest.runs(range, &mut |offsets, len| run(offsets, len, 1));
+            runs.each([U::DTYPE, T::DTYPE, T::DTYPE], |starts| zip(starts, 1));
         }
     });
 }
@@ -179,12 +180,12 @@ const fn in_planes<T: Element, U, F: Binary<T, U>>() -> bool {
     matches!(T::DTYPE, DType::F32) && !F::ALIKE
 }
 
-/// Runs of `zip` that follow each other.
+/// Runs of `zip` that follow each other. Steps in a run are 1, one of them may be 0.
 struct ZipRows<T, U, F> {
     ap: *const T,
     bp: *const T,
     op: *mut U,
-    steps: [isize; 3],
+    steps: [isize; 2],
     len: usize,
     rows: usize,
     row_steps: [isize; 3],
@@ -214,43 +215,51 @@ impl<T: Element, U: Element, F: Binary<T, U>> ZipRows<T, U, F> {
     #[inline(always)]
     fn row<I: Isa>(&self, op: *mut U, ap: *const T, bp: *const T) {
         let Self { steps, len, f, .. } = *self;
-        // SAFETY: the nest stays inside all three layouts; in place the types are equal.
+        let is_in_place = ap.cast::<U>() == op.cast_const() && T::DTYPE == U::DTYPE;
+        // SAFETY: runs stay inside all three layouts; in place the types are equal.
         unsafe {
-            let is_taken = !F::ALIKE || steps[2] == 1 && ap != bp;
-            if is_taken && steps[0] == 1 && steps[1] == 1 && ap.cast::<U>() == op && T::DTYPE == U::DTYPE {
-                // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
+            if is_in_place && steps[0] == 1 && (!F::ALIKE || steps[1] == 1 && ap != bp) {
+                // As one slice, for the compiler cannot vectorise a loop over two that overlap.
                 let target = std::slice::from_raw_parts_mut(op.cast::<T>(), len);
-                let put = |x: &mut T, value: U| *std::ptr::from_mut(x).cast::<U>() = value;
-                match steps[2] {
-                    1 if !F::ALIKE && bp == ap => target.iter_mut().for_each(|x| put(x, f.call::<I>(*x, *x))),
-                    1 => {
-                        let b = std::slice::from_raw_parts(bp, len);
-                        target.iter_mut().zip(b).for_each(|(x, &b)| put(x, f.call::<I>(*x, b)));
+                match steps[1] {
+                    1 if !F::ALIKE && bp == ap => {
+                        for x in target {
+                            put(x, f.call::<I>(*x, *x));
+                        }
                     }
                     0 if !F::ALIKE => {
                         let b = *bp;
-                        target.iter_mut().for_each(|x| put(x, f.call::<I>(*x, b)));
+                        for x in target {
+                            put(x, f.call::<I>(*x, b));
+                        }
                     }
-                    sb => target
-                        .iter_mut()
-                        .enumerate()
-                        .for_each(|(i, x)| put(x, f.call::<I>(*x, *bp.offset(i as isize * sb)))),
+                    _ => {
+                        for (x, &b) in target.iter_mut().zip(std::slice::from_raw_parts(bp, len)) {
+                            put(x, f.call::<I>(*x, b));
+                        }
+                    }
                 }
                 return;
             }
             match steps {
-                [1, 1, 1] => (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), *bp.add(i))),
-                [1, 1, 0] => {
+                [1, 0] => {
                     let b = *bp;
-                    (0..len).for_each(|i| *op.add(i) = f.call::<I>(*ap.add(i), b));
+                    for i in 0..len {
+                        *op.add(i) = f.call::<I>(*ap.add(i), b);
+                    }
                 }
-                [1, 0, 1] => {
+                [0, 1] => {
                     let a = *ap;
-                    (0..len).for_each(|i| *op.add(i) = f.call::<I>(a, *bp.add(i)));
+                    for i in 0..len {
+                        *op.add(i) = f.call::<I>(a, *bp.add(i));
+                    }
                 }
-                [os, sa, sb] => (0..len as isize).for_each(|i| {
-                    *op.offset(i * os) = f.call::<I>(*ap.offset(i * sa), *bp.offset(i * sb));
-                }),
+                _ => {
+                    debug_assert_eq!(steps, [1, 1]);
+                    for i in 0..len {
+                        *op.add(i) = f.call::<I>(*ap.add(i), *bp.add(i));
+                    }
+                }
             }
         }
     }
@@ -259,24 +268,23 @@ impl<T: Element, U: Element, F: Binary<T, U>> ZipRows<T, U, F> {
 /// `out[i] = condition[i] ? a[i] : b[i]`; all inputs have been broadcast to `out`'s shape.
 pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array, out: &Array) {
     debug_assert!([condition, a, b].iter().all(|x| x.shape() == out.shape()));
-    let nest = Nest::new(out.shape(), [out.strides(), condition.strides(), a.strides(), b.strides()]);
-    let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
-    let (cp, op) = (Shared(condition.as_ptr::<Bool>()), Shared(out.as_ptr::<T>()));
-    let steps = nest.inner_strides();
-    par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
-        nest.runs(range, &mut |[o, c, a, b], len| {
-            dispatch(SelectRun { cp: cp.at(c), ap: ap.at(a), bp: bp.at(b), op: op.at(o), steps, len });
+    debug_assert!(condition.dtype() == DType::Bool && [a, b, out].iter().all(|x| x.dtype() == T::DTYPE));
+    for_each_run([out, condition, a, b], GRAIN_CHEAP, &[[1, 1, 1, 0], [1, 1, 0, 1]], &|runs| {
+        let Runs { steps: [_, _, sa, sb], len, .. } = runs;
+        runs.each([T::DTYPE, DType::Bool, T::DTYPE, T::DTYPE], |[op, cp, ap, bp]| {
+            let (cp, ap, bp) = (cp.cast(), ap.cast(), bp.cast());
+            dispatch(SelectRun { cp, ap, bp, op: op.cast::<T>(), steps: [sa, sb], len });
         });
     });
 }
 
-/// One run of `select`.
+/// One run of `select`. Steps of `a` and `b` are 1, one of them may be 0.
 struct SelectRun<T> {
     cp: *const Bool,
     ap: *const T,
     bp: *const T,
     op: *mut T,
-    steps: [isize; 4],
+    steps: [isize; 2],
     len: usize,
 }
 
@@ -286,32 +294,37 @@ impl<T: Element> Kernel for SelectRun<T> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Self { cp, ap, bp, op, steps, len } = self;
-        // SAFETY: the nest stays inside all four layouts.
+        // A blend of both, and not a branch that reads one of them: an `if` becomes that.
+        let pick = |c: Bool, a: T, b: T| select_unpredictable(c.get(), a, b);
+        // SAFETY: runs stay inside all four layouts.
         unsafe {
-            // A blend of both, and not a branch that reads one of them: an `if` becomes that.
-            let pick = |c: Bool, a: T, b: T| select_unpredictable(c.get(), a, b);
-            if steps == [1, 1, 0, 1] && bp.cast_mut() == op {
-                // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
-                let (target, conditions, a) =
-                    (std::slice::from_raw_parts_mut(op, len), std::slice::from_raw_parts(cp, len), *ap);
-                target.iter_mut().zip(conditions).for_each(|(x, &c)| *x = pick(c, a, *x));
-                return;
-            }
             match steps {
-                [1, 1, 1, 1] => {
-                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i)));
+                [0, 1] if bp.cast_mut() == op => {
+                    // In place: as one slice, for the compiler cannot vectorise a loop over two that overlap.
+                    let (target, conditions, a) =
+                        (std::slice::from_raw_parts_mut(op, len), std::slice::from_raw_parts(cp, len), *ap);
+                    for (x, &c) in target.iter_mut().zip(conditions) {
+                        *x = pick(c, a, *x);
+                    }
                 }
-                [1, 1, 1, 0] => {
+                [1, 0] => {
                     let b = *bp;
-                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), *ap.add(i), b));
+                    for i in 0..len {
+                        *op.add(i) = pick(*cp.add(i), *ap.add(i), b);
+                    }
                 }
-                [1, 1, 0, 1] => {
+                [0, 1] => {
                     let a = *ap;
-                    (0..len).for_each(|i| *op.add(i) = pick(*cp.add(i), a, *bp.add(i)));
+                    for i in 0..len {
+                        *op.add(i) = pick(*cp.add(i), a, *bp.add(i));
+                    }
                 }
-                [os, cs, sa, sb] => (0..len as isize).for_each(|i| {
-                    *op.offset(i * os) = pick(*cp.offset(i * cs), *ap.offset(i * sa), *bp.offset(i * sb));
-                }),
+                _ => {
+                    debug_assert_eq!(steps, [1, 1]);
+                    for i in 0..len {
+                        *op.add(i) = pick(*cp.add(i), *ap.add(i), *bp.add(i));
+                    }
+                }
             }
         }
     }
@@ -320,14 +333,11 @@ impl<T: Element> Kernel for SelectRun<T> {
 /// `out[i] = a[i] + weight[i] (b[i] - a[i])`, from the nearer end as PyTorch computes it; all inputs have been
 /// broadcast to `out`'s shape.
 pub fn lerp<T: Num>(a: &Array, b: &Array, weight: &Array, out: &Array) {
-    debug_assert!([a, b, weight].iter().all(|x| x.shape() == out.shape()));
-    let nest = Nest::new(out.shape(), [out.strides(), a.strides(), b.strides(), weight.strides()]);
-    let (ap, bp) = (Shared(a.as_ptr::<T>()), Shared(b.as_ptr::<T>()));
-    let (wp, op) = (Shared(weight.as_ptr::<T>()), Shared(out.as_ptr::<T>()));
-    let steps = nest.inner_strides();
-    par::for_each_chunk(out.numel(), GRAIN_CHEAP, |range| {
-        nest.runs(range, &mut |[o, a, b, w], len| {
-            dispatch(LerpRun { ap: ap.at(a), bp: bp.at(b), wp: wp.at(w), op: op.at(o), steps, len });
+    debug_assert!([a, b, weight].iter().all(|x| x.shape() == out.shape() && x.dtype() == T::DTYPE));
+    for_each_run([out, a, b, weight], GRAIN_CHEAP, &[], &|runs| {
+        runs.each([T::DTYPE; 4], |[op, ap, bp, wp]| {
+            let (ap, bp, wp) = (ap.cast::<T>(), bp.cast(), wp.cast());
+            dispatch(LerpRun { ap, bp, wp, op: op.cast(), len: runs.len });
         });
     });
 }
@@ -338,7 +348,6 @@ struct LerpRun<T> {
     bp: *const T,
     wp: *const T,
     op: *mut T,
-    steps: [isize; 4],
     len: usize,
 }
 
@@ -347,22 +356,15 @@ impl<T: Num> Kernel for LerpRun<T> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Self { ap, bp, wp, op, steps, len } = self;
+        let Self { ap, bp, wp, op, len } = self;
         let half = T::from_f64(0.5);
-        let between = |a: T, b: T, weight: T| {
-            let step = b.sub(a);
-            let (near, far) = (a.add(weight.mul(step)), b.sub(step.mul(T::ONE.sub(weight))));
-            select_unpredictable(weight.abs() < half, near, far)
-        };
-        // SAFETY: the nest stays inside all four layouts.
-        unsafe {
-            match steps {
-                [1, 1, 1, 1] => {
-                    (0..len).for_each(|i| *op.add(i) = between(*ap.add(i), *bp.add(i), *wp.add(i)));
-                }
-                [os, sa, sb, sw] => (0..len as isize).for_each(|i| {
-                    *op.offset(i * os) = between(*ap.offset(i * sa), *bp.offset(i * sb), *wp.offset(i * sw));
-                }),
+        for i in 0..len {
+            // SAFETY: runs stay inside all four layouts.
+            unsafe {
+                let (a, b, weight) = (*ap.add(i), *bp.add(i), *wp.add(i));
+                let step = b.sub(a);
+                let (near, far) = (a.add(weight.mul(step)), b.sub(step.mul(T::ONE.sub(weight))));
+                *op.add(i) = select_unpredictable(weight.abs() < half, near, far);
             }
         }
     }

@@ -39,6 +39,7 @@ mod shared;
 pub mod softmax;
 pub mod sort;
 mod stream;
+mod tiles;
 mod top;
 mod transpose;
 pub mod triangle;

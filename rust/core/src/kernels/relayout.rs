@@ -106,26 +106,52 @@ impl<W: Copy> Kernel for Plane<W> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Self { out, x, steps, len, rows, row_steps } = self;
-        let starts = (0..rows as isize)
-            .map(|row| (out.wrapping_offset(row * row_steps[0]), x.wrapping_offset(row * row_steps[1])));
-        // SAFETY: the nest stays inside both layouts, which share no memory.
-        unsafe {
-            match (steps, row_steps[1]) {
-                ([1, 1], _) => starts.for_each(|(out, x)| copy_run(x, out, len)),
-                ([1, -1], _) => {
-                    starts.for_each(|(out, x)| (0..len).for_each(|i| *out.add(i) = *x.sub(i)));
+        if steps[0] == 1 && !matches!(steps[1], -1..=1) && row_steps[1] == 1 && rows > 1 {
+            let x_row = steps[1];
+            // SAFETY: the nest stays inside both layouts, which share no memory.
+            return unsafe {
+                Transposed { x, x_row, out, out_row: row_steps[0], rows: len, cols: rows }.run::<I>();
+            };
+        }
+        for row in 0..rows as isize {
+            let (out, x) = (out.wrapping_offset(row * row_steps[0]), x.wrapping_offset(row * row_steps[1]));
+            // SAFETY: as above.
+            unsafe { run(out, x, steps, len) };
+        }
+    }
+}
+
+/// `len` elements, one by one but for a few strides.
+///
+/// # Safety
+/// They are valid to read, and to write, and share no memory.
+#[inline(always)]
+unsafe fn run<W: Copy>(out: *mut W, x: *const W, steps: [isize; 2], len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match steps {
+            [1, 1] => copy_run(x, out, len),
+            [1, 0] => std::slice::from_raw_parts_mut(out, len).fill(*x),
+            [1, -1] => {
+                for i in 0..len {
+                    *out.add(i) = *x.sub(i);
                 }
-                ([1, 0], _) => starts.for_each(|(out, x)| std::slice::from_raw_parts_mut(out, len).fill(*x)),
-                ([1, x_row], 1) => {
-                    Transposed { x, x_row, out, out_row: row_steps[0], rows: len, cols: rows }.run::<I>();
+            }
+            // As a constant: the compiler takes every second element of two vectors.
+            [1, 2] => {
+                for i in 0..len {
+                    *out.add(i) = *x.add(2 * i);
                 }
-                ([1, xs], _) => {
-                    starts
-                        .for_each(|(out, x)| (0..len).for_each(|i| *out.add(i) = *x.offset(i as isize * xs)));
+            }
+            [1, step] => {
+                for i in 0..len {
+                    *out.add(i) = *x.offset(i as isize * step);
                 }
-                ([os, xs], _) => starts.for_each(|(out, x)| {
-                    (0..len as isize).for_each(|i| *out.offset(i * os) = *x.offset(i * xs));
-                }),
+            }
+            [out_step, step] => {
+                for i in 0..len as isize {
+                    *out.offset(i * out_step) = *x.offset(i * step);
+                }
             }
         }
     }

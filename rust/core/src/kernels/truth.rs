@@ -1,7 +1,10 @@
-//! Whether rows have elements that are 0, or others: what `any` and `all` ask.
+//! Whether elements are 0, and whether rows have such: conversions to bool, and what `any` and `all` ask.
+//!
+//! Only the size of the elements counts, and which of their bits are a sign.
 
 use super::map::{Shared, GRAIN_CHEAP};
 use super::relayout::by_size;
+use super::tiles::for_each_run;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::par;
@@ -59,6 +62,38 @@ where
             }
         });
         *found = u8::from(is_found.into_inner());
+    }
+}
+
+/// `out = x != 0`; NaN is not 0. Of one shape; `out` is of bools.
+pub(super) fn truths(x: &Array, out: &Array) {
+    let (from, to) = (x.dtype(), out.dtype());
+    debug_assert!(x.shape() == out.shape() && to == DType::Bool);
+    for_each_run([out, x], GRAIN_CHEAP, &[], &|runs| {
+        runs.each([to, from], |[out, x]| {
+            let len = runs.len;
+            by_size!(from, W => dispatch(Truths { x: x.cast::<W>(), digits: digits(from) as W, out, len }));
+        });
+    });
+}
+
+/// One run of `truths`.
+struct Truths<W> {
+    x: *const W,
+    digits: W,
+    out: *mut u8,
+    len: usize,
+}
+
+impl<W: Copy + Default + PartialEq + BitAnd<Output = W>> Kernel for Truths<W> {
+    const WIDE: bool = false;
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for i in 0..self.len {
+            // SAFETY: runs stay inside both layouts; a bool is a byte of 0 or 1.
+            unsafe { *self.out.add(i) = u8::from(*self.x.add(i) & self.digits != W::default()) };
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves};
 use crate::dtype::{bf16, f16, Bool, Element};
 use crate::kernels::num::Num;
-use crate::kernels::reduce::{reduce, By, Fold, Plus, Times};
+use crate::kernels::reduce::{reduce, By, Fold, Itself, Load, Plus, Times};
 use crate::layout::{normalize_dim, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, dispatch_all, ensure, DType, Result};
@@ -120,22 +120,40 @@ impl Over {
 }
 
 /// An element type and the one that its sums are computed in.
-pub(super) trait Summed: Element {
+trait Summed: Element {
     /// The type of sums.
     type Sum: Num;
-    /// The element as one of those.
-    fn widen(self) -> Self::Sum;
+    /// How an element becomes one of those.
+    type Load: Load<Self, Self::Sum>;
+    /// The same as a value.
+    const LOAD: Self::Load;
 }
+
+/// The element in a wider type.
+#[derive(Clone, Copy)]
+struct Widened;
 
 macro_rules! summed {
     ($($type:ty => $sum:ty: |$x:ident| $widen:expr;)*) => {
-        $(impl Summed for $type {
-            type Sum = $sum;
-            #[inline(always)]
-            fn widen(self) -> $sum {
-                let $x = self;
-                $widen
+        $(
+            impl Load<$type, $sum> for Widened {
+                #[inline(always)]
+                fn load(self, $x: $type) -> $sum {
+                    $widen
+                }
             }
+            impl Summed for $type {
+                type Sum = $sum;
+                type Load = Widened;
+                const LOAD: Widened = Widened;
+            }
+        )*
+    };
+    ($($type:ty,)*) => {
+        $(impl Summed for $type {
+            type Sum = $type;
+            type Load = Itself; // and not a conversion: sums of partial sums are the same loops then
+            const LOAD: Itself = Itself;
         })*
     };
 }
@@ -143,12 +161,10 @@ summed! {
     Bool => i64: |x| i64::from(x.get());
     u8 => i64: |x| i64::from(x);
     i32 => i64: |x| i64::from(x);
-    i64 => i64: |x| x;
     f16 => f32: |x| x.to_f32();
     bf16 => f32: |x| x.to_f32();
-    f32 => f32: |x| x;
-    f64 => f64: |x| x;
 }
+summed! { i64, f32, f64, }
 
 /// The dtype of sums of `dtype`: itself if float, else int64.
 fn sum_dtype(dtype: DType) -> DType {
@@ -160,7 +176,7 @@ fn sum_dtype(dtype: DType) -> DType {
 }
 
 fn sums<T: Summed, F: Fold<T::Sum>>(x: &Array, mask: &[bool], fold: F) -> Result<Array> {
-    reduce::<T, T::Sum, _, _>(x, mask, By(|x: T| x.widen()), fold)
+    reduce::<T, T::Sum, _, _>(x, mask, T::LOAD, fold)
 }
 
 /// The sum of an array over dims.
@@ -195,7 +211,7 @@ struct NanSum(Over);
 
 fn nan_sums<T: Summed>(x: &Array, mask: &[bool]) -> Result<Array> {
     let load = By(|x: T| {
-        let x = x.widen();
+        let x = T::LOAD.load(x);
         if x.is_nan() {
             T::Sum::ZERO
         } else {
@@ -213,8 +229,14 @@ impl Op<1> for NanSum {
     }
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let sum = dispatch_all!(x.dtype(), T => nan_sums::<T>(x, &self.0.mask))?;
-        self.0.finish(sum, x.shape()).into_dtype(sum_dtype(x.dtype()))
+        let sum = match x.dtype() {
+            DType::F16 => nan_sums::<f16>(x, &self.0.mask)?,
+            DType::BF16 => nan_sums::<bf16>(x, &self.0.mask)?,
+            DType::F32 => nan_sums::<f32>(x, &self.0.mask)?,
+            DType::F64 => nan_sums::<f64>(x, &self.0.mask)?,
+            _ => return sum_array(x, &self.0), // no integer is NaN
+        };
+        self.0.finish(sum, x.shape()).into_dtype(x.dtype())
     }
 
     fn backward(&self, saved: &Saved<1>, grad: &Tensor) -> Result<Grads<1>> {
@@ -287,7 +309,11 @@ impl Op<1> for Prod {
     }
 
     fn forward(&mut self, [x]: [&Array; 1]) -> Result<Array> {
-        let product = dispatch_all!(x.dtype(), T => sums::<T, _>(x, &self.over.mask, Times))?;
+        let product = match x.dtype() {
+            DType::F64 => sums::<f64, _>(x, &self.over.mask, Times),
+            dtype if dtype.is_float() => sums::<f32, _>(x, &self.over.mask, Times),
+            _ => sums::<i64, _>(x, &self.over.mask, Times),
+        }?;
         self.over.finish(product, x.shape()).into_dtype(sum_dtype(x.dtype()))
     }
 
@@ -342,11 +368,6 @@ fn others_product(x: &Tensor, dim: usize) -> Result<Tensor> {
     }
 }
 
-/// Number of elements that are not 0.
-fn count_nonzero<T: Element>(x: &Array, mask: &[bool]) -> Result<Array> {
-    reduce::<T, i64, _, _>(x, mask, By(|x: T| i64::from(x != T::default())), Plus)
-}
-
 impl Tensor {
     /// Sum over `dims` (all if empty); integers and bool give int64.
     pub fn sum(&self, dims: &[isize], keepdim: bool) -> Result<Tensor> {
@@ -375,7 +396,7 @@ impl Tensor {
     pub fn count_nonzero(&self, dims: &[isize]) -> Result<Tensor> {
         let over = Over::new("count_nonzero", self, dims, false)?;
         let x = self.array();
-        let count = dispatch_all!(x.dtype(), T => count_nonzero::<T>(x, &over.mask))?;
+        let count = sums::<Bool, _>(x, &over.mask, Plus)?; // converted: 0 is false, all else true
         Ok(Tensor::constant(over.finish(count, x.shape())))
     }
 
