@@ -1,6 +1,8 @@
 //! Convolution of volumes, images and signals. Three operations are each other's gradients: the convolution,
 //! the gradient of its input (a transposed convolution), and the gradient of its weight.
 
+use std::fmt;
+
 use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves, Ties};
@@ -53,13 +55,30 @@ pub enum ConvPadding {
 }
 
 /// Shapes of the operands, with batch dim, and the attributes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Conv {
     pub options: ConvOptions,
     pub x: Dims,
     pub weight: Dims,
     /// Whether the channels of the input, of the result and of their gradients come last in memory.
     pub channels_last: bool,
+}
+
+/// As graphs show it: with the attributes of its own dims.
+impl fmt::Debug for Conv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConvOptions { stride, padding, dilation, groups } = &self.options;
+        let [stride, padding, dilation] = [stride, padding, dilation].map(|sizes| &sizes[5 - self.x.len()..]);
+        f.debug_struct("Conv")
+            .field("stride", &stride)
+            .field("padding", &padding)
+            .field("dilation", &dilation)
+            .field("groups", groups)
+            .field("x", &self.x)
+            .field("weight", &self.weight)
+            .field("channels_last", &self.channels_last)
+            .finish()
+    }
 }
 
 /// The order of tensors in memory in which a kernel computes.

@@ -3,10 +3,11 @@
 //! No output between rows is computed in vain, and any step between outputs is as good as 1; in return, the
 //! channels should fill vectors, and unless channels come last the sums are transposed into planes.
 
-use super::layout::{copy_row, Extent};
+use super::layout::Extent;
 use super::product::{Product, Target};
 use super::tile::{any_rows, Factors, Sums};
 use super::weights::Block;
+use super::window::copy_row;
 use super::Float;
 use crate::kernels::gemm::Vector;
 use crate::kernels::transpose::Transposed;
@@ -101,10 +102,11 @@ impl<T: Float> Product<'_, T> {
                 (slices, cols) = (1, slices * cols);
             }
         }
-        for (image, slice) in (0..images).flat_map(|image| (0..slices).map(move |slice| (image, slice))) {
+        for index in 0..images * slices {
+            let (image, slice) = if slices == 1 { (index, 0) } else { (index / slices, index % slices) };
             let start = block.start * self.target.channel + image * self.target.image + slice * step[0];
             for row in 0..rows {
-                let first = ((image * slices + slice) * rows + row) * cols;
+                let first = (index * rows + row) * cols;
                 let from = self.buffer[first * block.pitch..].as_ptr();
                 // SAFETY: the caller's promise; the buffer holds the sums of the row.
                 unsafe {

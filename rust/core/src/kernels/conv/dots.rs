@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 
-use super::layout::{copy_row, place, Extent, Layout, DIMS, SMALL_VOLUME};
+use super::layout::{place, Extent, Layout, DIMS, SMALL_VOLUME};
 use super::pass::{copy_tile, cut, Pass};
 use super::product::SLOP;
+use super::window::copy_rows;
 use super::{ConvGeometry, Float};
 use crate::kernels::gemm::{Vector, Vectored};
 use crate::kernels::kept;
@@ -163,11 +164,7 @@ impl<T: Float> Tasks<'_, T> {
                 for slice in 0..slices {
                     let from = &from[place([at[0] + slice, at[1], at[2]], all)..];
                     let out = &mut out[index * volume + place([slice, 0, 0], inner)..];
-                    for row in 0..rows {
-                        let out = &mut out[row * inner[2]..][..cols];
-                        // SAFETY: as long as the row.
-                        unsafe { copy_row(&from[row * all[2]..][..cols], out.as_mut_ptr()) };
-                    }
+                    copy_rows(from, all[2], out, inner[2], rows, cols);
                 }
             }
         }

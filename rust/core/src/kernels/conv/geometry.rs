@@ -39,12 +39,14 @@ pub(super) struct Phases {
 impl ConvGeometry {
     /// Extents of the output.
     pub fn out_extents(&self) -> [usize; 3] {
-        [0, 1, 2].map(|dim| {
+        let mut extents = self.in_extents;
+        for (dim, extent) in extents.iter_mut().enumerate() {
             let window = self.dilation[dim] * (self.kernel[dim] - 1) + 1;
-            let padded = self.in_extents[dim] + 2 * self.padding[dim];
+            let padded = *extent + 2 * self.padding[dim];
             // The op refuses a window that is larger than the padded input.
-            padded.checked_sub(window).map_or(0, |room| room / self.stride[dim] + 1)
-        })
+            *extent = padded.checked_sub(window).map_or(0, |room| room / self.stride[dim] + 1);
+        }
+        extents
     }
 
     /// Elements of the input.

@@ -10,7 +10,7 @@
 //! is im2col. Kernels that read single numbers take volumes as they lie for any stride, and pixels whose channels
 //! lie side by side.
 
-use std::ops::Range;
+use super::window::inside;
 
 /// Where one element of a filter looks, relative to the source position of the output.
 #[derive(Debug, Clone, Copy)]
@@ -106,20 +106,34 @@ impl Layout {
         whole: [usize; 3],
         source: [usize; 3],
     ) -> Self {
-        let first = DIMS.map(|dim| taps.iter().map(|tap| tap.position[dim]).min().unwrap_or(0));
-        let (origins, shifts) = (Vec::new(), Vec::new());
+        let mut first = [isize::MAX; 3];
+        for tap in taps {
+            for dim in DIMS {
+                first[dim] = first[dim].min(tap.position[dim]);
+            }
+        }
+        let (origins, shifts) = (Vec::new(), Vec::with_capacity(taps.len()));
         let mut layout = Self { origins, shifts, halo: [0; 3], spacing, step, whole, overlap: [0; 3] };
         for tap in taps {
-            let from_first = DIMS.map(|dim| (tap.position[dim] - first[dim]) as usize);
-            let origin = DIMS.map(|dim| first[dim] + (from_first[dim] % spacing[dim]) as isize);
-            let shift = DIMS.map(|dim| from_first[dim] / spacing[dim]);
+            let (mut origin, mut shift) = (first, [0; 3]);
+            for dim in DIMS {
+                let from_first = (tap.position[dim] - first[dim]) as usize;
+                // Divisions take long, and most strides are 1.
+                let (by, rest) = if spacing[dim] == 1 {
+                    (from_first, 0)
+                } else {
+                    (from_first / spacing[dim], from_first % spacing[dim])
+                };
+                origin[dim] += rest as isize;
+                shift[dim] = by;
+                layout.halo[dim] = layout.halo[dim].max(by);
+            }
             let known = layout.origins.iter().position(|other| *other == origin);
             let volume = known.unwrap_or_else(|| {
                 layout.origins.push(origin);
                 layout.origins.len() - 1
             });
             layout.shifts.push((volume, shift));
-            layout.halo = DIMS.map(|dim| layout.halo[dim].max(shift[dim]));
         }
         layout.overlap = DIMS.map(|dim| {
             let count = layout.reach(whole[dim], dim);
@@ -133,16 +147,21 @@ impl Layout {
     }
 
     /// Neighbours in a volume that so many outputs reach along a dim.
+    #[inline(always)]
     fn reach(&self, outputs: usize, dim: usize) -> usize {
         outputs.saturating_sub(1) * self.step[dim] + 1 + self.halo[dim]
     }
 
     /// Slices, rows and columns of a copied volume.
+    #[inline(always)]
     pub fn extents(&self, tile: Extent) -> [usize; 3] {
-        DIMS.map(|dim| {
-            let overlap = if tile.len[dim] == self.whole[dim] { self.overlap[dim] } else { 0 };
-            self.reach(tile.len[dim], dim) - overlap
-        })
+        [self.extent(tile, 0), self.extent(tile, 1), self.extent(tile, 2)]
+    }
+
+    #[inline(always)]
+    fn extent(&self, tile: Extent, dim: usize) -> usize {
+        let overlap = if tile.len[dim] == self.whole[dim] { self.overlap[dim] } else { 0 };
+        self.reach(tile.len[dim], dim) - overlap
     }
 
     /// Zeros that must follow the last volume in place of the next one.
@@ -151,8 +170,10 @@ impl Layout {
     }
 
     /// Elements of one copied volume of one image.
+    #[inline(always)]
     pub fn volume(&self, tile: Extent) -> usize {
-        self.extents(tile).iter().product()
+        let [slices, height, width] = self.extents(tile);
+        slices * height * width
     }
 
     /// Outputs of a tile.
@@ -166,10 +187,13 @@ impl Layout {
     }
 
     /// Length of the run that covers all outputs of a tile.
+    #[inline(always)]
     pub fn run(&self, tile: Extent) -> usize {
         debug_assert!(self.step == [1; 3]);
-        let last = place(tile.len.map(|len| len - 1), self.extents(tile));
-        (tile.images - 1) * self.volume(tile) + last + 1
+        let [slices, rows, cols] = tile.len;
+        (tile.images - 1) * self.volume(tile)
+            + place([slices - 1, rows - 1, cols - 1], self.extents(tile))
+            + 1
     }
 
     /// Sets `offsets` to the start in scratch of each (channel, tap); `side` is the number of channels that lie side
@@ -206,140 +230,10 @@ impl Layout {
 pub(super) const DIMS: [usize; 3] = [0, 1, 2];
 
 /// Index of a position in a row-major volume.
+#[inline(always)]
 pub(super) fn place([slice, row, col]: [usize; 3], [_, height, width]: [usize; 3]) -> usize {
     (slice * height + row) * width + col
 }
 
 /// Volumes with fewer outputs than this are computed several images at a time.
 pub(super) const SMALL_VOLUME: usize = 256;
-
-/// A volume to copy from: the elements of a pixel, and the distance to the next one.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Volume<'a, T> {
-    pub data: &'a [T],
-    pub extents: [usize; 3],
-    pub pixel: usize,
-}
-
-/// What to copy of it: the elements at `origin + (i, j, k) * step`, in rows of `extents`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub origin: [isize; 3],
-    pub step: [usize; 3],
-    pub extents: [usize; 3],
-}
-
-impl Window {
-    /// Fills with zeros what lies outside of the volume, and calls `copy` for the rest of each slice: with the
-    /// place of its first element in the volume, the rows and the columns that lie inside, and the slice of `out`.
-    #[inline(always)]
-    fn visit<T: Copy>(
-        self,
-        volume: [usize; 3],
-        out: &mut [T],
-        zero: T,
-        mut copy: impl FnMut(usize, Range<usize>, Range<usize>, &mut [T]),
-    ) {
-        let Self { origin, step, extents } = self;
-        let [slices, rows, cols] = DIMS.map(|dim| inside(origin[dim], step[dim], volume[dim], extents[dim]));
-        let is_whole = rows.len() == extents[1] && cols.len() == extents[2];
-        let plane = (out.len() / extents[0]).max(1);
-        for (slice, out) in out.chunks_exact_mut(plane).enumerate() {
-            let is_inside = slices.contains(&slice);
-            if !(is_inside && is_whole) {
-                out.fill(zero);
-            }
-            if !is_inside || rows.is_empty() || cols.is_empty() {
-                continue;
-            }
-            let at = |dim: usize, index: usize| (origin[dim] + (index * step[dim]) as isize) as usize;
-            let first = place([at(0, slice), at(1, rows.start), at(2, cols.start)], volume);
-            copy(first, rows.clone(), cols.clone(), out);
-        }
-    }
-
-    /// Copies the window to `out`.
-    #[inline(always)]
-    pub fn gather<T: Copy>(self, volume: Volume<'_, T>, out: &mut [T], zero: T) {
-        let ([_, row_step, step], [_, _, width], [.., stride]) = (self.step, self.extents, volume.extents);
-        self.visit(volume.extents, out, zero, |first, rows, cols, out| {
-            if row_step == 1 && step == 1 && width == stride && cols.len() == width {
-                let len = rows.len() * width;
-                out[rows.start * width..][..len].copy_from_slice(&volume.data[first..][..len]);
-                return;
-            }
-            for row in 0..rows.len() {
-                let source = &volume.data[first + row * row_step * stride..];
-                let out = &mut out[(rows.start + row) * width + cols.start..][..cols.len()];
-                match step {
-                    // SAFETY: the row's elements lie inside both, which the slices check.
-                    1 => unsafe { copy_row(&source[..out.len()], out.as_mut_ptr()) },
-                    2 => out.iter_mut().zip(source.iter().step_by(2)).for_each(|(to, from)| *to = *from),
-                    step => {
-                        out.iter_mut().zip(source.iter().step_by(step)).for_each(|(to, from)| *to = *from)
-                    }
-                }
-            }
-        });
-    }
-
-    /// The same for `side` elements of each pixel.
-    #[inline(always)]
-    pub fn gather_pixels<T: Copy>(self, volume: Volume<'_, T>, side: usize, out: &mut [T], zero: T) {
-        let ([_, row_step, step], [_, _, width], [.., stride]) = (self.step, self.extents, volume.extents);
-        self.visit(volume.extents, out, zero, |first, rows, cols, out| {
-            for row in 0..rows.len() {
-                let source = &volume.data[(first + row * row_step * stride) * volume.pixel..];
-                let out = &mut out[((rows.start + row) * width + cols.start) * side..][..cols.len() * side];
-                if step == 1 && volume.pixel == side {
-                    out.copy_from_slice(&source[..out.len()]);
-                    continue;
-                }
-                for (pixel, out) in out.chunks_exact_mut(side).enumerate() {
-                    out.copy_from_slice(&source[pixel * step * volume.pixel..][..side]);
-                }
-            }
-        });
-    }
-}
-
-/// The range of indices in `0..count` whose `origin + index * step` lies in `0..extent`.
-fn inside(origin: isize, step: usize, extent: usize, count: usize) -> Range<usize> {
-    let before = |limit: isize| ((limit - origin).max(0) as usize).div_ceil(step);
-    let begin = before(0).min(count);
-    begin..before(extent as isize).clamp(begin, count)
-}
-
-/// Copies a short row in blocks of which the last overlaps the one before: cheaper than calling memcpy.
-///
-/// # Safety
-/// `to` must be valid for as many elements as `from` has.
-#[inline(always)]
-pub(super) unsafe fn copy_row<T: Copy>(from: &[T], to: *mut T) {
-    // SAFETY: each call's block is at most as long as the row.
-    unsafe {
-        match from.len() {
-            0 => {}
-            1 => *to = from[0],
-            2..4 => copy_blocks::<T, 2>(from, to),
-            4..8 => copy_blocks::<T, 4>(from, to),
-            _ => copy_blocks::<T, 8>(from, to),
-        }
-    }
-}
-
-/// # Safety
-/// `to` must be valid for as many elements as `from` has, and that must be at least `N`.
-#[inline(always)]
-unsafe fn copy_blocks<T: Copy, const N: usize>(from: &[T], to: *mut T) {
-    let mut at = 0;
-    while at < from.len() {
-        let block = at.min(from.len() - N);
-        // SAFETY: block + N <= len.
-        unsafe {
-            let values = from.as_ptr().add(block).cast::<[T; N]>().read_unaligned();
-            to.add(block).cast::<[T; N]>().write_unaligned(values);
-        }
-        at += N;
-    }
-}

@@ -20,6 +20,7 @@ mod pixels;
 mod product;
 mod tile;
 mod weights;
+mod window;
 
 pub use float::Float;
 pub use geometry::ConvGeometry;

@@ -6,9 +6,12 @@
 
 use std::ops::Range;
 
-use super::layout::{place, Extent, Layout, Tap, Volume, Window, DIMS, SMALL_VOLUME};
+use smallvec::SmallVec;
+
+use super::layout::{place, Extent, Layout, Tap, DIMS, SMALL_VOLUME};
 use super::product::{Product, Target, SLOP};
 use super::weights::{Lanes, Weights};
+use super::window::Window;
 use super::{ConvGeometry, Float};
 use crate::kernels::gemm::Vector;
 use crate::kernels::kept;
@@ -164,6 +167,22 @@ impl Pass {
         shared
     }
 
+    /// Where a tile goes that starts at a position of an image, from a channel on.
+    fn target<T>(&self, out: SharedSlice<'_, T>, channel: usize, image: usize, at: [usize; 3]) -> Target<T> {
+        let Volumes { channels, extents } = self.out;
+        let volume = extents.iter().product::<usize>();
+        let (between, pixel) = if self.channels_last { (1, channels) } else { (volume, 1) };
+        let start = DIMS.map(|dim| self.start[dim] + at[dim] * self.out_step[dim]);
+        let [slice, row, col] = self.out_step;
+        let width = extents[2] * pixel;
+        Target {
+            out: out.at(image * channels * volume + channel * between + place(start, extents) * pixel),
+            channel: between,
+            image: channels * volume,
+            step: [slice * extents[1] * width, row * width, col * pixel],
+        }
+    }
+
     /// Runs the pass on all threads. Each output is one sum in a fixed order, so no split shows.
     pub fn run<T: Float>(&self, source: &[T], weights: &Weights<T>, bias: Option<&[T]>, out: &mut [T]) {
         if self.batch == 0 || self.len.contains(&0) || weights.rows == 0 {
@@ -289,16 +308,6 @@ impl<T: Float> Tasks<'_, T> {
             scratch.extent = Some(tile);
         }
         let blocks = self.weights.blocks;
-        let start = DIMS.map(|dim| pass.start[dim] + at[dim] * pass.out_step[dim]);
-        let extents = pass.out.extents;
-        let volume = extents.iter().product::<usize>();
-        // Elements between channels, and between pixels.
-        let (channel, pixel) = if pass.channels_last { (1, pass.out.channels) } else { (volume, 1) };
-        let first = image * pass.out.channels * volume
-            + group * self.weights.rows * channel
-            + place(start, extents) * pixel;
-        let [slice_step, row_step, col_step] = pass.out_step;
-        let row = extents[2] * pixel;
         let product = Product {
             weights: self.weights,
             group,
@@ -310,13 +319,8 @@ impl<T: Float> Tasks<'_, T> {
             layout: self.layout,
             tile,
             buffer: &mut scratch.buffer,
-            target: Target {
-                // Tiles, groups and splits of the rows are disjoint: tasks write different elements.
-                out: self.out.at(first),
-                channel,
-                image: pass.out.channels * volume,
-                step: [slice_step * extents[1] * row, row_step * row, col_step * pixel],
-            },
+            // Tiles, groups and splits of the rows are disjoint: tasks write different elements.
+            target: pass.target(self.out, group * self.weights.rows, image, at),
         };
         // SAFETY: inlined into a kernel for `I`; the target as said above.
         unsafe { product.run::<I>() };
@@ -327,20 +331,27 @@ impl<T: Float> Tasks<'_, T> {
 /// it starts in that, and its extents, less at the ends of images.
 pub(super) fn cut(
     index: usize,
-    grid: [usize; 5],
+    [_, images, slices, rows, cols]: [usize; 5],
     tile: Extent,
     pass: &Pass,
 ) -> (usize, usize, [usize; 3], Extent) {
-    let [_, images, slices, rows, cols] = grid;
-    let at = [
-        index / (cols * rows) % slices * tile.len[0],
-        index / cols % rows * tile.len[1],
-        index % cols * tile.len[2],
-    ];
-    let index = index / (cols * rows * slices);
-    let image = index % images * tile.images;
+    let (index, col) = (index / cols, index % cols);
+    let (index, row) = (index / rows, index % rows);
+    let (index, slice) = (index / slices, index % slices);
+    let (group, image) = (index / images, index % images * tile.images);
+    let at = [slice * tile.len[0], row * tile.len[1], col * tile.len[2]];
     let len = DIMS.map(|dim| tile.len[dim].min(pass.len[dim] - at[dim]));
-    (index / images, image, at, Extent { images: tile.images.min(pass.batch - image), len })
+    (group, image, at, Extent { images: tile.images.min(pass.batch - image), len })
+}
+
+/// For each origin of the layout what a tile reads that starts at a position of an image.
+fn windows(pass: &Pass, layout: &Layout, at: [usize; 3], tile: Extent) -> SmallVec<[Window; 4]> {
+    let (extents, source) = (layout.extents(tile), pass.source.extents);
+    let window = |origin: &[isize; 3]| {
+        let origin = DIMS.map(|dim| origin[dim] + (at[dim] * pass.step[dim]) as isize);
+        Window::new(origin, layout.spacing, extents, source)
+    };
+    layout.origins.iter().map(window).collect()
 }
 
 /// Copies the volumes of `channels` that the tile reads, which starts at a position of an image, to `scratch`.
@@ -354,8 +365,8 @@ pub(super) fn copy_tile<T: Float>(
     tile: Extent,
     scratch: &mut Vec<T>,
 ) {
-    let Volumes { channels: all, extents } = pass.source;
-    let (side, numel) = (pass.side(channels.len()), extents.iter().product::<usize>());
+    let Volumes { channels: all, extents: [slices, height, width] } = pass.source;
+    let (side, numel) = (pass.side(channels.len()), slices * height * width);
     let used = channels.len() * layout.channel(tile);
     let end = used + layout.tail(tile) * side + SLOP;
     if scratch.len() < end {
@@ -363,27 +374,21 @@ pub(super) fn copy_tile<T: Float>(
     }
     // Read as the padding of the last volume, or multiplied into results that are thrown away.
     scratch[used..end].fill(T::ZERO);
-    let window = |origin: &[isize; 3]| Window {
-        origin: DIMS.map(|dim| origin[dim] + (at[dim] * pass.step[dim]) as isize),
-        step: layout.spacing,
-        extents: layout.extents(tile),
-    };
+    let windows = windows(pass, layout, at, tile);
     let mut volumes = scratch[..used].chunks_exact_mut((layout.volume(tile) * side).max(1));
     if pass.channels_last {
-        for origin in &layout.origins {
+        for window in &windows {
             for (image, out) in (image..image + tile.images).zip(&mut volumes) {
-                let data = &source[image * all * numel + channels.start..];
-                let volume = Volume { data, extents, pixel: all };
-                window(origin).gather_pixels(volume, side, out, T::ZERO);
+                let pixels = &source[image * all * numel + channels.start..];
+                window.copy_pixels(pixels, all, side, out, T::ZERO);
             }
         }
         return;
     }
     for channel in channels {
-        for origin in &layout.origins {
+        for window in &windows {
             for (image, out) in (image..image + tile.images).zip(&mut volumes) {
-                let data = &source[(image * all + channel) * numel..][..numel];
-                window(origin).gather(Volume { data, extents, pixel: 1 }, out, T::ZERO);
+                window.copy(&source[(image * all + channel) * numel..][..numel], out, T::ZERO);
             }
         }
     }
