@@ -79,7 +79,17 @@ def test_every_registered_operation_that_is_a_node_of_its_own_has_a_formula():
     others = {
         *("contiguous", "copy_", "zero_", "reshape", "narrow", "chunk", "getitem", "setitem", "index_add"),
         *("masked_select", "roll", "repeat", "norm", "celu", "selu", "relu6", "l1_loss", "fill_", "matmul"),
-        *("einsum", "conv1d", "conv2d", "max_pool2d", "dropout", "layer_norm", "rms_norm", "group_norm"),
+        *(
+            "einsum",
+            "conv1d",
+            "conv2d",
+            "conv3d",
+            "max_pool2d",
+            "dropout",
+            "layer_norm",
+            "rms_norm",
+            "group_norm",
+        ),
         *("batch_norm", "index_put_", "avg_pool2d", "pad", "scaled_dot_product_attention"),
         *("rnn_tanh_cell", "rnn_relu_cell", "lstm_cell", "gru_cell"),
     }

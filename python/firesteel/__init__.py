@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from firesteel._tensor_str import set_printoptions as set_printoptions
     from firesteel.func import vmap as vmap
     from firesteel.nn.functional import (
-        conv3d as conv3d,
-        conv_transpose3d as conv_transpose3d,
         cosine_similarity as cosine_similarity,
     )
     from firesteel.serialization import load as load, save as save
@@ -66,8 +64,6 @@ _SUBPACKAGES = frozenset(
     {"autograd", "backends", "cuda", "datasets", "func", "graph", "nn", "optim", "serialization", "utils"}
 )
 _LAZY_NAMES = {
-    "conv3d": "firesteel.nn.functional",
-    "conv_transpose3d": "firesteel.nn.functional",
     "cosine_similarity": "firesteel.nn.functional",
     "is_anomaly_check_nan_enabled": "firesteel.autograd.anomaly_mode",
     "is_anomaly_enabled": "firesteel.autograd.anomaly_mode",

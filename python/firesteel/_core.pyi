@@ -2161,6 +2161,15 @@ def conv2d(
     dilation: _Ints | None = None,
     groups: _int = 1,
 ) -> Tensor: ...
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Ints | None = None,
+    padding: _Ints | str | None = None,
+    dilation: _Ints | None = None,
+    groups: _int = 1,
+) -> Tensor: ...
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -2172,6 +2181,16 @@ def conv_transpose1d(
     dilation: _Ints | None = None,
 ) -> Tensor: ...
 def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: _Ints | None = None,
+    padding: _Ints | None = None,
+    output_padding: _Ints | None = None,
+    groups: _int = 1,
+    dilation: _Ints | None = None,
+) -> Tensor: ...
+def conv_transpose3d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,

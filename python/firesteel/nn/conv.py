@@ -6,10 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from firesteel._core import Tensor, conv1d, conv2d, conv_transpose1d, conv_transpose2d, empty
+from firesteel._core import (
+    Tensor,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    empty,
+)
 
 from . import init
-from ._volumes import conv3d, conv_transpose3d
 from .functional import pad
 from .module import Module
 from .parameter import Parameter

@@ -20,8 +20,10 @@ from firesteel._core import (
     celu,
     conv1d,
     conv2d,
+    conv3d,
     conv_transpose1d,
     conv_transpose2d,
+    conv_transpose3d,
     cross_entropy,
     dropout,
     elu,
@@ -70,7 +72,6 @@ from firesteel.nn import _formulas
 from firesteel.nn._attention import multi_head_attention_forward
 from firesteel.nn._padding import pad
 from firesteel.nn._pooling import adaptive_max_pool1d
-from firesteel.nn._volumes import conv3d, conv_transpose3d
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use firesteel::kernels::conv::{conv2d, conv2d_grad_input, conv2d_grad_weight, Conv2dGeometry};
+use firesteel::kernels::conv::{conv, conv_grad_input, conv_grad_weight, ConvGeometry};
 use firesteel::kernels::pool::{max_pool2d, PoolGeometry};
 use firesteel::par;
 
@@ -54,44 +54,62 @@ fn main() {
         [8, 64, 56, 128, 1, 2, 0, 1],
         [32, 64, 16, 64, 3, 1, 1, 4],
     ] {
-        let g = Conv2dGeometry {
+        let g = ConvGeometry {
             batch,
             in_channels: inputs,
-            in_height: extent,
-            in_width: extent,
+            in_extents: [1, extent, extent],
             out_channels: outputs,
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            padding: [padding; 2],
-            dilation: [1, 1],
+            kernel: [1, kernel, kernel],
+            stride: [1, stride, stride],
+            padding: [0, padding, padding],
+            dilation: [1; 3],
             groups,
             channels_last: false,
         };
         layer(&g);
+    }
+    for [batch, inputs, extent, outputs, stride, groups] in [
+        [4, 8, 16, 16, 1, 1],
+        [2, 1, 32, 32, 1, 1],
+        [4, 32, 8, 64, 1, 1],
+        [4, 16, 16, 32, 2, 1],
+        [2, 32, 16, 32, 1, 32],
+    ] {
+        layer(&ConvGeometry {
+            batch,
+            in_channels: inputs,
+            in_extents: [extent; 3],
+            out_channels: outputs,
+            kernel: [3; 3],
+            stride: [stride; 3],
+            padding: [1; 3],
+            dilation: [1; 3],
+            groups,
+            channels_last: false,
+        });
     }
     for [planes, extent] in [[64 * 32, 26], [64 * 64, 32]] {
         pool(planes, extent);
     }
 }
 
-fn layer(g: &Conv2dGeometry) {
+fn layer(g: &ConvGeometry) {
     let values = |numel: usize| (0..numel).map(|i| (i % 17) as f32 - 8.0).collect::<Vec<f32>>();
     let (x, weight, grad) = (values(g.input_numel()), values(g.weight_numel()), values(g.output_numel()));
     let (mut out, mut grad_x, mut grad_weight) = (grad.clone(), x.clone(), weight.clone());
-    let forward = time(|| conv2d(g, black_box(&x), &weight, None, &mut out).unwrap());
-    let to_x = time(|| conv2d_grad_input(g, black_box(&grad), &weight, &mut grad_x).unwrap());
-    let to_weight = time(|| conv2d_grad_weight(g, black_box(&grad), &x, &mut grad_weight).unwrap());
+    let forward = time(|| conv(g, black_box(&x), &weight, None, &mut out).unwrap());
+    let to_x = time(|| conv_grad_input(g, black_box(&grad), &weight, &mut grad_x).unwrap());
+    let to_weight = time(|| conv_grad_weight(g, black_box(&grad), &x, &mut grad_weight).unwrap());
     let flops = 2.0 * (g.output_numel() * g.weight_numel() / g.out_channels) as f64;
     println!(
-        "N{} C{} {}x{} -> {} k{} s{} p{} g{:<8} {forward:9.0} {to_x:9.0} {to_weight:9.0}   forward {:.0} GF/s",
+        "N{} C{} {:?} -> {} k{} s{} p{} g{:<8} {forward:9.0} {to_x:9.0} {to_weight:9.0}   forward {:.0} GF/s",
         g.batch,
         g.in_channels,
-        g.in_height,
-        g.in_width,
+        g.in_extents,
         g.out_channels,
-        g.kernel[0],
-        g.stride[0],
-        g.padding[0],
+        g.kernel[2],
+        g.stride[2],
+        g.padding[2],
         g.groups,
         flops / forward / 1e3
     );

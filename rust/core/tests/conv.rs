@@ -1,30 +1,31 @@
 //! Convolution against its definition, over many geometries, in any number of threads.
 
 use firesteel::kernels::conv::{
-    conv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weight, Conv2dGeometry, Float,
+    conv, conv_grad_bias, conv_grad_input, conv_grad_weight, ConvGeometry, Float,
 };
 use firesteel::par;
 use proptest::prelude::*;
 
 /// Calls `visit` with the indices in output, input and weight of every product of the definition.
-fn each_product(g: &Conv2dGeometry, mut visit: impl FnMut(usize, usize, usize)) {
+fn each_product(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
     let (inputs, outputs) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let (height, width) = (g.out_height(), g.out_width());
+    let (volume, taps) = (g.out_extents().iter().product::<usize>(), g.kernel.iter().product::<usize>());
+    let position = |index: usize, [_, rows, cols]: [usize; 3]| {
+        [index / (rows * cols), index / cols % rows, index % cols]
+    };
     for index in 0..g.output_numel() {
-        let (col, row) = (index % width, index / width % height);
-        let (channel, image) =
-            (index / (width * height) % g.out_channels, index / (width * height * g.out_channels));
-        for input in 0..inputs {
-            for tap in 0..g.kernel[0] * g.kernel[1] {
-                let y = row * g.stride[0] + tap / g.kernel[1] * g.dilation[0];
-                let x = col * g.stride[1] + tap % g.kernel[1] * g.dilation[1];
-                let inside =
-                    |at: usize, padding: usize, extent: usize| at >= padding && at - padding < extent;
-                if inside(y, g.padding[0], g.in_height) && inside(x, g.padding[1], g.in_width) {
-                    let plane = image * g.in_channels + channel / outputs * inputs + input;
-                    let from = (plane * g.in_height + y - g.padding[0]) * g.in_width + x - g.padding[1];
-                    visit(index, from, (channel * inputs + input) * g.kernel[0] * g.kernel[1] + tap);
-                }
+        let at = position(index % volume, g.out_extents());
+        let (channel, image) = (index / volume % g.out_channels, index / (volume * g.out_channels));
+        for (input, tap) in (0..inputs).flat_map(|input| (0..taps).map(move |tap| (input, tap))) {
+            let reach = position(tap, g.kernel);
+            let padded = [0, 1, 2].map(|dim| at[dim] * g.stride[dim] + reach[dim] * g.dilation[dim]);
+            if (0..3)
+                .all(|dim| padded[dim] >= g.padding[dim] && padded[dim] - g.padding[dim] < g.in_extents[dim])
+            {
+                let plane = image * g.in_channels + channel / outputs * inputs + input;
+                let from =
+                    (0..3).fold(plane, |from, dim| from * g.in_extents[dim] + padded[dim] - g.padding[dim]);
+                visit(index, from, (channel * inputs + input) * taps + tap);
             }
         }
     }
@@ -47,7 +48,7 @@ struct Results<T> {
     grad_bias: Vec<T>,
 }
 
-fn kernels<T: Float>(g: &Conv2dGeometry, x: &[T], weight: &[T], bias: &[T], grad: &[T]) -> Results<T> {
+fn kernels<T: Float>(g: &ConvGeometry, x: &[T], weight: &[T], bias: &[T], grad: &[T]) -> Results<T> {
     // Outputs start as NaN: every element must be written.
     let nan = |numel: usize| vec![T::from_f64(f64::NAN); numel];
     let mut results = Results {
@@ -56,14 +57,14 @@ fn kernels<T: Float>(g: &Conv2dGeometry, x: &[T], weight: &[T], bias: &[T], grad
         grad_weight: nan(weight.len()),
         grad_bias: nan(bias.len()),
     };
-    conv2d(g, x, weight, Some(bias), &mut results.out).unwrap();
-    conv2d_grad_input(g, grad, weight, &mut results.grad_x).unwrap();
-    conv2d_grad_weight(g, grad, x, &mut results.grad_weight).unwrap();
-    conv2d_grad_bias(g, grad, &mut results.grad_bias);
+    conv(g, x, weight, Some(bias), &mut results.out).unwrap();
+    conv_grad_input(g, grad, weight, &mut results.grad_x).unwrap();
+    conv_grad_weight(g, grad, x, &mut results.grad_weight).unwrap();
+    conv_grad_bias(g, grad, &mut results.grad_bias);
     results
 }
 
-fn assert_close<T: Float>(name: &str, g: &Conv2dGeometry, found: &[T], expected: &[f64], tolerance: f64) {
+fn assert_close<T: Float>(name: &str, g: &ConvGeometry, found: &[T], expected: &[f64], tolerance: f64) {
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found.to_f64() - expected).abs();
         assert!(
@@ -73,13 +74,13 @@ fn assert_close<T: Float>(name: &str, g: &Conv2dGeometry, found: &[T], expected:
     }
 }
 
-fn check<T: Float>(g: &Conv2dGeometry, tolerance: f64) {
+fn check<T: Float>(g: &ConvGeometry, tolerance: f64) {
     let x = values::<T>(g.input_numel(), 1);
     let weight = values::<T>(g.weight_numel(), 2);
     let bias = values::<T>(g.out_channels, 3);
     let grad = values::<T>(g.output_numel(), 4);
-    let plane = g.out_height() * g.out_width();
-    let channel = |index: usize| index / plane.max(1) % g.out_channels;
+    let volume = g.out_extents().iter().product::<usize>();
+    let channel = |index: usize| index / volume.max(1) % g.out_channels;
     let mut out: Vec<f64> = (0..grad.len()).map(|index| bias[channel(index)].to_f64()).collect();
     let (mut grad_x, mut grad_weight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
     let mut grad_bias = vec![0.0; bias.len()];
@@ -102,15 +103,21 @@ prop_compose! {
         groups in 1..4usize,
         inputs in 1..6usize,
         outputs in prop_oneof![4 => 1..9usize, 1 => 14..40usize],
+        slices in prop_oneof![2 => Just([1, 1, 1, 0, 1]), 1 => [1..8usize, 1..4usize, 1..4usize, 0..4usize, 1..4usize]],
         extents in [1..20usize, 1..20usize],
         kernel in [1..6usize, 1..6usize],
         stride in [1..4usize, 1..4usize],
         padding in [0..4usize, 0..4usize],
         dilation in [1..4usize, 1..4usize],
-    ) -> Conv2dGeometry {
-        let fit = |dim: usize| extents[dim].max((dilation[dim] * (kernel[dim] - 1) + 1).saturating_sub(2 * padding[dim]));
-        Conv2dGeometry {
-            batch, in_channels: groups * inputs, in_height: fit(0), in_width: fit(1),
+    ) -> ConvGeometry {
+        let with = |at: usize, plane: [usize; 2]| [slices[at], plane[0], plane[1]];
+        let [extents, kernel, stride] = [with(0, extents), with(1, kernel), with(2, stride)];
+        let [padding, dilation] = [with(3, padding), with(4, dilation)];
+        let in_extents = [0, 1, 2].map(|dim| {
+            extents[dim].max((dilation[dim] * (kernel[dim] - 1) + 1).saturating_sub(2 * padding[dim]))
+        });
+        ConvGeometry {
+            batch, in_channels: groups * inputs, in_extents,
             out_channels: groups * outputs, kernel, stride, padding, dilation, groups, channels_last: false,
         }
     }
@@ -125,48 +132,56 @@ proptest! {
     }
 }
 
-const PLAIN: Conv2dGeometry = Conv2dGeometry {
+const PLAIN: ConvGeometry = ConvGeometry {
     batch: 2,
     in_channels: 3,
-    in_height: 9,
-    in_width: 9,
+    in_extents: [1, 9, 9],
     out_channels: 4,
-    kernel: [3, 3],
-    stride: [1, 1],
-    padding: [1, 1],
-    dilation: [1, 1],
+    kernel: [1, 3, 3],
+    stride: [1, 1, 1],
+    padding: [0, 1, 1],
+    dilation: [1, 1, 1],
     groups: 1,
     channels_last: false,
 };
+
+const VOLUME: ConvGeometry = ConvGeometry { in_extents: [4, 5, 6], kernel: [3; 3], padding: [1; 3], ..PLAIN };
 
 #[test]
 fn shapes_that_models_use() {
     let cases = [
         // Depthwise, with and without a multiplier.
-        Conv2dGeometry { in_channels: 13, out_channels: 13, groups: 13, ..PLAIN },
-        Conv2dGeometry { in_channels: 5, out_channels: 10, groups: 5, stride: [2, 2], ..PLAIN },
+        ConvGeometry { in_channels: 13, out_channels: 13, groups: 13, ..PLAIN },
+        ConvGeometry { in_channels: 5, out_channels: 10, groups: 5, stride: [1, 2, 2], ..PLAIN },
         // 1x1, patches, a filter as large as the plane, one dim.
-        Conv2dGeometry { in_channels: 64, out_channels: 17, kernel: [1, 1], padding: [0, 0], ..PLAIN },
-        Conv2dGeometry {
-            in_height: 32,
-            in_width: 32,
-            kernel: [8, 8],
-            stride: [8, 8],
-            padding: [0, 0],
+        ConvGeometry { in_channels: 64, out_channels: 17, kernel: [1; 3], padding: [0; 3], ..PLAIN },
+        ConvGeometry {
+            in_extents: [1, 32, 32],
+            kernel: [1, 8, 8],
+            stride: [1, 8, 8],
+            padding: [0; 3],
             ..PLAIN
         },
-        Conv2dGeometry { batch: 9, in_channels: 20, kernel: [9, 9], padding: [0, 0], ..PLAIN },
-        Conv2dGeometry { in_height: 1, in_width: 5000, kernel: [1, 7], padding: [0, 3], ..PLAIN },
+        ConvGeometry { batch: 9, in_channels: 20, kernel: [1, 9, 9], padding: [0; 3], ..PLAIN },
+        ConvGeometry { in_extents: [1, 1, 5000], kernel: [1, 1, 7], padding: [0, 0, 3], ..PLAIN },
         // Deeper than one pass over the weights, taller than one tile.
-        Conv2dGeometry { in_channels: 70, out_channels: 20, in_height: 12, ..PLAIN },
-        Conv2dGeometry {
-            in_height: 90,
-            in_width: 61,
-            kernel: [7, 7],
-            stride: [2, 2],
-            padding: [3, 3],
+        ConvGeometry { in_channels: 70, out_channels: 20, in_extents: [1, 12, 9], ..PLAIN },
+        ConvGeometry {
+            in_extents: [1, 90, 61],
+            kernel: [1, 7, 7],
+            stride: [1, 2, 2],
+            padding: [0, 3, 3],
             ..PLAIN
         },
+        // Volumes: small ones, tiles of a few slices, tiles of rows; depthwise, patches, filters along the slices.
+        ConvGeometry { batch: 5, in_extents: [3, 4, 5], out_channels: 20, ..VOLUME },
+        ConvGeometry { in_extents: [13, 15, 14], ..VOLUME },
+        ConvGeometry { in_extents: [13, 15, 14], stride: [2; 3], out_channels: 33, ..VOLUME },
+        ConvGeometry { in_extents: [3, 41, 44], out_channels: 8, batch: 1, ..VOLUME },
+        ConvGeometry { in_extents: [6, 9, 20], in_channels: 6, out_channels: 6, groups: 6, ..VOLUME },
+        ConvGeometry { in_extents: [8, 8, 8], kernel: [4; 3], stride: [4; 3], padding: [0; 3], ..VOLUME },
+        ConvGeometry { in_extents: [9, 6, 7], kernel: [5, 1, 1], padding: [2, 0, 0], ..VOLUME },
+        ConvGeometry { in_extents: [2, 2, 2], kernel: [5; 3], padding: [2; 3], ..VOLUME },
     ];
     for g in cases {
         check::<f32>(&g, 5e-4);
@@ -177,18 +192,19 @@ fn shapes_that_models_use() {
 #[test]
 fn results_do_not_depend_on_threads() {
     let cases = [
-        Conv2dGeometry { batch: 16, in_height: 28, in_width: 28, in_channels: 1, out_channels: 32, ..PLAIN },
-        Conv2dGeometry { batch: 7, in_height: 13, in_width: 13, in_channels: 32, out_channels: 40, ..PLAIN },
-        Conv2dGeometry { batch: 1, in_channels: 96, out_channels: 96, ..PLAIN },
-        Conv2dGeometry {
+        ConvGeometry { batch: 16, in_extents: [1, 28, 28], in_channels: 1, out_channels: 32, ..PLAIN },
+        ConvGeometry { batch: 7, in_extents: [1, 13, 13], in_channels: 32, out_channels: 40, ..PLAIN },
+        ConvGeometry { batch: 1, in_channels: 96, out_channels: 96, ..PLAIN },
+        ConvGeometry {
             batch: 4,
             in_channels: 64,
             out_channels: 64,
             groups: 64,
-            in_width: 70,
-            in_height: 70,
+            in_extents: [1, 70, 70],
             ..PLAIN
         },
+        ConvGeometry { batch: 1, in_extents: [9, 16, 16], in_channels: 8, out_channels: 40, ..VOLUME },
+        ConvGeometry { in_extents: [9, 16, 16], in_channels: 32, out_channels: 32, groups: 32, ..VOLUME },
     ];
     for g in cases {
         let (x, weight) = (values::<f32>(g.input_numel(), 5), values::<f32>(g.weight_numel(), 6));

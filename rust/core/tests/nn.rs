@@ -77,26 +77,32 @@ fn softmax() {
 
 #[test]
 fn convolutions() {
-    for (stride, padding, dilation, groups) in [([1, 1], [0, 0], [1, 1], 1), ([2, 1], [1, 0], [1, 2], 2)] {
+    for (stride, padding, dilation, groups) in
+        [([1; 3], [0; 3], [1; 3], 1), ([2, 2, 1], [1, 1, 0], [1, 1, 2], 2)]
+    {
         let options = ConvOptions { stride, dilation, groups, ..ConvOptions::default() };
         let padding = ConvPadding::Zeros(padding);
         let conv = move |x: &[Tensor]| x[0].conv2d(&x[1], Some(&x[2]), padding, options);
         check("conv2d", conv, &[&[2, 2, 4, 5], &[2, 2 / groups, 2, 3], &[2]]);
+        let conv = move |x: &[Tensor]| x[0].conv3d(&x[1], Some(&x[2]), padding, options);
+        check("conv3d", conv, &[&[1, 2, 3, 2, 5], &[2, 2 / groups, 3, 2, 3], &[2]]);
     }
     let same = |x: &[Tensor]| x[0].conv1d(&x[1], None, ConvPadding::Same, ConvOptions::default());
     check("conv1d", same, &[&[2, 5], &[3, 2, 4]]);
-    let options = ConvOptions { stride: [2, 2], padding: [1, 0], ..ConvOptions::default() };
-    let transposed = move |x: &[Tensor]| x[0].conv_transpose2d(&x[1], Some(&x[2]), [1, 0], options);
+    let options = ConvOptions { stride: [2; 3], padding: [1, 1, 0], ..ConvOptions::default() };
+    let transposed = move |x: &[Tensor]| x[0].conv_transpose2d(&x[1], Some(&x[2]), [0, 1, 0], options);
     check("conv_transpose2d", transposed, &[&[1, 2, 3, 2], &[2, 2, 2, 2], &[2]]);
+    let transposed = move |x: &[Tensor]| x[0].conv_transpose3d(&x[1], Some(&x[2]), [0, 1, 0], options);
+    check("conv_transpose3d", transposed, &[&[1, 2, 2, 2, 2], &[2, 1, 3, 2, 2], &[1]]);
 }
 
 #[test]
 fn output_padding_undoes_padding_at_the_end() {
     let inputs = leaves(&[&[1, 2, 4, 3], &[2, 3, 3, 2]], None);
-    let dilated = ConvOptions { dilation: [2, 2], ..ConvOptions::default() };
-    let padded = ConvOptions { padding: [1, 1], ..dilated };
-    let whole = inputs[0].conv_transpose2d(&inputs[1], None, [0, 0], dilated).unwrap();
-    let found = inputs[0].conv_transpose2d(&inputs[1], None, [1, 1], padded).unwrap();
+    let dilated = ConvOptions { dilation: [2; 3], ..ConvOptions::default() };
+    let padded = ConvOptions { padding: [1; 3], ..dilated };
+    let whole = inputs[0].conv_transpose2d(&inputs[1], None, [0; 3], dilated).unwrap();
+    let found = inputs[0].conv_transpose2d(&inputs[1], None, [1; 3], padded).unwrap();
     let (height, width) = (whole.shape()[2], whole.shape()[3]);
     let expected = whole.narrow(2, 1, height - 1).unwrap().narrow(3, 1, width - 1).unwrap();
     assert_eq!(found.shape(), expected.shape());

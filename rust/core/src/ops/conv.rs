@@ -1,31 +1,47 @@
-//! Convolution of images and signals. Three operations are each other's gradients: the convolution,
+//! Convolution of volumes, images and signals. Three operations are each other's gradients: the convolution,
 //! the gradient of its input (a transposed convolution), and the gradient of its weight.
+
+use std::fmt;
 
 use super::promote::compute_dtype;
 use crate::array::Array;
 use crate::autograd::{apply::apply, Grads, Op, Saved, Saves, Ties};
 use crate::format::MemoryFormat;
-use crate::kernels::conv::{self, Conv2dGeometry, Wanted};
+use crate::kernels::conv::{self, ConvGeometry, Wanted};
 use crate::layout::Dims;
 use crate::tensor::Tensor;
 use crate::{dispatch_float, ensure, DType, Layout, Result};
 
-/// What a convolution is, besides its operands. A signal is an image of height 1.
+/// What a convolution is, besides its operands, along slices, rows and columns: an image is a volume of one slice, a
+/// signal an image of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvOptions {
     /// Steps of the window.
-    pub stride: [usize; 2],
+    pub stride: [usize; 3],
     /// Zeros around the input.
-    pub padding: [usize; 2],
+    pub padding: [usize; 3],
     /// Distances between the taps.
-    pub dilation: [usize; 2],
+    pub dilation: [usize; 3],
     /// Groups of channels that do not see each other.
     pub groups: usize,
 }
 
 impl Default for ConvOptions {
     fn default() -> Self {
-        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+        Self { stride: [1; 3], padding: [0; 3], dilation: [1; 3], groups: 1 }
+    }
+}
+
+impl ConvOptions {
+    /// With what says nothing for the dims before the last `spatial` ones.
+    pub(super) fn of_last(mut self, spatial: usize) -> Self {
+        let none = Self::default();
+        for dim in 0..3 - spatial {
+            self.stride[dim] = none.stride[dim];
+            self.padding[dim] = none.padding[dim];
+            self.dilation[dim] = none.dilation[dim];
+        }
+        self
     }
 }
 
@@ -33,13 +49,13 @@ impl Default for ConvOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConvPadding {
     /// As many zeros on both sides of each dim.
-    Zeros([usize; 2]),
+    Zeros([usize; 3]),
     /// As many as keep the extents.
     Same,
 }
 
 /// Shapes of the operands, with batch dim, and the attributes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Conv {
     pub options: ConvOptions,
     pub x: Dims,
@@ -48,13 +64,42 @@ pub(super) struct Conv {
     pub channels_last: bool,
 }
 
-/// The order of images in memory in which a kernel computes.
+/// As graphs show it: with the attributes of its own dims.
+impl fmt::Debug for Conv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConvOptions { stride, padding, dilation, groups } = &self.options;
+        let [stride, padding, dilation] = [stride, padding, dilation].map(|sizes| &sizes[5 - self.x.len()..]);
+        f.debug_struct("Conv")
+            .field("stride", &stride)
+            .field("padding", &padding)
+            .field("dilation", &dilation)
+            .field("groups", groups)
+            .field("x", &self.x)
+            .field("weight", &self.weight)
+            .field("channels_last", &self.channels_last)
+            .finish()
+    }
+}
+
+/// The order of tensors in memory in which a kernel computes.
 #[derive(Clone, Copy)]
 struct Order {
     channels_last: bool,
 }
 
-const CHANNELS_LAST: [usize; 4] = [0, 2, 3, 1];
+/// The format of tensors of that rank whose channels come last.
+fn last_format(rank: usize) -> MemoryFormat {
+    if rank == 5 {
+        MemoryFormat::ChannelsLast3d
+    } else {
+        MemoryFormat::ChannelsLast
+    }
+}
+
+/// Its dims, from the outermost to the innermost.
+fn last_dims(rank: usize) -> Dims {
+    std::iter::once(0).chain(2..rank).chain([1]).collect()
+}
 
 impl Order {
     /// An input in that order.
@@ -62,8 +107,8 @@ impl Order {
         if !self.channels_last {
             return x.contiguous();
         }
-        let x = x.in_format(MemoryFormat::ChannelsLast)?;
-        Ok(x.with_layout(x.layout().permute(&CHANNELS_LAST)))
+        let x = x.in_format(last_format(x.rank()))?;
+        Ok(x.with_layout(x.layout().permute(&last_dims(x.rank()))))
     }
 
     /// Room for a result, in the order of a kernel, and the same memory as the tensor that it is.
@@ -71,18 +116,16 @@ impl Order {
         if !self.channels_last {
             return Ok((Array::empty(shape, dtype)?, Layout::contiguous(shape)));
         }
-        let layout = MemoryFormat::ChannelsLast.layout(shape)?;
-        let memory: Dims = CHANNELS_LAST.iter().map(|&dim| shape[dim]).collect();
+        let layout = last_format(shape.len()).layout(shape)?;
+        let memory: Dims = last_dims(shape.len()).into_iter().map(|dim| shape[dim]).collect();
         Ok((Array::empty(&memory, dtype)?, layout))
     }
 }
 
-/// Height and width, 1 and length for signals.
-pub(super) fn plane(shape: &[usize]) -> [usize; 2] {
-    match shape {
-        [_, _, height, width] => [*height, *width],
-        _ => [1, shape[2]],
-    }
+/// Slices, rows and columns: the dims after the first two, after ones where there are fewer.
+pub(super) fn extents(shape: &[usize]) -> [usize; 3] {
+    let missing = 5 - shape.len();
+    [0, 1, 2].map(|dim| if dim < missing { 1 } else { shape[2 + dim - missing] })
 }
 
 impl Conv {
@@ -99,19 +142,17 @@ impl Conv {
 
     /// The result in the memory format of the tensors.
     fn finish(&self, out: Array) -> Result<Array> {
-        out.in_format(if self.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous })
+        out.in_format(if self.channels_last { last_format(out.rank()) } else { MemoryFormat::Contiguous })
     }
 
-    fn geometry(&self, order: Order) -> Conv2dGeometry {
-        let [in_height, in_width] = plane(&self.x);
+    fn geometry(&self, order: Order) -> ConvGeometry {
         let ConvOptions { stride, padding, dilation, groups } = self.options;
-        Conv2dGeometry {
+        ConvGeometry {
             batch: self.x[0],
             in_channels: self.x[1],
-            in_height,
-            in_width,
+            in_extents: extents(&self.x),
             out_channels: self.weight[0],
-            kernel: plane(&self.weight),
+            kernel: extents(&self.weight),
             stride,
             padding,
             dilation,
@@ -121,12 +162,9 @@ impl Conv {
     }
 
     fn out_shape(&self) -> Dims {
-        let geometry = self.geometry(Order { channels_last: false });
-        let mut shape =
-            Dims::from_slice(&[self.x[0], self.weight[0], geometry.out_height(), geometry.out_width()]);
-        if self.x.len() == 3 {
-            shape.remove(2);
-        }
+        let extents = self.geometry(Order { channels_last: false }).out_extents();
+        let mut shape = Dims::from_slice(&[self.x[0], self.weight[0]]);
+        shape.extend_from_slice(&extents[5 - self.x.len()..]);
         shape
     }
 
@@ -140,7 +178,7 @@ impl Conv {
         let (mut out, layout) = order.room(&self.out_shape(), dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
             let bias = bias.as_ref().map(|bias| bias.slice::<T>());
-            conv::conv2d(&self.geometry(order), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
+            conv::conv(&self.geometry(order), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
         });
         self.finish(out.with_layout(layout))
     }
@@ -156,7 +194,7 @@ impl Conv {
 
 /// Whether the result takes over the memory format of operands whose channels come last; one is enough.
 pub(super) fn has_channels_last(x: &Array, weight: &Array) -> bool {
-    [x, weight].iter().any(|x| MemoryFormat::of(x.layout()) == MemoryFormat::ChannelsLast)
+    [x, weight].iter().any(|x| MemoryFormat::of(x.layout()) != MemoryFormat::Contiguous)
 }
 
 /// A convolution, with or without bias.
@@ -240,7 +278,7 @@ impl Op<2> for ConvInput {
         let (mut out, layout) = order.room(&self.0.x, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
             let geometry = self.0.geometry(order);
-            conv::conv2d_grad_input(&geometry, grad.slice::<T>(), weight.slice(), out.slice_mut())?;
+            conv::conv_grad_input(&geometry, grad.slice::<T>(), weight.slice(), out.slice_mut())?;
         });
         self.0.finish(out.with_layout(layout))?.to_dtype(result_dtype)
     }
@@ -271,7 +309,7 @@ impl Op<2> for ConvWeight {
         let (grad, x) = (order.ready(&grad.to_dtype(dtype)?)?, order.ready(&x.to_dtype(dtype)?)?);
         let mut out = Array::empty(&self.0.weight, dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
-            conv::conv2d_grad_weight(&self.0.geometry(order), grad.slice::<T>(), x.slice(), out.slice_mut())?;
+            conv::conv_grad_weight(&self.0.geometry(order), grad.slice::<T>(), x.slice(), out.slice_mut())?;
         });
         self.0.finish(out)?.to_dtype(result_dtype)
     }
@@ -297,22 +335,21 @@ impl Op<1> for ConvBias {
         let grad = grad.to_dtype(dtype)?.contiguous()?;
         let shape = grad.shape();
         // The kernel reads only the extents of the output.
-        let geometry = Conv2dGeometry {
+        let geometry = ConvGeometry {
             batch: shape[0],
             in_channels: shape[1],
-            in_height: plane(shape)[0],
-            in_width: plane(shape)[1],
+            in_extents: extents(shape),
             out_channels: shape[1],
-            kernel: [1, 1],
-            stride: [1, 1],
-            padding: [0, 0],
-            dilation: [1, 1],
+            kernel: [1; 3],
+            stride: [1; 3],
+            padding: [0; 3],
+            dilation: [1; 3],
             groups: 1,
             channels_last: false,
         };
         let mut out = Array::empty(&[shape[1]], dtype)?;
         dispatch_float!(dtype, "conv2d", T => {
-            conv::conv2d_grad_bias(&geometry, grad.slice::<T>(), out.slice_mut());
+            conv::conv_grad_bias(&geometry, grad.slice::<T>(), out.slice_mut());
         });
         out.to_dtype(result_dtype)
     }
@@ -383,7 +420,7 @@ fn check(
 
 pub(super) fn check_options(op: &str, options: &ConvOptions, spatial: usize) -> Result<()> {
     let [stride, padding, dilation] =
-        [&options.stride, &options.padding, &options.dilation].map(|pair| &pair[2 - spatial..]);
+        [&options.stride, &options.padding, &options.dilation].map(|sizes| &sizes[3 - spatial..]);
     ensure!(
         !stride.contains(&0),
         Value,
@@ -446,14 +483,15 @@ pub(super) fn check_dtypes(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&
 }
 
 fn check_window(op: &str, conv: &Conv) -> Result<()> {
-    let (planes, kernel) = (plane(&conv.x), plane(&conv.weight));
-    let ConvOptions { padding, dilation, .. } = conv.options;
-    for dim in 0..2 {
-        let (padded, window) = (planes[dim] + 2 * padding[dim], dilation[dim] * (kernel[dim] - 1) + 1);
+    let (shape, kernel) = (&conv.x[2..], &conv.weight[2..]);
+    let ConvOptions { padding, dilation, .. } = &conv.options;
+    let [padding, dilation] = [padding, dilation].map(|sizes| &sizes[3 - shape.len()..]);
+    for dim in 0..shape.len() {
+        let (padded, window) = (shape[dim] + 2 * padding[dim], dilation[dim] * (kernel[dim] - 1) + 1);
         ensure!(
             padded >= window,
             Shape,
-            "{op}: Calculated padded input size per channel: {padded} at dim {dim} of {planes:?} (padding \
+            "{op}: Calculated padded input size per channel: {padded} at dim {dim} of {shape:?} (padding \
              {padding:?}). Kernel size: {kernel:?} (dilation {dilation:?}). Kernel size can't be greater than actual \
              input size; use a smaller kernel or more padding"
         );
@@ -462,7 +500,19 @@ fn check_window(op: &str, conv: &Conv) -> Result<()> {
 }
 
 impl Tensor {
-    /// Convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(O, C / groups, h, w)`.
+    /// Convolution of volumes `(N, C, D, H, W)` or `(C, D, H, W)` with `weight` `(O, C / groups, d, h, w)`.
+    pub fn conv3d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        padding: ConvPadding,
+        options: ConvOptions,
+    ) -> Result<Tensor> {
+        self.convolve("conv3d", weight, bias, padding, options, 3)
+    }
+
+    /// Convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(O, C / groups, h, w)`; of the
+    /// options' numbers only the last two count.
     pub fn conv2d(
         &self,
         weight: &Tensor,
@@ -474,7 +524,7 @@ impl Tensor {
     }
 
     /// Convolution of signals `(N, C, L)` or `(C, L)` with `weight` `(O, C / groups, l)`; of the options'
-    /// pairs only the second numbers count.
+    /// numbers only the last ones count.
     pub fn conv1d(
         &self,
         weight: &Tensor,
@@ -482,12 +532,6 @@ impl Tensor {
         padding: ConvPadding,
         options: ConvOptions,
     ) -> Result<Tensor> {
-        let ConvOptions { stride: [_, stride], dilation: [_, dilation], groups, .. } = options;
-        let options = ConvOptions { stride: [1, stride], padding: [0, 0], dilation: [1, dilation], groups };
-        let padding = match padding {
-            ConvPadding::Zeros([_, n]) => ConvPadding::Zeros([0, n]),
-            ConvPadding::Same => ConvPadding::Same,
-        };
         self.convolve("conv1d", weight, bias, padding, options, 1)
     }
 
@@ -503,6 +547,7 @@ impl Tensor {
         if let ConvPadding::Zeros(zeros) = padding {
             options.padding = zeros;
         }
+        options = options.of_last(spatial);
         check(op, self, weight, bias, &options, spatial)?;
         if self.rank() == spatial + 1 {
             return self
@@ -528,19 +573,19 @@ impl Tensor {
     }
 
     /// The padding that keeps the extents; an odd one takes a zero more at the end, which is added here.
-    fn pad_same(&self, op: &str, weight: &Tensor, options: &ConvOptions) -> Result<(Tensor, [usize; 2])> {
+    fn pad_same(&self, op: &str, weight: &Tensor, options: &ConvOptions) -> Result<(Tensor, [usize; 3])> {
         ensure!(
-            options.stride == [1, 1],
+            options.stride == [1; 3],
             Value,
             "{op}: padding='same' is not supported for strided convolutions, stride is {:?}; \
              use a stride of 1 or give the padding in numbers",
-            options.stride
+            &options.stride[5 - weight.rank()..]
         );
-        let kernel = plane(weight.shape());
-        let total: [usize; 2] = std::array::from_fn(|dim| options.dilation[dim] * (kernel[dim] - 1));
+        let kernel = extents(weight.shape());
+        let total = [0, 1, 2].map(|dim| options.dilation[dim] * (kernel[dim] - 1));
         let mut x = self.clone();
-        for dim in (0..2).filter(|&dim| total[dim] % 2 == 1) {
-            let at = x.rank() - 2 + dim;
+        for dim in (0..3).filter(|&dim| total[dim] % 2 == 1) {
+            let at = x.rank() + dim - 3;
             let mut shape = Dims::from_slice(x.shape());
             shape[at] = 1;
             x = Tensor::cat(&[&x, &Tensor::zeros(&shape, x.dtype())?], at as isize)?;

@@ -1,7 +1,7 @@
 //! Transposed convolutions: the gradient of a convolution's input as an operation of its own.
 
 use super::conv::{
-    check_bias, check_dtypes, check_options, check_sizes, has_channels_last, plane, Conv, ConvInput,
+    check_bias, check_dtypes, check_options, check_sizes, extents, has_channels_last, Conv, ConvInput,
     ConvOptions,
 };
 use crate::autograd::apply::apply;
@@ -17,19 +17,19 @@ fn transposed(
     op: &str,
     n: &[usize],
     weight: &[usize],
-    output_padding: [usize; 2],
+    output_padding: [usize; 3],
     options: ConvOptions,
 ) -> Result<Conv> {
     let ConvOptions { stride, padding, dilation, groups } = options;
-    let first = 4 - n.len(); // signals have no rows
+    let first = 5 - n.len(); // images have no slices, signals no rows
     check_sizes(
         op,
         &[("input", &n[2..]), ("kernel size", &weight[2..]), ("output padding", &output_padding[first..])],
     )?;
-    let (extents, kernel) = (plane(n), plane(weight));
+    let (input, kernel) = (extents(n), extents(weight));
     let mut x = Dims::from_slice(&[n[0], weight[1] * groups]);
     let mut near_options = options;
-    for dim in first..2 {
+    for dim in first..3 {
         ensure!(
             output_padding[dim] < stride[dim].max(dilation[dim]),
             Value,
@@ -43,9 +43,9 @@ fn transposed(
             if output_padding[dim] < stride[dim] { (output_padding[dim], padding[dim]) } else { (0, 0) };
         near_options.padding[dim] = cut;
         // Below 2^31 each: the products fit.
-        let whole = extents[dim].saturating_sub(1) * stride[dim] + dilation[dim] * (kernel[dim] - 1) + 1;
+        let whole = input[dim].saturating_sub(1) * stride[dim] + dilation[dim] * (kernel[dim] - 1) + 1;
         ensure!(
-            extents[dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
+            input[dim] > 0 && whole + output_padding[dim] > 2 * padding[dim],
             Shape,
             "{op}: input {n:?}, weight {weight:?} and padding {:?} leave no output; use less padding",
             &padding[first..]
@@ -57,34 +57,39 @@ fn transposed(
 
 impl Tensor {
     /// Transposed convolution of signals `(N, C, L)` or `(C, L)` with `weight` `(C, O / groups, l)`; of the
-    /// pairs only the second numbers count.
+    /// numbers for each dim only the last ones count.
     pub fn conv_transpose1d(
         &self,
         weight: &Tensor,
         bias: Option<&Tensor>,
-        output_padding: [usize; 2],
+        output_padding: [usize; 3],
         options: ConvOptions,
     ) -> Result<Tensor> {
-        let options = ConvOptions {
-            stride: [1, options.stride[1]],
-            padding: [0, options.padding[1]],
-            dilation: [1, options.dilation[1]],
-            groups: options.groups,
-        };
-        let output_padding = [0, output_padding[1]];
         self.convolve_transposed("conv_transpose1d", weight, bias, output_padding, options, 1)
     }
 
     /// Transposed convolution of images `(N, C, H, W)` or `(C, H, W)` with `weight` `(C, O / groups, h, w)`:
-    /// what the gradient of the input of `conv2d` is.
+    /// what the gradient of the input of `conv2d` is; of the numbers for each dim only the last two count.
     pub fn conv_transpose2d(
         &self,
         weight: &Tensor,
         bias: Option<&Tensor>,
-        output_padding: [usize; 2],
+        output_padding: [usize; 3],
         options: ConvOptions,
     ) -> Result<Tensor> {
         self.convolve_transposed("conv_transpose2d", weight, bias, output_padding, options, 2)
+    }
+
+    /// Transposed convolution of volumes `(N, C, D, H, W)` or `(C, D, H, W)` with `weight`
+    /// `(C, O / groups, d, h, w)`: what the gradient of the input of `conv3d` is.
+    pub fn conv_transpose3d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        output_padding: [usize; 3],
+        options: ConvOptions,
+    ) -> Result<Tensor> {
+        self.convolve_transposed("conv_transpose3d", weight, bias, output_padding, options, 3)
     }
 
     fn convolve_transposed(
@@ -92,7 +97,7 @@ impl Tensor {
         op: &str,
         weight: &Tensor,
         bias: Option<&Tensor>,
-        output_padding: [usize; 2],
+        output_padding: [usize; 3],
         options: ConvOptions,
         spatial: usize,
     ) -> Result<Tensor> {
@@ -103,6 +108,7 @@ impl Tensor {
                 .squeeze(Some(&[0]));
         }
         let (n, c) = (self.shape(), weight.shape());
+        let options = options.of_last(spatial);
         let ConvOptions { stride, padding, groups, .. } = options;
         check_options(op, &options, spatial)?;
         ensure!(
@@ -132,8 +138,8 @@ impl Tensor {
         let mut conv = transposed(op, n, c, output_padding, options)?;
         conv.channels_last = has_channels_last(self.array(), weight.array());
         let mut out = apply(ConvInput(conv), [self, weight])?;
-        for dim in (2 - spatial..2).filter(|&dim| output_padding[dim] >= stride[dim]) {
-            let at = spatial + dim;
+        for dim in (3 - spatial..3).filter(|&dim| output_padding[dim] >= stride[dim]) {
+            let at = spatial + dim - 1;
             let mut shape = Dims::from_slice(out.shape());
             shape[at] = output_padding[dim];
             out = Tensor::cat(&[&out, &Tensor::zeros(&shape, out.dtype())?], at as isize)?;

@@ -101,6 +101,7 @@ const OTHERS: &[&str] = &[
     "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
+    "conv3d",
     "max_pool2d",
     "avg_pool2d",
     "dropout",

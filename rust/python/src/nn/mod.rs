@@ -25,25 +25,30 @@ fn maybe(tensor: Maybe<'_, '_>) -> Option<Tensor> {
     tensor.map(|tensor| tensor.get().tensor())
 }
 
-/// One number for both dims, or a number for each, none negative.
-fn pair_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
+/// One number for all dims, or a number for each, none negative.
+fn sizes_of<const N: usize>(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize; N]> {
     let ints = ints_of(value)?;
-    let pair = match ints[..] {
-        [both] => [both, both],
-        [rows, cols] => [rows, cols],
-        _ => {
-            return Err(PyRuntimeError::new_err(format!(
-                "{op}: {role} should be a single int or a tuple of two ints, got {} values; give one or two",
+    let sizes = match ints[..] {
+        [all] => [all; N],
+        _ => <[isize; N]>::try_from(&ints[..]).map_err(|_| {
+            let dims = if N == 2 { "two" } else { "three" };
+            PyRuntimeError::new_err(format!(
+                "{op}: {role} should be a single int or a tuple of {dims} ints, got {} values; give one or {dims}",
                 ints.len()
-            )))
-        }
+            ))
+        })?,
     };
-    if pair.iter().any(|&n| n < 0) {
+    if sizes.iter().any(|&n| n < 0) {
         return Err(PyRuntimeError::new_err(format!(
-            "{op}: negative {role} is not supported, got {pair:?}; use at least 0"
+            "{op}: negative {role} is not supported, got {sizes:?}; use at least 0"
         )));
     }
-    Ok(pair.map(|n| n as usize))
+    Ok(sizes.map(|n| n as usize))
+}
+
+/// The same for two dims.
+fn pair_of(op: &str, role: &str, value: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
+    sizes_of(op, role, value)
 }
 
 /// The same for a single dim: its number is the second one of the pair.

@@ -3,10 +3,11 @@
 //! No output between rows is computed in vain, and any step between outputs is as good as 1; in return, the
 //! channels should fill vectors, and unless channels come last the sums are transposed into planes.
 
-use super::layout::{copy_row, Extent};
+use super::layout::Extent;
 use super::product::{Product, Target};
 use super::tile::{any_rows, Factors, Sums};
 use super::weights::Block;
+use super::window::copy_row;
 use super::Float;
 use crate::kernels::gemm::Vector;
 use crate::kernels::transpose::Transposed;
@@ -29,7 +30,7 @@ impl<T: Float> Product<'_, T> {
             // SAFETY: the caller's promise.
             unsafe {
                 match self.in_place(block, V::LANES) {
-                    Some(out) => self.sums::<V>(block, out, self.target.step[1]),
+                    Some(out) => self.sums::<V>(block, out, self.target.step[2]),
                     None => {
                         self.buffer.resize(self.buffer.len().max(self.outputs.len() * block.pitch), T::ZERO);
                         let buffer = self.buffer.as_mut_ptr();
@@ -44,10 +45,13 @@ impl<T: Float> Product<'_, T> {
     /// Where the block's channels of the first output stand, if those of all outputs follow at equal steps and fill
     /// vectors: then their sums need no buffer.
     fn in_place(&self, block: Block<'_, T>, lanes: usize) -> Option<*mut T> {
-        let (Extent { images, rows, cols }, Target { out, channel, image, step }) = (self.tile, self.target);
-        let are_rows_joined = rows == 1 || step[0] == cols * step[1];
-        let are_images_joined = images == 1 || image == rows * cols * step[1];
-        (channel == 1 && block.rows.is_multiple_of(lanes) && are_rows_joined && are_images_joined)
+        let (Extent { images, len: [slices, rows, cols] }, Target { out, channel, image, step }) =
+            (self.tile, self.target);
+        let are_rows_joined = rows == 1 || step[1] == cols * step[2];
+        let are_slices_joined = slices == 1 || step[0] == rows * cols * step[2];
+        let are_images_joined = images == 1 || image == slices * rows * cols * step[2];
+        let are_joined = are_rows_joined && are_slices_joined && are_images_joined;
+        (channel == 1 && block.rows.is_multiple_of(lanes) && are_joined)
             .then(|| out.wrapping_add(block.start))
     }
 
@@ -89,25 +93,32 @@ impl<T: Float> Product<'_, T> {
     /// As for `run`.
     #[inline(always)]
     unsafe fn planes<I: Isa>(&self, block: Block<'_, T>) {
-        let Extent { images, rows, cols } = self.tile;
+        let Extent { images, len: [mut slices, mut rows, mut cols] } = self.tile;
         let Target { out, step, .. } = self.target;
-        let start = block.start * self.target.channel;
-        // Rows of outputs that follow each other are one.
-        let (rows, cols) = if step == [cols, 1] { (1, rows * cols) } else { (rows, cols) };
-        for image in 0..images {
+        // Rows and slices of outputs that follow each other are one.
+        if step[1..] == [cols, 1] {
+            (rows, cols) = (1, rows * cols);
+            if step[0] == cols {
+                (slices, cols) = (1, slices * cols);
+            }
+        }
+        for index in 0..images * slices {
+            let (image, slice) = if slices == 1 { (index, 0) } else { (index / slices, index % slices) };
+            let start = block.start * self.target.channel + image * self.target.image + slice * step[0];
             for row in 0..rows {
-                let from = self.buffer[(image * rows + row) * cols * block.pitch..].as_ptr();
+                let first = (index * rows + row) * cols;
+                let from = self.buffer[first * block.pitch..].as_ptr();
                 // SAFETY: the caller's promise; the buffer holds the sums of the row.
                 unsafe {
-                    let to = out.add(start + image * self.target.image + row * step[0]);
+                    let to = out.add(start + row * step[1]);
                     if self.target.channel == 1 {
                         for col in 0..cols {
                             let sums = std::slice::from_raw_parts(from.add(col * block.pitch), block.rows);
-                            copy_row(sums, to.add(col * step[1]));
+                            copy_row(sums, to.add(col * step[2]));
                         }
                         continue;
                     }
-                    if step[1] == 1 {
+                    if step[2] == 1 {
                         let (x_row, out_row) = (block.pitch as isize, self.target.channel as isize);
                         Transposed { x: from, x_row, out: to, out_row, rows: cols, cols: block.rows }
                             .run::<I>();
@@ -116,7 +127,7 @@ impl<T: Float> Product<'_, T> {
                     for channel in 0..block.rows {
                         let (from, to) = (from.add(channel), to.add(channel * self.target.channel));
                         for col in 0..cols {
-                            *to.add(col * step[1]) = *from.add(col * block.pitch);
+                            *to.add(col * step[2]) = *from.add(col * block.pitch);
                         }
                     }
                 }

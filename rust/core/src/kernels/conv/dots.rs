@@ -6,24 +6,25 @@
 
 use std::ops::Range;
 
-use super::layout::{gather, Extent, Layout, Plane, SMALL_PLANE};
-use super::pass::{copy_tile, Pass};
+use super::layout::{place, Extent, Layout, DIMS, SMALL_VOLUME};
+use super::pass::{copy_tile, cut, Pass};
 use super::product::SLOP;
-use super::{Conv2dGeometry, Float};
+use super::window::copy_rows;
+use super::{ConvGeometry, Float};
 use crate::kernels::gemm::{Vector, Vectored};
 use crate::kernels::kept;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::simd::{self, Isa, Kernel};
 
-/// Bytes of the planes of a tile: a part of the L2 cache.
+/// Bytes of the volumes of a tile: a part of the L2 cache.
 const TILE_BYTES: usize = 96 * 1024;
 /// Multiply-adds that are worth a thread (about 20 microseconds).
 const GRAIN: usize = 1 << 19;
 
 /// Writes the gradient of the weight.
 pub(super) fn grad_weight<T: Float>(
-    g: &Conv2dGeometry,
+    g: &ConvGeometry,
     pass: &Pass,
     grad_out: &[T],
     x: &[T],
@@ -35,7 +36,7 @@ pub(super) fn grad_weight<T: Float>(
     let block = block(g);
     let grid = [g.groups, outputs.div_ceil(block[0]), inputs.div_ceil(block[1])];
     let tile = tile(block, g.batch, pass, &layout, size_of::<T>());
-    let cost = g.batch * pass.len[0] * pass.len[1] * block[0] * block[1] * g.filter_numel();
+    let cost = g.batch * pass.len.iter().product::<usize>() * block[0] * block[1] * g.filter_numel();
     let out = SharedSlice::new(grad_weight);
     par::for_each_chunk(grid.iter().product(), GRAIN.div_ceil(cost), |tasks| {
         simd::dispatch(Tasks { g, pass, layout: &layout, tile, block, grid, tasks, grad_out, x, out });
@@ -44,7 +45,7 @@ pub(super) fn grad_weight<T: Float>(
 
 /// Output and input channels of a task's block: enough products for each element that is copied,
 /// and enough tasks for some threads.
-fn block(g: &Conv2dGeometry) -> [usize; 2] {
+fn block(g: &ConvGeometry) -> [usize; 2] {
     let (inputs, outputs) = (g.group_inputs(), g.group_outputs());
     let taps = g.filter_numel();
     let rows = if inputs * taps <= 32 { 8 } else { (128 / taps).clamp(16, 32) };
@@ -53,24 +54,30 @@ fn block(g: &Conv2dGeometry) -> [usize; 2] {
 
 /// Size of the tiles, by the geometry alone.
 fn tile(block: [usize; 2], batch: usize, pass: &Pass, layout: &Layout, element: usize) -> Extent {
-    let [rows, cols] = pass.len;
-    let planes = block[0] + block[1] * layout.origins.len();
+    let [slices, rows, cols] = pass.len;
+    let volumes = block[0] + block[1] * layout.origins.len();
     // Long runs: each ends in a horizontal sum.
-    let outputs = (TILE_BYTES / (planes * element)).max(512);
-    let whole = Extent { images: 1, rows, cols };
-    let plane = layout.plane(whole);
-    if plane <= outputs {
-        let images = if rows * cols < 4 * SMALL_PLANE { (outputs / plane).clamp(1, batch) } else { 1 };
-        Extent { images, ..whole }
-    } else if cols <= 2 * outputs {
-        Extent { images: 1, rows: (outputs / layout.width(whole)).clamp(1, rows), cols }
-    } else {
-        Extent { images: 1, rows: 1, cols: outputs }
+    let outputs = (TILE_BYTES / (volumes * element)).max(512);
+    let whole = Extent { images: 1, len: pass.len };
+    let volume = layout.volume(whole);
+    if volume <= outputs {
+        let is_small = slices * rows * cols < 4 * SMALL_VOLUME;
+        let images = if is_small { (outputs / volume).clamp(1, batch) } else { 1 };
+        return Extent { images, ..whole };
     }
+    let [_, height, width] = layout.extents(whole);
+    let len = if slices > 1 && height * width <= outputs {
+        [slices.div_ceil(slices.div_ceil(outputs / (height * width))), rows, cols]
+    } else if cols <= 2 * outputs {
+        [1, (outputs / width).clamp(1, rows), cols]
+    } else {
+        [1, 1, outputs]
+    };
+    Extent { images: 1, len }
 }
 
 struct Tasks<'a, T> {
-    g: &'a Conv2dGeometry,
+    g: &'a ConvGeometry,
     pass: &'a Pass,
     layout: &'a Layout,
     tile: Extent,
@@ -99,18 +106,12 @@ impl<T: Float> Kernel for Tasks<'_, T> {
         let mut scratch = kept::take::<Scratch<T>>();
         // Tile by tile, not task by task: neighbouring tasks read neighbouring channels, and the caches like
         // memory in order (depthwise 3x3: a third less time).
-        for image in (0..self.g.batch).step_by(self.tile.images) {
-            for row in (0..self.pass.len[0]).step_by(self.tile.rows) {
-                for col in (0..self.pass.len[1]).step_by(self.tile.cols) {
-                    let tile = Extent {
-                        images: self.tile.images.min(self.g.batch - image),
-                        rows: self.tile.rows.min(self.pass.len[0] - row),
-                        cols: self.tile.cols.min(self.pass.len[1] - col),
-                    };
-                    for task in self.tasks.clone() {
-                        self.run_task::<I>(task, [image, row, col], tile, &mut scratch);
-                    }
-                }
+        let [slices, rows, cols] = DIMS.map(|dim| self.pass.len[dim].div_ceil(self.tile.len[dim]));
+        let grid = [1, self.g.batch.div_ceil(self.tile.images), slices, rows, cols];
+        for index in 0..grid.iter().product() {
+            let (_, image, at, tile) = cut(index, grid, self.tile, self.pass);
+            for task in self.tasks.clone() {
+                self.run_task::<I>(task, (image, at), tile, &mut scratch);
             }
         }
         kept::give_back(scratch);
@@ -120,7 +121,7 @@ impl<T: Float> Kernel for Tasks<'_, T> {
 impl<T: Float> Tasks<'_, T> {
     /// Adds what a tile gives to the block of the weight that is the task's.
     #[inline(always)]
-    fn run_task<I: Isa>(&self, task: usize, at: [usize; 3], tile: Extent, scratch: &mut Scratch<T>) {
+    fn run_task<I: Isa>(&self, task: usize, at: (usize, [usize; 3]), tile: Extent, scratch: &mut Scratch<T>) {
         let (inputs, outputs) = (self.g.group_inputs(), self.g.group_outputs());
         let block = |index: usize, size: usize, len: usize| index * size..len.min((index + 1) * size);
         let input = block(task % self.grid[2], self.block[1], inputs);
@@ -141,28 +142,29 @@ impl<T: Float> Tasks<'_, T> {
     /// Copies the tile of the output's gradient in the layout of a run, with zeros between rows and
     /// after the end; returns the distance between channels.
     #[inline(always)]
-    fn copy_grad(&self, channels: Range<usize>, at: [usize; 3], tile: Extent, scratch: &mut Vec<T>) -> usize {
-        let [image, row, col] = at;
-        let [height, width] = self.pass.len;
-        let (cols, plane) = (self.layout.width(tile), self.layout.plane(tile));
-        let run = self.layout.run(tile);
-        let pitch = run.next_multiple_of(SLOP / 4);
+    fn copy_grad(
+        &self,
+        channels: Range<usize>,
+        (image, at): (usize, [usize; 3]),
+        tile: Extent,
+        scratch: &mut Vec<T>,
+    ) -> usize {
+        let (all, inner) = (self.pass.len, self.layout.extents(tile));
+        let (numel, volume) = (all.iter().product::<usize>(), self.layout.volume(tile));
+        let [slices, mut rows, mut cols] = tile.len;
+        if cols == all[2] && cols == inner[2] {
+            (rows, cols) = (1, rows * cols); // they follow each other here and there
+        }
+        let pitch = self.layout.run(tile).next_multiple_of(SLOP / 4);
         scratch.resize(scratch.len().max(channels.len() * pitch), T::ZERO);
         for (channel, out) in channels.zip(scratch.chunks_exact_mut(pitch)) {
-            out[run..].fill(T::ZERO);
-            for (index, out) in out[..run].chunks_mut(plane).enumerate() {
-                let start = ((image + index) * self.g.out_channels + channel) * height * width;
-                let data = &self.grad_out[start..start + height * width];
-                // Nothing after the tile's last row and column: other tiles take that.
-                let valid =
-                    Plane { data, row_stride: width, height: row + tile.rows, width: col + tile.cols };
-                let whole_rows = out.len() / cols * cols;
-                let origin = [row as isize, col as isize];
-                gather(valid, origin, [1, 1], cols, &mut out[..whole_rows], T::ZERO);
-                let rest = out.len() - whole_rows;
-                if rest > 0 {
-                    let last = (row + tile.rows - 1) * width + col;
-                    out[whole_rows..].copy_from_slice(&data[last..last + rest]);
+            out.fill(T::ZERO);
+            for index in 0..tile.images {
+                let from = &self.grad_out[((image + index) * self.g.out_channels + channel) * numel..];
+                for slice in 0..slices {
+                    let from = &from[place([at[0] + slice, at[1], at[2]], all)..];
+                    let out = &mut out[index * volume + place([slice, 0, 0], inner)..];
+                    copy_rows(from, all[2], out, inner[2], rows, cols);
                 }
             }
         }

@@ -1,31 +1,30 @@
 //! Sizes and attributes of a convolution.
 
-/// Sizes and attributes of a 2-d convolution; the op has checked that they fit each other.
+/// Sizes and attributes of a convolution; the op has checked that they fit each other.
 ///
-/// A 1-d convolution is one of height 1, with kernel `[1, k]`.
+/// Its dims are slices, rows and columns: an image is a volume of one slice, with kernel `[1, h, w]`, and a
+/// signal an image of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv2dGeometry {
-    /// Number of images.
+pub struct ConvGeometry {
+    /// Number of volumes.
     pub batch: usize,
-    /// Channels of an input image.
+    /// Channels of the input.
     pub in_channels: usize,
-    /// Rows of an input plane.
-    pub in_height: usize,
-    /// Columns of an input plane.
-    pub in_width: usize,
-    /// Channels of an output image.
+    /// Extents of the input.
+    pub in_extents: [usize; 3],
+    /// Channels of the output.
     pub out_channels: usize,
-    /// Rows and columns of a filter.
-    pub kernel: [usize; 2],
+    /// Extents of a filter.
+    pub kernel: [usize; 3],
     /// Steps of the window, at least 1.
-    pub stride: [usize; 2],
-    /// Zeros before and after each row and column of the input.
-    pub padding: [usize; 2],
+    pub stride: [usize; 3],
+    /// Zeros before and after the input along each dim.
+    pub padding: [usize; 3],
     /// Distances between the taps of a filter, at least 1.
-    pub dilation: [usize; 2],
+    pub dilation: [usize; 3],
     /// Number of groups of channels that do not see each other; divides both channel counts.
     pub groups: usize,
-    /// Whether the channels of a pixel lie side by side, in the images and in the outputs.
+    /// Whether the channels of a pixel lie side by side, in the inputs and in the outputs.
     pub channels_last: bool,
 }
 
@@ -37,25 +36,27 @@ pub(super) struct Phases {
     pub cover: bool,
 }
 
-impl Conv2dGeometry {
-    /// Rows of an output plane.
-    pub fn out_height(&self) -> usize {
-        self.out_extent(0, self.in_height)
-    }
-
-    /// Columns of an output plane.
-    pub fn out_width(&self) -> usize {
-        self.out_extent(1, self.in_width)
+impl ConvGeometry {
+    /// Extents of the output.
+    pub fn out_extents(&self) -> [usize; 3] {
+        let mut extents = self.in_extents;
+        for (dim, extent) in extents.iter_mut().enumerate() {
+            let window = self.dilation[dim] * (self.kernel[dim] - 1) + 1;
+            let padded = *extent + 2 * self.padding[dim];
+            // The op refuses a window that is larger than the padded input.
+            *extent = padded.checked_sub(window).map_or(0, |room| room / self.stride[dim] + 1);
+        }
+        extents
     }
 
     /// Elements of the input.
     pub fn input_numel(&self) -> usize {
-        self.batch * self.in_channels * self.in_height * self.in_width
+        self.batch * self.in_channels * self.in_extents.iter().product::<usize>()
     }
 
     /// Elements of the output.
     pub fn output_numel(&self) -> usize {
-        self.batch * self.out_channels * self.out_height() * self.out_width()
+        self.batch * self.out_channels * self.out_extents().iter().product::<usize>()
     }
 
     /// Elements of the weight, which has shape `[out_channels, in_channels / groups, kernel]`.
@@ -73,16 +74,23 @@ impl Conv2dGeometry {
         self.out_channels / self.groups
     }
 
-    /// Taps of a filter on one plane.
+    /// Taps of a filter on one channel.
     pub(super) fn filter_numel(&self) -> usize {
-        self.kernel[0] * self.kernel[1]
+        self.kernel.iter().product()
+    }
+
+    /// Where a tap of a filter lies in the window.
+    pub(super) fn reach(&self, tap: usize) -> [usize; 3] {
+        let [_, rows, cols] = self.kernel;
+        let at = [tap / (rows * cols), tap / cols % rows, tap % cols];
+        [0, 1, 2].map(|dim| at[dim] * self.dilation[dim])
     }
 
     /// The phases of the input's positions along a dim that some tap reaches, ascending. There are no
     /// more of them than taps, however large the stride.
     pub(super) fn phases(&self, dim: usize) -> Phases {
         let (stride, padding) = (self.stride[dim], self.padding[dim]);
-        let extent = [self.in_height, self.in_width][dim];
+        let extent = self.in_extents[dim];
         // Positions i >= 0 with (i + padding) % stride == phase.
         let positions = |phase: usize| {
             let first = (phase + stride - padding % stride) % stride;
@@ -95,13 +103,6 @@ impl Conv2dGeometry {
         phases.retain(|&phase| positions(phase) > 0);
         let reached: usize = phases.iter().map(|&phase| positions(phase)).sum();
         Phases { phases, cover: reached == extent }
-    }
-
-    fn out_extent(&self, dim: usize, input: usize) -> usize {
-        let window = self.dilation[dim] * (self.kernel[dim] - 1) + 1;
-        let padded = input + 2 * self.padding[dim];
-        // The op refuses a window that is larger than the padded input.
-        padded.checked_sub(window).map_or(0, |room| room / self.stride[dim] + 1)
     }
 }
 
@@ -119,16 +120,15 @@ mod tests {
             (1, 1 << 30, 5, 7, 9),
             (3, 5, 7, 5, 2),
         ] {
-            let geometry = Conv2dGeometry {
+            let geometry = ConvGeometry {
                 batch: 1,
                 in_channels: 1,
-                in_height: extent,
-                in_width: 1,
+                in_extents: [1, extent, 1],
                 out_channels: 1,
-                kernel: [kernel, 1],
-                stride: [stride, 1],
-                padding: [padding, 0],
-                dilation: [dilation, 1],
+                kernel: [1, kernel, 1],
+                stride: [1, stride, 1],
+                padding: [0, padding, 0],
+                dilation: [1, dilation, 1],
                 groups: 1,
                 channels_last: false,
             };
@@ -138,7 +138,7 @@ mod tests {
             phases.retain(is_reached);
             phases.sort_unstable();
             phases.dedup();
-            assert_eq!(geometry.phases(0), Phases { phases, cover }, "{geometry:?}");
+            assert_eq!(geometry.phases(1), Phases { phases, cover }, "{geometry:?}");
         }
     }
 }

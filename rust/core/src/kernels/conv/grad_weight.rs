@@ -1,7 +1,7 @@
 //! The gradient of the weight, by the kernel that fits.
 
 use super::pass::Pass;
-use super::{dots, outer, Conv2dGeometry, Float};
+use super::{dots, outer, ConvGeometry, Float};
 use crate::Result;
 
 /// Output channels of a group from which vectors of them are full enough.
@@ -9,7 +9,7 @@ pub(super) const MIN_OUTPUTS: usize = 5;
 
 /// Writes the gradient of the weight.
 pub(super) fn grad_weight<T: Float>(
-    g: &Conv2dGeometry,
+    g: &ConvGeometry,
     grad_out: &[T],
     x: &[T],
     grad_weight: &mut [T],

@@ -1,7 +1,7 @@
-//! Convolution of images and its gradients, for any stride, padding, dilation and groups. Images are contiguous with
-//! their channels first (NCHW), or last.
+//! Convolution of volumes, images and signals and its gradients, for any stride, padding, dilation and groups. They are
+//! contiguous with their channels first (NCDHW), or last.
 //!
-//! All of it rests on one idea, told in `layout`: in a padded copy of the planes each tap of a filter
+//! All of it rests on one idea, told in `layout`: in a padded copy of the source each tap of a filter
 //! is one contiguous, shifted run. `pass` splits the work into tiles and runs them on all threads,
 //! `product` is the kernel of the forward pass and of the input's gradient, in two forms: vectors along
 //! `pixels` (depthwise included: a product with one row), or along `channels`, where rows of pixels are short.
@@ -20,23 +20,24 @@ mod pixels;
 mod product;
 mod tile;
 mod weights;
+mod window;
 
 pub use float::Float;
-pub use geometry::Conv2dGeometry;
+pub use geometry::ConvGeometry;
 
 use crate::kernels::rows::total;
 use crate::kernels::shared::SharedSlice;
 use crate::par;
 use crate::Result;
-use layout::Tap;
+use layout::{Tap, DIMS};
 use pass::Pass;
 use weights::{Lanes, Weights};
 
-/// Convolves `x` `[batch, in_channels, in_height, in_width]` with `weight`
+/// Convolves `x` `[batch, in_channels, in_extents]` with `weight`
 /// `[out_channels, in_channels / groups, kernel]`, adds `bias` `[out_channels]`, and writes `out`.
 /// An error if the memory for the packed weight is not there.
-pub fn conv2d<T: Float>(
-    geometry: &Conv2dGeometry,
+pub fn conv<T: Float>(
+    geometry: &ConvGeometry,
     x: &[T],
     weight: &[T],
     bias: Option<&[T]>,
@@ -63,8 +64,8 @@ pub enum Wanted {
     GradWeight,
 }
 
-/// Whether images whose channels come last are best taken as they lie: where the lanes are channels.
-pub fn takes_channels_last<T: Float>(wanted: Wanted, geometry: &Conv2dGeometry) -> bool {
+/// Whether tensors whose channels come last are best taken as they lie: where the lanes are channels.
+pub fn takes_channels_last<T: Float>(wanted: Wanted, geometry: &ConvGeometry) -> bool {
     match wanted {
         Wanted::Output => Pass::forward(geometry).lanes::<T>() == Lanes::Channels,
         Wanted::GradInput => phases(geometry)
@@ -74,16 +75,17 @@ pub fn takes_channels_last<T: Float>(wanted: Wanted, geometry: &Conv2dGeometry) 
     }
 }
 
-/// The phases of rows and columns that the gradient of the input has a pass for.
-fn phases(geometry: &Conv2dGeometry) -> Vec<[usize; 2]> {
-    let [rows, cols] = [geometry.phases(0).phases, geometry.phases(1).phases];
-    rows.iter().flat_map(|&row| cols.iter().map(move |&col| [row, col])).collect()
+/// The phases of slices, rows and columns that the gradient of the input has a pass for.
+fn phases(geometry: &ConvGeometry) -> Vec<[usize; 3]> {
+    let [slices, rows, cols] = DIMS.map(|dim| geometry.phases(dim).phases);
+    let planes = rows.iter().flat_map(|&row| cols.iter().map(move |&col| [row, col]));
+    slices.iter().flat_map(|&slice| planes.clone().map(move |[row, col]| [slice, row, col])).collect()
 }
 
-/// Writes the gradient of the input of `conv2d` (the transposed convolution of `grad_out`).
+/// Writes the gradient of the input of `conv` (the transposed convolution of `grad_out`).
 /// An error if the memory for the packed weight is not there.
-pub fn conv2d_grad_input<T: Float>(
-    geometry: &Conv2dGeometry,
+pub fn conv_grad_input<T: Float>(
+    geometry: &ConvGeometry,
     grad_out: &[T],
     weight: &[T],
     grad_x: &mut [T],
@@ -91,8 +93,7 @@ pub fn conv2d_grad_input<T: Float>(
     assert_eq!(grad_x.len(), geometry.input_numel());
     assert_eq!(weight.len(), geometry.weight_numel());
     assert_eq!(grad_out.len(), geometry.output_numel());
-    let [rows, cols] = [geometry.phases(0), geometry.phases(1)];
-    if !(rows.cover && cols.cover) {
+    if !DIMS.iter().all(|&dim| geometry.phases(dim).cover) {
         // Some positions are reached by no tap.
         grad_x.fill(T::ZERO);
     }
@@ -104,10 +105,10 @@ pub fn conv2d_grad_input<T: Float>(
     Ok(())
 }
 
-/// Writes the gradient of the weight of `conv2d`.
+/// Writes the gradient of the weight of `conv`.
 /// An error if the memory for the sums is not there.
-pub fn conv2d_grad_weight<T: Float>(
-    geometry: &Conv2dGeometry,
+pub fn conv_grad_weight<T: Float>(
+    geometry: &ConvGeometry,
     grad_out: &[T],
     x: &[T],
     grad_weight: &mut [T],
@@ -118,36 +119,36 @@ pub fn conv2d_grad_weight<T: Float>(
     grad_weight::grad_weight(geometry, grad_out, x, grad_weight)
 }
 
-/// Writes the gradient of the bias of `conv2d`: the sum of each channel of `grad_out`.
+/// Writes the gradient of the bias of `conv`: the sum of each channel of `grad_out`.
 ///
 /// # Panics
 /// For channels that come last.
-pub fn conv2d_grad_bias<T: Float>(geometry: &Conv2dGeometry, grad_out: &[T], grad_bias: &mut [T]) {
+pub fn conv_grad_bias<T: Float>(geometry: &ConvGeometry, grad_out: &[T], grad_bias: &mut [T]) {
     assert!(!geometry.channels_last);
     assert_eq!(grad_bias.len(), geometry.out_channels);
     assert_eq!(grad_out.len(), geometry.output_numel());
-    let plane = geometry.out_height() * geometry.out_width();
+    let volume = geometry.out_extents().iter().product::<usize>();
     let channels = geometry.out_channels;
     let out = SharedSlice::new(grad_bias);
-    let grain = (1usize << 17).div_ceil((geometry.batch * plane).max(1));
+    let grain = (1usize << 17).div_ceil((geometry.batch * volume).max(1));
     par::for_each_chunk(channels, grain, |range| {
         for channel in range {
-            let planes = (0..geometry.batch).map(|image| {
-                let start = (image * channels + channel) * plane;
-                sum_plane(&grad_out[start..start + plane])
+            let volumes = (0..geometry.batch).map(|image| {
+                let start = (image * channels + channel) * volume;
+                sum_volume(&grad_out[start..start + volume])
             });
-            // Doubles between planes: a batch has many.
-            let sum = total(planes.map(|sum| sum.to_f64()));
+            // Doubles between volumes: a batch has many.
+            let sum = total(volumes.map(|sum| sum.to_f64()));
             // SAFETY: chunks are disjoint and lie in 0..out_channels.
             unsafe { out.at(channel).write(T::from_f64(sum)) };
         }
     });
 }
 
-/// The sum of a plane in a fixed number of lanes.
-fn sum_plane<T: Float>(plane: &[T]) -> T {
+/// The sum of a volume in a fixed number of lanes.
+fn sum_volume<T: Float>(volume: &[T]) -> T {
     let mut lanes = [T::ZERO; 32];
-    for block in plane.chunks(32) {
+    for block in volume.chunks(32) {
         lanes.iter_mut().zip(block).for_each(|(lane, x)| *lane += *x);
     }
     let mut half = 16;

@@ -1,15 +1,15 @@
 //! The gradient of the weight as a matrix product that sums over pixels.
 //!
 //! Its rows are the (channel, tap) pairs of the input, its columns the output channels. A row is a shifted
-//! run of the copied planes of `layout`, read one number at a time, so one shift is as good as another;
+//! run of the copied volumes of `layout`, read one number at a time, so one shift is as good as another;
 //! a pixel's columns are a few vectors of the output's gradient, which is packed for that. The batch is
 //! dealt out to a number of tasks that follows from the geometry alone, and their sums are added in
 //! order: no number of threads changes a bit.
 
-use super::layout::{Extent, Layout};
-use super::pass::{copy_tile, Pass};
+use super::layout::{place, Extent, Layout, DIMS};
+use super::pass::{copy_tile, cut, Pass};
 use super::tile::{any_rows, Factors, Sums};
-use super::{Conv2dGeometry, Float};
+use super::{ConvGeometry, Float};
 use crate::array::Array;
 use crate::kernels::gemm::{self, Mat, Pack, Vector, Vectored};
 use crate::kernels::kept;
@@ -21,7 +21,7 @@ use crate::Result;
 /// Pixels of a tile: a panel of the output's gradient stays in the L1 cache, and the sums are read and
 /// written rarely.
 const TILE_PIXELS: usize = 320;
-/// Bytes of a task's input planes, and of its sums: parts of the L2 cache.
+/// Bytes of a task's input volumes, and of its sums: parts of the L2 cache.
 const BLOCK_BYTES: usize = 192 * 1024;
 /// Tasks at least, where each has enough to do.
 const TASKS: usize = 16;
@@ -32,12 +32,12 @@ const STRIP: usize = 16;
 
 /// How the work is cut.
 struct Plan<'a> {
-    g: &'a Conv2dGeometry,
+    g: &'a ConvGeometry,
     pass: &'a Pass,
     layout: Layout,
     tile: Extent,
-    /// Tiles of images, of rows, of columns.
-    grid: [usize; 3],
+    /// Groups, of which there is one at a time, and tiles of images, of slices, of rows, of columns.
+    grid: [usize; 5],
     /// Input channels of a task.
     block: usize,
     /// Blocks of a group, and parts that the tiles are dealt into.
@@ -50,7 +50,7 @@ struct Plan<'a> {
 
 /// Writes the gradient of the weight. An error if the memory for the sums is not there.
 pub(super) fn grad_weight<T: Float>(
-    g: &Conv2dGeometry,
+    g: &ConvGeometry,
     pass: &Pass,
     grad_out: &[T],
     x: &[T],
@@ -69,17 +69,16 @@ pub(super) fn grad_weight<T: Float>(
 
 impl<'a> Plan<'a> {
     /// By the geometry alone, not by the number of threads.
-    fn new<T: Float>(g: &'a Conv2dGeometry, pass: &'a Pass) -> Self {
+    fn new<T: Float>(g: &'a ConvGeometry, pass: &'a Pass) -> Self {
         let (inputs, outputs, taps) = (g.group_inputs(), g.group_outputs(), g.filter_numel());
-        let source = [pass.source.height, pass.source.width];
-        let mut layout = Layout::shared(&pass.taps, pass.step, [1, 1], pass.len, source);
+        let mut layout = Layout::shared(&pass.taps, pass.step, [1; 3], pass.len, pass.source.extents);
         let mut tile = tile(g.batch, pass, &layout, size_of::<T>());
         if layout.channel(tile) > 2 * taps * layout.outputs(tile) {
             layout = Layout::apart(&pass.taps, pass.step, pass.len);
             tile = self::tile(g.batch, pass, &layout, size_of::<T>());
         }
-        let grid =
-            [g.batch.div_ceil(tile.images), pass.len[0].div_ceil(tile.rows), pass.len[1].div_ceil(tile.cols)];
+        let [slices, rows, cols] = DIMS.map(|dim| pass.len[dim].div_ceil(tile.len[dim]));
+        let grid = [1, g.batch.div_ceil(tile.images), slices, rows, cols];
         let width = gemm::width::<T>(simd::level(), false);
         // By the widest vectors, so that the cut is the same for every instruction set.
         let columns = outputs.next_multiple_of(gemm::width::<T>(Level::V4, false));
@@ -87,7 +86,7 @@ impl<'a> Plan<'a> {
         let blocks = inputs.div_ceil((BLOCK_BYTES / per_channel).max(1));
         let block = inputs.div_ceil(blocks);
         let blocks = inputs.div_ceil(block);
-        let work = g.batch * pass.len[0] * pass.len[1] * block * taps * outputs;
+        let work = g.batch * pass.len.iter().product::<usize>() * block * taps * outputs;
         let most = (grid.iter().product::<usize>() / 2).min(work / GRAIN).max(1);
         let parts = TASKS.div_ceil(g.groups * blocks).min(most);
         Self { g, pass, layout, tile, grid, block, blocks, parts, columns, width }
@@ -121,25 +120,26 @@ impl<'a> Plan<'a> {
 
 /// Size of the tiles.
 fn tile(batch: usize, pass: &Pass, layout: &Layout, element: usize) -> Extent {
-    let [rows, cols] = pass.len;
-    let whole = Extent { images: 1, rows, cols };
-    if rows * cols <= TILE_PIXELS {
+    let [slices, rows, cols] = pass.len;
+    let whole = Extent { images: 1, len: pass.len };
+    let band = |len: usize, numel: usize| len.div_ceil(len.div_ceil(TILE_PIXELS / numel));
+    if slices * rows * cols <= TILE_PIXELS {
         let room = BLOCK_BYTES / (8 * element * layout.channel(whole)).max(1);
-        let images = (TILE_PIXELS / (rows * cols)).min(room).clamp(1, batch);
+        let images = (TILE_PIXELS / (slices * rows * cols)).min(room).clamp(1, batch);
         Extent { images, ..whole }
+    } else if rows * cols <= TILE_PIXELS {
+        Extent { images: 1, len: [band(slices, rows * cols), rows, cols] }
     } else if cols <= TILE_PIXELS {
-        let bands = rows.div_ceil(TILE_PIXELS / cols);
-        Extent { images: 1, rows: rows.div_ceil(bands), cols }
+        Extent { images: 1, len: [1, band(rows, cols), cols] }
     } else {
-        let bands = cols.div_ceil(TILE_PIXELS);
-        Extent { images: 1, rows: 1, cols: cols.div_ceil(bands) }
+        Extent { images: 1, len: [1, 1, band(cols, 1)] }
     }
 }
 
 /// Memory that tasks use one after the other.
 #[derive(Default)]
 struct Scratch<T> {
-    planes: Vec<T>,
+    volumes: Vec<T>,
     panels: Vec<T>,
     offsets: Vec<usize>,
     pixels: Vec<usize>,
@@ -170,31 +170,22 @@ impl<T: Float> Vectored for Task<'_, T> {
         // Blocks of a part and parts are disjoint: tasks write different sums.
         let out = self.sums.at(first_row * plan.columns);
         let mut scratch = kept::take::<Scratch<T>>();
-        let Scratch { planes, panels, offsets, pixels } = &mut *scratch;
+        let Scratch { volumes, panels, offsets, pixels } = &mut *scratch;
         let mut known = None;
         let count = grid.iter().product::<usize>();
         let tiles = part * count / plan.parts..(part + 1) * count / plan.parts;
         for index in tiles.clone() {
-            let at = [
-                index / (grid[2] * grid[1]) * plan.tile.images,
-                index / grid[2] % grid[1] * plan.tile.rows,
-                index % grid[2] * plan.tile.cols,
-            ];
-            let tile = Extent {
-                images: plan.tile.images.min(g.batch - at[0]),
-                rows: plan.tile.rows.min(pass.len[0] - at[1]),
-                cols: plan.tile.cols.min(pass.len[1] - at[2]),
-            };
-            copy_tile(pass, layout, self.x, moved.clone(), at, tile, planes);
+            let (_, image, at, tile) = cut(index, *grid, plan.tile, pass);
+            copy_tile(pass, layout, self.x, moved.clone(), (image, at), tile, volumes);
             if known != Some(tile) {
                 let side = pass.side(channels.len());
                 layout.offsets(tile, channels.len(), side, offsets);
                 layout.places(tile, side, pixels);
                 known = Some(tile);
             }
-            self.pack_grad(group, at, tile, panels);
-            // SAFETY: planes and panels hold the tile, and `out` a row of columns for each offset.
-            unsafe { self.product::<V>(planes, offsets, pixels, panels, out, index > tiles.start) };
+            self.pack_grad(group, (image, at), tile, panels);
+            // SAFETY: volumes and panels hold the tile, and `out` a row of columns for each offset.
+            unsafe { self.product::<V>(volumes, offsets, pixels, panels, out, index > tiles.start) };
         }
         kept::give_back(scratch);
     }
@@ -202,20 +193,20 @@ impl<T: Float> Vectored for Task<'_, T> {
 
 impl<T: Float> Task<'_, T> {
     /// Packs a tile of the output's gradient: panels of `width` channels side by side, pixel after pixel.
-    fn pack_grad(&self, group: usize, [image, row, col]: [usize; 3], tile: Extent, panels: &mut Vec<T>) {
-        let (plan, [height, width]) = (self.plan, self.plan.pass.len);
+    fn pack_grad(&self, group: usize, (image, at): (usize, [usize; 3]), tile: Extent, panels: &mut Vec<T>) {
+        let (plan, extents) = (self.plan, self.plan.pass.len);
+        let volume = extents.iter().product::<usize>();
         let (outputs, pixels, run) =
-            (plan.g.group_outputs(), plan.layout.outputs(tile), tile.rows * tile.cols);
+            (plan.g.group_outputs(), plan.layout.outputs(tile), tile.len.iter().product());
         panels.resize(panels.len().max(pixels * plan.columns), T::ZERO);
         for panel in (0..outputs).step_by(plan.width) {
             for index in 0..tile.images {
                 let (channel, all) = (group * outputs + panel, plan.g.out_channels);
                 let lanes = plan.width.min(outputs - panel);
-                let (lane, pixel) = if plan.g.channels_last { (1, all) } else { (height * width, 1) };
-                let from =
-                    ((image + index) * all * height + row * pixel) * width + channel * lane + col * pixel;
+                let (lane, pixel) = if plan.g.channels_last { (1, all) } else { (volume, 1) };
+                let from = (image + index) * all * volume + channel * lane + place(at, extents) * pixel;
                 debug_assert!(from + (lanes - 1) * lane + (run - 1) * pixel < self.grad_out.len());
-                // Tiles have whole rows, or one: an image's pixels follow each other.
+                // Tiles have whole slices, or whole rows of one, or one row: an image's pixels follow each other.
                 simd::dispatch(Pack {
                     src: Mat { ptr: self.grad_out[from..].as_ptr(), row: lane as isize, col: pixel as isize },
                     lanes,
@@ -230,12 +221,12 @@ impl<T: Float> Task<'_, T> {
     /// Writes the products of all rows with all panels to `out`, or adds them.
     ///
     /// # Safety
-    /// The planes must be valid at each offset plus pixel, `panels` hold each pixel, and `out` `columns` for
+    /// The volumes must be valid at each offset plus pixel, `panels` hold each pixel, and `out` `columns` for
     /// each offset.
     #[inline(always)]
     unsafe fn product<V: Vector<Elem = T>>(
         &self,
-        planes: &[T],
+        volumes: &[T],
         offsets: &[usize],
         pixels: &[usize],
         panels: &[T],
@@ -246,7 +237,7 @@ impl<T: Float> Task<'_, T> {
         let zeros = [T::ZERO; STRIP * 2];
         for panel in (0..outputs).step_by(2 * V::LANES) {
             let factors = Factors {
-                source: planes.as_ptr(),
+                source: volumes.as_ptr(),
                 starts: offsets,
                 steps: pixels,
                 columns: panels[panel * pixels.len()..].as_ptr(),

@@ -1,15 +1,18 @@
 //! A pass: outputs as sums over (channel, tap) of weights times source elements.
 //!
 //! The forward convolution is one pass over the input. The gradient of the input is one pass over
-//! the gradient of the output for each of the `stride` x `stride` phases of the input's positions,
+//! the gradient of the output for each phase of the input's positions (a stride has so many along each dim),
 //! with the taps that reach that phase; together they write every position once.
 
 use std::ops::Range;
 
-use super::layout::{gather, gather_pixels, Extent, Layout, Plane, Tap, SMALL_PLANE};
+use smallvec::SmallVec;
+
+use super::layout::{place, Extent, Layout, Tap, DIMS, SMALL_VOLUME};
 use super::product::{Product, Target, SLOP};
 use super::weights::{Lanes, Weights};
-use super::{Conv2dGeometry, Float};
+use super::window::Window;
+use super::{ConvGeometry, Float};
 use crate::kernels::gemm::Vector;
 use crate::kernels::kept;
 use crate::kernels::shared::SharedSlice;
@@ -32,78 +35,73 @@ const GRAIN: usize = 1 << 19;
 /// Tasks of each of several threads at least.
 const TASKS_OF_A_THREAD: usize = 4;
 
-/// Channels of all groups, rows and columns.
+/// Channels of all groups, and extents.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Planes {
+pub(super) struct Volumes {
     pub channels: usize,
-    pub height: usize,
-    pub width: usize,
+    pub extents: [usize; 3],
 }
 
 #[derive(Debug)]
 pub(super) struct Pass {
     pub batch: usize,
     pub groups: usize,
-    pub source: Planes,
-    pub out: Planes,
+    pub source: Volumes,
+    pub out: Volumes,
     pub taps: Vec<Tap>,
     /// Source elements between neighbouring outputs.
-    pub step: [usize; 2],
+    pub step: [usize; 3],
     /// The outputs of the pass: `len` positions, from `start`, `out_step` apart.
-    pub start: [usize; 2],
-    pub len: [usize; 2],
-    pub out_step: [usize; 2],
-    /// See [`Conv2dGeometry::channels_last`].
+    pub start: [usize; 3],
+    pub len: [usize; 3],
+    pub out_step: [usize; 3],
+    /// See [`ConvGeometry::channels_last`].
     pub channels_last: bool,
 }
 
 impl Pass {
     /// The convolution itself.
-    pub fn forward(g: &Conv2dGeometry) -> Self {
-        let position =
-            |dim: usize, index: usize| (index * g.dilation[dim]) as isize - g.padding[dim] as isize;
-        let tap = |index: usize| Tap {
-            index,
-            position: [position(0, index / g.kernel[1]), position(1, index % g.kernel[1])],
+    pub fn forward(g: &ConvGeometry) -> Self {
+        let tap = |index: usize| {
+            let reach = g.reach(index);
+            Tap { index, position: DIMS.map(|dim| reach[dim] as isize - g.padding[dim] as isize) }
         };
-        let (height, width) = (g.out_height(), g.out_width());
+        let len = g.out_extents();
         Self {
             batch: g.batch,
             groups: g.groups,
-            source: Planes { channels: g.in_channels, height: g.in_height, width: g.in_width },
-            out: Planes { channels: g.out_channels, height, width },
+            source: Volumes { channels: g.in_channels, extents: g.in_extents },
+            out: Volumes { channels: g.out_channels, extents: len },
             taps: (0..g.filter_numel()).map(tap).collect(),
             step: g.stride,
-            start: [0, 0],
-            len: [height, width],
-            out_step: [1, 1],
+            start: [0; 3],
+            len,
+            out_step: [1; 3],
             channels_last: g.channels_last,
         }
     }
 
     /// The gradient of the input positions `i` with `(i + padding) % stride == phase`.
-    pub fn to_input(g: &Conv2dGeometry, phase: [usize; 2]) -> Self {
-        let extents = [g.in_height, g.in_width];
+    pub fn to_input(g: &ConvGeometry, phase: [usize; 3]) -> Self {
         // With i + padding = q * stride + phase: the first q whose i is not negative, and how many.
-        let first = [0, 1].map(|dim| g.padding[dim].saturating_sub(phase[dim]).div_ceil(g.stride[dim]));
-        let start = [0, 1].map(|dim| first[dim] * g.stride[dim] + phase[dim] - g.padding[dim]);
-        let len = [0, 1].map(|dim| extents[dim].saturating_sub(start[dim]).div_ceil(g.stride[dim]));
+        let first = DIMS.map(|dim| g.padding[dim].saturating_sub(phase[dim]).div_ceil(g.stride[dim]));
+        let start = DIMS.map(|dim| first[dim] * g.stride[dim] + phase[dim] - g.padding[dim]);
+        let len = DIMS.map(|dim| g.in_extents[dim].saturating_sub(start[dim]).div_ceil(g.stride[dim]));
         let mut taps = Vec::new();
         for index in 0..g.filter_numel() {
-            let reach = [index / g.kernel[1] * g.dilation[0], index % g.kernel[1] * g.dilation[1]];
-            if [0, 1].iter().all(|&dim| reach[dim] % g.stride[dim] == phase[dim]) {
-                let position = |dim: usize| first[dim] as isize - (reach[dim] / g.stride[dim]) as isize;
-                taps.push(Tap { index, position: [position(0), position(1)] });
+            let reach = g.reach(index);
+            if DIMS.iter().all(|&dim| reach[dim] % g.stride[dim] == phase[dim]) {
+                let position = DIMS.map(|dim| first[dim] as isize - (reach[dim] / g.stride[dim]) as isize);
+                taps.push(Tap { index, position });
             }
         }
-        let (height, width) = (g.out_height(), g.out_width());
         Self {
             batch: g.batch,
             groups: g.groups,
-            source: Planes { channels: g.out_channels, height, width },
-            out: Planes { channels: g.in_channels, height: g.in_height, width: g.in_width },
+            source: Volumes { channels: g.out_channels, extents: g.out_extents() },
+            out: Volumes { channels: g.in_channels, extents: g.in_extents },
             taps,
-            step: [1, 1],
+            step: [1; 3],
             start,
             len,
             out_step: g.stride,
@@ -113,8 +111,7 @@ impl Pass {
 
     /// How the source of its tiles lies in scratch memory, for vectors along runs.
     pub fn layout(&self) -> Layout {
-        let source = [self.source.height, self.source.width];
-        Layout::new(&self.taps, self.step, self.len, source, self.out.channels / self.groups)
+        Layout::new(&self.taps, self.step, self.len, self.source.extents, self.out.channels / self.groups)
     }
 
     /// What the lanes of its vectors should be: by the geometry alone, and the same on every machine.
@@ -156,18 +153,34 @@ impl Pass {
         if lanes == Lanes::Pixels {
             return self.layout();
         }
-        let source = [self.source.height, self.source.width];
-        let shared = Layout::shared(&self.taps, self.step, [1, 1], self.len, source);
-        let whole = Extent { images: 1, rows: self.len[0], cols: self.len[1] };
+        let source = self.source.extents;
+        let shared = Layout::shared(&self.taps, self.step, [1; 3], self.len, source);
+        let whole = Extent { images: 1, len: self.len };
         // Far-apart taps waste no work, but memory.
         if shared.channel(whole) > 2 * self.taps.len() * shared.outputs(whole) {
             return Layout::apart(&self.taps, self.step, self.len);
         }
-        if shared.origins.len() == self.step[0] * self.step[1] {
+        if shared.origins.len() == self.step.iter().product::<usize>() {
             // All of the source is needed: copied as it lies.
-            return Layout::shared(&self.taps, [1, 1], self.step, self.len, source);
+            return Layout::shared(&self.taps, [1; 3], self.step, self.len, source);
         }
         shared
+    }
+
+    /// Where a tile goes that starts at a position of an image, from a channel on.
+    fn target<T>(&self, out: SharedSlice<'_, T>, channel: usize, image: usize, at: [usize; 3]) -> Target<T> {
+        let Volumes { channels, extents } = self.out;
+        let volume = extents.iter().product::<usize>();
+        let (between, pixel) = if self.channels_last { (1, channels) } else { (volume, 1) };
+        let start = DIMS.map(|dim| self.start[dim] + at[dim] * self.out_step[dim]);
+        let [slice, row, col] = self.out_step;
+        let width = extents[2] * pixel;
+        Target {
+            out: out.at(image * channels * volume + channel * between + place(start, extents) * pixel),
+            channel: between,
+            image: channels * volume,
+            step: [slice * extents[1] * width, row * width, col * pixel],
+        }
     }
 
     /// Runs the pass on all threads. Each output is one sum in a fixed order, so no split shows.
@@ -187,8 +200,9 @@ impl Pass {
         let grid = [
             self.groups,
             self.batch.div_ceil(tile.images),
-            self.len[0].div_ceil(tile.rows),
-            self.len[1].div_ceil(tile.cols),
+            self.len[0].div_ceil(tile.len[0]),
+            self.len[1].div_ceil(tile.len[1]),
+            self.len[2].div_ceil(tile.len[2]),
         ];
         let tiles: usize = grid.iter().product();
         // Few tiles for many threads: deal out the rows of the weights too.
@@ -205,26 +219,30 @@ impl Pass {
 
     /// Size of the tiles, by the geometry alone.
     fn tile(&self, layout: &Layout, element: usize) -> Extent {
-        let [rows, cols] = self.len;
+        let [slices, rows, cols] = self.len;
         let channels = (self.source.channels / self.groups).max(1);
-        let cell = layout.step[0] * layout.step[1];
+        let cell: usize = layout.step.iter().product();
         let per_output = channels * layout.origins.len().max(1) * cell * element;
         let outputs = (TILE_BYTES / per_output).clamp(TILE_OUTPUTS.start, TILE_OUTPUTS.end);
-        let whole = Extent { images: 1, rows, cols };
-        let plane = layout.plane(whole).div_ceil(cell);
-        if plane <= outputs {
-            let images =
-                if rows * cols < SMALL_PLANE { (outputs.min(512) / plane).clamp(1, self.batch) } else { 1 };
+        let whole = Extent { images: 1, len: self.len };
+        let volume = layout.volume(whole).div_ceil(cell);
+        if volume <= outputs {
+            let is_small = slices * rows * cols < SMALL_VOLUME;
+            let images = if is_small { (outputs.min(512) / volume).clamp(1, self.batch) } else { 1 };
             return Extent { images, ..whole };
         }
-        if cols <= 2 * outputs {
-            return Extent {
-                images: 1,
-                rows: (outputs / layout.width(whole).div_ceil(layout.step[1])).clamp(1, rows),
-                cols,
-            };
-        }
-        Extent { images: 1, rows: 1, cols: outputs }
+        let [_, height, width] = layout.extents(whole);
+        let plane = (height * width).div_ceil(layout.step[1] * layout.step[2]);
+        let len = if slices > 1 && plane <= outputs {
+            // Bands of the same length: each copies the slices around it again.
+            let bands = slices.div_ceil(outputs / plane);
+            [slices.div_ceil(bands), rows, cols]
+        } else if cols <= 2 * outputs {
+            [1, (outputs / width.div_ceil(layout.step[2])).clamp(1, rows), cols]
+        } else {
+            [1, 1, outputs]
+        };
+        Extent { images: 1, len }
     }
 }
 
@@ -233,8 +251,8 @@ struct Tasks<'a, T> {
     pass: &'a Pass,
     layout: &'a Layout,
     tile: Extent,
-    /// Groups, tiles of images, of rows, of columns.
-    grid: [usize; 4],
+    /// Groups, tiles of images, of slices, of rows, of columns.
+    grid: [usize; 5],
     splits: usize,
     tasks: Range<usize>,
     source: &'a [T],
@@ -272,21 +290,14 @@ impl<T: Float> Tasks<'_, T> {
     fn run_task<I: Isa>(&self, task: usize, scratch: &mut Scratch<T>) {
         let (pass, grid) = (self.pass, self.grid);
         let (index, split) = (task / self.splits, task % self.splits);
-        let [row, col] = [index / grid[3] % grid[2] * self.tile.rows, index % grid[3] * self.tile.cols];
-        let image = index / (grid[3] * grid[2]) % grid[1] * self.tile.images;
-        let group = index / (grid[3] * grid[2] * grid[1]);
-        let tile = Extent {
-            images: self.tile.images.min(pass.batch - image),
-            rows: self.tile.rows.min(pass.len[0] - row),
-            cols: self.tile.cols.min(pass.len[1] - col),
-        };
+        let (group, image, at, tile) = cut(index, grid, self.tile, pass);
         let channels = pass.source.channels / pass.groups;
         copy_tile(
             pass,
             self.layout,
             self.source,
             group * channels..(group + 1) * channels,
-            [image, row, col],
+            (image, at),
             tile,
             &mut scratch.source,
         );
@@ -297,13 +308,6 @@ impl<T: Float> Tasks<'_, T> {
             scratch.extent = Some(tile);
         }
         let blocks = self.weights.blocks;
-        let start = [0, 1].map(|dim| pass.start[dim] + [row, col][dim] * pass.out_step[dim]);
-        let plane = pass.out.height * pass.out.width;
-        // Elements between channels, and between pixels.
-        let (channel, pixel) = if pass.channels_last { (1, pass.out.channels) } else { (plane, 1) };
-        let first = image * pass.out.channels * plane
-            + group * self.weights.rows * channel
-            + (start[0] * pass.out.width + start[1]) * pixel;
         let product = Product {
             weights: self.weights,
             group,
@@ -315,60 +319,76 @@ impl<T: Float> Tasks<'_, T> {
             layout: self.layout,
             tile,
             buffer: &mut scratch.buffer,
-            target: Target {
-                // Tiles, groups and splits of the rows are disjoint: tasks write different elements.
-                out: self.out.at(first),
-                channel,
-                image: pass.out.channels * plane,
-                step: [pass.out_step[0] * pass.out.width * pixel, pass.out_step[1] * pixel],
-            },
+            // Tiles, groups and splits of the rows are disjoint: tasks write different elements.
+            target: pass.target(self.out, group * self.weights.rows, image, at),
         };
         // SAFETY: inlined into a kernel for `I`; the target as said above.
         unsafe { product.run::<I>() };
     }
 }
 
-/// Copies the planes of `channels` that the tile at `[image, row, col]` reads to `scratch`.
+/// The tile of a number in a grid of groups, images, slices, rows and columns of tiles: its group, its first image, where
+/// it starts in that, and its extents, less at the ends of images.
+pub(super) fn cut(
+    index: usize,
+    [_, images, slices, rows, cols]: [usize; 5],
+    tile: Extent,
+    pass: &Pass,
+) -> (usize, usize, [usize; 3], Extent) {
+    let (index, col) = (index / cols, index % cols);
+    let (index, row) = (index / rows, index % rows);
+    let (index, slice) = (index / slices, index % slices);
+    let (group, image) = (index / images, index % images * tile.images);
+    let at = [slice * tile.len[0], row * tile.len[1], col * tile.len[2]];
+    let len = DIMS.map(|dim| tile.len[dim].min(pass.len[dim] - at[dim]));
+    (group, image, at, Extent { images: tile.images.min(pass.batch - image), len })
+}
+
+/// For each origin of the layout what a tile reads that starts at a position of an image.
+fn windows(pass: &Pass, layout: &Layout, at: [usize; 3], tile: Extent) -> SmallVec<[Window; 4]> {
+    let (extents, source) = (layout.extents(tile), pass.source.extents);
+    let window = |origin: &[isize; 3]| {
+        let origin = DIMS.map(|dim| origin[dim] + (at[dim] * pass.step[dim]) as isize);
+        Window::new(origin, layout.spacing, extents, source)
+    };
+    layout.origins.iter().map(window).collect()
+}
+
+/// Copies the volumes of `channels` that the tile reads, which starts at a position of an image, to `scratch`.
 #[inline(always)]
 pub(super) fn copy_tile<T: Float>(
     pass: &Pass,
     layout: &Layout,
     source: &[T],
     channels: Range<usize>,
-    [image, row, col]: [usize; 3],
+    (image, at): (usize, [usize; 3]),
     tile: Extent,
     scratch: &mut Vec<T>,
 ) {
-    let Planes { channels: all, height, width } = pass.source;
-    let side = pass.side(channels.len());
+    let Volumes { channels: all, extents: [slices, height, width] } = pass.source;
+    let (side, numel) = (pass.side(channels.len()), slices * height * width);
     let used = channels.len() * layout.channel(tile);
     let end = used + layout.tail(tile) * side + SLOP;
     if scratch.len() < end {
         scratch.resize(end, T::ZERO);
     }
-    // Read as the padding of the last plane, or multiplied into results that are thrown away.
+    // Read as the padding of the last volume, or multiplied into results that are thrown away.
     scratch[used..end].fill(T::ZERO);
-    let moved = [(row * pass.step[0]) as isize, (col * pass.step[1]) as isize];
-    let mut planes = scratch[..used].chunks_exact_mut((layout.plane(tile) * side).max(1));
+    let windows = windows(pass, layout, at, tile);
+    let mut volumes = scratch[..used].chunks_exact_mut((layout.volume(tile) * side).max(1));
     if pass.channels_last {
-        for origin in &layout.origins {
-            for (image, out) in (image..image + tile.images).zip(&mut planes) {
-                let data = &source[image * all * height * width + channels.start..];
-                let plane = Plane { data, row_stride: all, height, width };
-                let origin = [origin[0] + moved[0], origin[1] + moved[1]];
-                gather_pixels(plane, origin, layout.spacing, layout.width(tile), side, out, T::ZERO);
+        for window in &windows {
+            for (image, out) in (image..image + tile.images).zip(&mut volumes) {
+                let pixels = &source[image * all * numel + channels.start..];
+                window.copy_pixels(pixels, all, side, out, T::ZERO);
             }
         }
         return;
     }
     for channel in channels {
-        for origin in &layout.origins {
-            for (image, out) in (image..image + tile.images).zip(&mut planes) {
-                let start = (image * all + channel) * height * width;
-                let data = &source[start..start + height * width];
-                let plane = Plane { data, row_stride: width, height, width };
-                let origin = [origin[0] + moved[0], origin[1] + moved[1]];
-                gather(plane, origin, layout.spacing, layout.width(tile), out, T::ZERO);
+        for window in &windows {
+            for (image, out) in (image..image + tile.images).zip(&mut volumes) {
+                window.copy(&source[(image * all + channel) * numel..][..numel], out, T::ZERO);
             }
         }
     }
@@ -379,12 +399,12 @@ mod tests {
     use super::*;
 
     /// Images with their channels last, or, from those, as they were.
-    fn turned(values: &[f32], planes: Planes, to_last: bool) -> Vec<f32> {
-        let Planes { channels, height, width } = planes;
-        let plane = height * width;
+    fn turned(values: &[f32], volumes: Volumes, to_last: bool) -> Vec<f32> {
+        let Volumes { channels, extents } = volumes;
+        let volume: usize = extents.iter().product();
         let place = |index: usize| {
-            let (image, rest) = (index / (channels * plane), index % (channels * plane));
-            image * channels * plane + rest % channels * plane + rest / channels
+            let (image, rest) = (index / (channels * volume), index % (channels * volume));
+            image * channels * volume + rest % channels * volume + rest / channels
         };
         let mut out = vec![0.0; values.len()];
         for last in 0..values.len() {
@@ -395,11 +415,12 @@ mod tests {
     }
 
     /// Whole passes give the same sums with both kinds of lanes, and with channels last.
-    fn compare(g: &Conv2dGeometry) {
+    fn compare(g: &ConvGeometry) {
         let values = |numel: usize| (0..numel).map(|i| (i * 7 % 23) as f32 - 11.0).collect::<Vec<f32>>();
         let weight = values(g.weight_numel());
         let run = |pass: Pass, forward: bool| {
-            let numel = |planes: Planes| pass.batch * planes.channels * planes.height * planes.width;
+            let numel =
+                |volumes: Volumes| pass.batch * volumes.channels * volumes.extents.iter().product::<usize>();
             let (source, bias) = (values(numel(pass.source)), values(pass.out.channels));
             let last = turned(&source, pass.source, true);
             let sums = |pass: &Pass, source: &[f32], lanes: Lanes| {
@@ -418,42 +439,52 @@ mod tests {
             assert!(pixels.iter().zip(&out).all(same), "channels last: {g:?} {pass:?}");
         };
         run(Pass::forward(g), true);
-        for row in g.phases(0).phases {
-            for col in g.phases(1).phases {
-                run(Pass::to_input(g, [row, col]), false);
-            }
+        for phase in crate::kernels::conv::phases(g) {
+            run(Pass::to_input(g, phase), false);
         }
     }
 
     #[test]
     fn lanes_of_pixels_and_of_channels_give_the_same() {
-        let plain = Conv2dGeometry {
+        let plain = ConvGeometry {
             batch: 3,
             in_channels: 5,
-            in_height: 9,
-            in_width: 11,
+            in_extents: [1, 9, 11],
             out_channels: 33,
-            kernel: [3, 3],
-            stride: [1, 1],
-            padding: [1, 1],
-            dilation: [1, 1],
+            kernel: [1, 3, 3],
+            stride: [1; 3],
+            padding: [0, 1, 1],
+            dilation: [1; 3],
             groups: 1,
             channels_last: false,
         };
         compare(&plain);
-        compare(&Conv2dGeometry { stride: [2, 3], ..plain });
-        compare(&Conv2dGeometry {
-            kernel: [1, 1],
-            padding: [0, 0],
-            stride: [2, 2],
+        compare(&ConvGeometry { stride: [1, 2, 3], ..plain });
+        compare(&ConvGeometry {
+            kernel: [1; 3],
+            padding: [0; 3],
+            stride: [1, 2, 2],
             in_channels: 40,
             ..plain
         });
-        compare(&Conv2dGeometry { dilation: [3, 2], padding: [4, 2], out_channels: 8, ..plain });
-        compare(&Conv2dGeometry { groups: 3, in_channels: 48, out_channels: 51, batch: 1, ..plain });
+        compare(&ConvGeometry { dilation: [1, 3, 2], padding: [0, 4, 2], out_channels: 8, ..plain });
+        compare(&ConvGeometry { groups: 3, in_channels: 48, out_channels: 51, batch: 1, ..plain });
         // Deeper than a block of weights, taller than a tile, wider than a tile, filters larger than planes.
-        compare(&Conv2dGeometry { in_channels: 70, in_height: 60, in_width: 31, batch: 1, ..plain });
-        compare(&Conv2dGeometry { in_height: 1, in_width: 4000, kernel: [1, 5], padding: [0, 2], ..plain });
-        compare(&Conv2dGeometry { in_height: 2, in_width: 2, kernel: [5, 5], padding: [2, 2], ..plain });
+        compare(&ConvGeometry { in_channels: 70, in_extents: [1, 60, 31], batch: 1, ..plain });
+        compare(&ConvGeometry { in_extents: [1, 1, 4000], kernel: [1, 1, 5], padding: [0, 0, 2], ..plain });
+        compare(&ConvGeometry { in_extents: [1, 2, 2], kernel: [1, 5, 5], padding: [0, 2, 2], ..plain });
+        // Small volumes, bands of slices, bands of rows in a slice, strides and dilation along the slices.
+        let volume = ConvGeometry { in_extents: [4, 5, 3], kernel: [3; 3], padding: [1; 3], ..plain };
+        compare(&volume);
+        compare(&ConvGeometry { in_extents: [11, 17, 14], batch: 2, ..volume });
+        compare(&ConvGeometry { in_extents: [3, 40, 45], batch: 1, out_channels: 8, ..volume });
+        compare(&ConvGeometry { in_extents: [9, 7, 6], stride: [2, 1, 2], padding: [2, 0, 1], ..volume });
+        compare(&ConvGeometry {
+            in_extents: [9, 7, 6],
+            dilation: [3, 2, 1],
+            groups: 5,
+            out_channels: 10,
+            ..volume
+        });
     }
 }

@@ -1,8 +1,9 @@
 //! The product with pixels in the lanes: rows of weights times shifted runs of a tile's source.
 
-use super::layout::{copy_row, Extent};
+use super::layout::{place, Extent};
 use super::product::{Product, Target};
 use super::weights::Block;
+use super::window::copy_rows_to;
 use super::Float;
 use crate::kernels::gemm::Vector;
 
@@ -74,27 +75,31 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
-    /// Writes the outputs of one channel, without the columns between rows.
+    /// Writes the outputs of one channel, without what is between rows and slices.
     ///
     /// # Safety
     /// As for `run`.
     #[inline(always)]
     unsafe fn place(&self, channel: usize, run: &[T]) {
-        let Extent { images, rows, cols } = self.tile;
-        let (width, plane) = (self.layout.width(self.tile), self.layout.plane(self.tile));
+        let Extent { images, len: [slices, rows, cols] } = self.tile;
+        let (extents, volume) = (self.layout.extents(self.tile), self.layout.volume(self.tile));
         let Target { out, step, .. } = self.target;
-        for image in 0..images {
-            let start = channel * self.target.channel + image * self.target.image;
+        // No iterator of pairs: its closures would not be compiled for the instruction set of the kernel.
+        for index in 0..images * slices {
+            let (image, slice) = if slices == 1 { (index, 0) } else { (index / slices, index % slices) };
+            let start = channel * self.target.channel + image * self.target.image + slice * step[0];
+            let run = &run[image * volume + place([slice, 0, 0], extents)..];
+            if step[2] == 1 {
+                // SAFETY: the caller's promise.
+                unsafe { copy_rows_to(run, extents[2], out.add(start), step[1], rows, cols) };
+                continue;
+            }
             for row in 0..rows {
-                let from = &run[image * plane + row * width..][..cols];
+                let from = &run[row * extents[2]..][..cols];
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let to = out.add(start + row * step[0]);
-                    if step[1] == 1 {
-                        copy_row(from, to);
-                    } else {
-                        from.iter().enumerate().for_each(|(col, x)| *to.add(col * step[1]) = *x);
-                    }
+                    let to = out.add(start + row * step[1]);
+                    from.iter().enumerate().for_each(|(col, x)| *to.add(col * step[2]) = *x);
                 }
             }
         }

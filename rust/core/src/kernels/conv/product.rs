@@ -14,13 +14,13 @@ pub(super) const SLOP: usize = 128;
 /// Where the results of a tile go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<T> {
-    /// Output at row 0 and position (0, 0) of the tile's first image.
+    /// Output at row 0 and position (0, 0, 0) of the tile's first image.
     pub out: *mut T,
     /// Elements between output channels and between images.
     pub channel: usize,
     pub image: usize,
-    /// Elements between neighbouring rows and columns of outputs.
-    pub step: [usize; 2],
+    /// Elements between neighbouring slices, rows and columns of outputs.
+    pub step: [usize; 3],
 }
 
 /// The product for one tile of one group.
@@ -30,7 +30,7 @@ pub(super) struct Product<'a, T> {
     pub blocks: Range<usize>,
     /// One value per row of the group.
     pub bias: Option<&'a [T]>,
-    /// The tile's planes; at least `SLOP` elements follow the last run.
+    /// The tile's volumes; at least `SLOP` elements follow the last run.
     pub source: &'a [T],
     /// Start of the run of each (channel, tap).
     pub offsets: &'a [usize],

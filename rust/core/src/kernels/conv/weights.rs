@@ -1,7 +1,7 @@
 //! Weights in the order in which the product kernels read them.
 
 use super::Tap;
-use super::{Conv2dGeometry, Float};
+use super::{ConvGeometry, Float};
 use crate::array::Array;
 use crate::kernels::gemm::{self, Mat};
 use crate::kernels::shared::SharedSlice;
@@ -62,7 +62,7 @@ impl<T: Float> Weights<T> {
     /// The weights of a pass: `forward` has rows for output channels and columns for
     /// (input channel, tap); the pass to the inputs has the two kinds of channels exchanged.
     pub fn pack(
-        geometry: &Conv2dGeometry,
+        geometry: &ConvGeometry,
         taps: &[Tap],
         weight: &[T],
         forward: bool,
