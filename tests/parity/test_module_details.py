@@ -10,6 +10,7 @@ import pytest
 
 import firesteel
 from firesteel import nn
+from libraries import both
 
 
 def _tied() -> nn.Module:
@@ -234,3 +235,25 @@ def test_programs_that_ask_for_cuda_find_none() -> None:
     assert not firesteel.cuda.is_available() and firesteel.cuda.device_count() == 0
     firesteel.cuda.synchronize()
     firesteel.cuda.empty_cache()
+
+
+@both
+def test_a_wrapper_looks_further_for_attributes(lib):
+    class Wrapper(lib.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def __getattr__(self, name):
+            try:
+                return super().__getattr__(name)
+            except AttributeError as error:
+                assert str(error) == f"'Wrapper' object has no attribute '{name}'"
+                return getattr(self.inner, name)
+
+    linear = lib.nn.Linear(2, 3)
+    wrapper = Wrapper(linear)
+    assert wrapper.weight is linear.weight
+    assert wrapper.out_features == 3
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'nothing'"):
+        print(wrapper.nothing)

@@ -82,10 +82,10 @@ class SGD(Optimizer):
             _sgd_step(
                 group["params"],
                 self.state,
-                float(group["lr"]),
-                float(group["momentum"]),
-                float(group["dampening"]),
-                float(group["weight_decay"]),
+                group["lr"],
+                group["momentum"],
+                group["dampening"],
+                group["weight_decay"],
                 group["nesterov"],
                 group["maximize"],
             )

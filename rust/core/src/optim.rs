@@ -38,19 +38,25 @@ impl Order {
 /// An array in the dtype and order that the kernels take; written back where that is a copy.
 struct Working<'a> {
     original: Cow<'a, Array>,
-    array: Array,
+    copy: Option<Array>,
 }
 
 impl<'a> Working<'a> {
     fn new(original: &'a Array, order: &Order) -> Result<Self> {
         let original = order.view(original);
-        let array = original.to_dtype(compute_dtype(original.dtype()))?.contiguous()?;
-        Ok(Self { original, array })
+        let dtype = compute_dtype(original.dtype());
+        let is_ready = original.dtype() == dtype && original.is_contiguous();
+        let copy = if is_ready { None } else { Some(original.to_dtype(dtype)?.into_contiguous()?) };
+        Ok(Self { original, copy })
+    }
+
+    fn array(&self) -> &Array {
+        self.copy.as_ref().unwrap_or(&self.original)
     }
 
     fn finish(self) -> Result<()> {
-        if !self.array.is_same_view(&self.original) {
-            self.original.copy_from(&self.array)?;
+        if let Some(copy) = &self.copy {
+            self.original.copy_from(copy)?;
         }
         count_write(&self.original, "optimizer.step");
         Ok(())
@@ -103,8 +109,8 @@ fn check_written(op: &str, i: usize, written: &[(&str, &Tensor)]) -> Result<()> 
 /// The gradient for the kernels: a copy where it lies in the memory of what is written.
 fn working_grad<'a>(grad: &'a Tensor, order: &Order, written: &[&Array]) -> Result<Working<'a>> {
     let mut working = Working::new(grad.array(), order)?;
-    if written.iter().any(|x| x.shares_memory_with(&working.array)) {
-        working.array = working.array.copied()?;
+    if written.iter().any(|x| x.shares_memory_with(working.array())) {
+        working.copy = Some(working.array().copied()?);
     }
     Ok(working)
 }
@@ -138,10 +144,10 @@ pub fn sgd_step(
     for i in 0..params.len() {
         let order = Order::of(&params[i]);
         let param = Working::new(params[i].array(), &order)?;
-        let buffer = buffers[i].as_ref().map_or(&param.array, Tensor::array);
-        let grad = working_grad(&grads[i], &order, &[&param.array, buffer])?;
+        let buffer = buffers[i].as_ref().map_or(param.array(), Tensor::array);
+        let grad = working_grad(&grads[i], &order, &[param.array(), buffer])?;
         if options.momentum == 0.0 {
-            sgd_arrays(&param.array, &grad.array, None, false, options);
+            sgd_arrays(param.array(), grad.array(), None, false, options);
             kept.push(None);
         } else {
             let first = buffers[i].is_none();
@@ -150,7 +156,7 @@ pub fn sgd_step(
                 None => params[i].empty_like(params[i].dtype())?,
             };
             let working = Working::new(buffer.array(), &order)?;
-            sgd_arrays(&param.array, &grad.array, Some(&working.array), first, options);
+            sgd_arrays(param.array(), grad.array(), Some(working.array()), first, options);
             working.finish()?;
             kept.push(Some(buffer));
         }
@@ -211,16 +217,24 @@ pub fn adam_step(
         let counted = Array::scalar(step as f32)?;
         let order = Order::of(param);
         let param = Working::new(param.array(), &order)?;
-        let max = state.max_exp_avg_sq.as_ref().map_or(&param.array, Tensor::array);
+        let max = state.max_exp_avg_sq.as_ref().map_or(param.array(), Tensor::array);
         let averages = [state.exp_avg.array(), state.exp_avg_sq.array(), max];
-        let grad = working_grad(grad, &order, &[&param.array, averages[0], averages[1], averages[2]])?;
+        let grad = working_grad(grad, &order, &[param.array(), averages[0], averages[1], averages[2]])?;
         let exp_avg = Working::new(state.exp_avg.array(), &order)?;
         let exp_avg_sq = Working::new(state.exp_avg_sq.array(), &order)?;
         let max = state.max_exp_avg_sq.as_ref().map(|max| Working::new(max.array(), &order)).transpose()?;
-        let max_array = max.as_ref().map(|max| &max.array);
+        let max_array = max.as_ref().map(Working::array);
         // From here on no memory is asked for: the step counts only if it is made.
         state.step.array().copy_from(&counted)?;
-        adam_arrays(&param.array, &grad.array, &exp_avg.array, &exp_avg_sq.array, max_array, step, options);
+        adam_arrays(
+            param.array(),
+            grad.array(),
+            exp_avg.array(),
+            exp_avg_sq.array(),
+            max_array,
+            step,
+            options,
+        );
         for working in [Some(param), Some(exp_avg), Some(exp_avg_sq), max].into_iter().flatten() {
             working.finish()?;
         }

@@ -326,8 +326,11 @@ impl Tensor {
 
     /// The gradient that backward passes have summed up.
     pub fn grad(&self) -> Option<Tensor> {
-        let slot = lock(&self.0.meta).rare.as_ref()?.slot.clone()?;
-        slot.get()
+        let grad = lock(&self.0.meta).rare.as_ref()?.slot.as_ref()?.peek()?;
+        if grad.successor().is_some() {
+            return self.grad_slot().get();
+        }
+        Some(grad)
     }
 
     /// The place of its gradient.

@@ -10,29 +10,27 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// A parameter that has a gradient: its object, itself and the gradient.
+/// The parameters that have a gradient: their objects, themselves and the gradients.
+#[derive(Default)]
 struct Trained<'py> {
-    object: Bound<'py, PyAny>,
-    tensor: Tensor,
-    grad: Tensor,
+    objects: Vec<Bound<'py, PyAny>>,
+    tensors: Vec<Tensor>,
+    grads: Vec<Tensor>,
 }
 
-/// The parameters that have a gradient. They are asked here and not in Python, where that took half of a small step.
-fn trained<'py>(params: &Bound<'py, PyAny>) -> PyResult<Vec<Trained<'py>>> {
-    let mut found = Vec::new();
+/// Those of `params`. They are asked here and not in Python, where that took half of a small step.
+fn trained<'py>(params: &Bound<'py, PyAny>) -> PyResult<Trained<'py>> {
+    let mut found = Trained::default();
     for object in params.try_iter()? {
         let object = object?;
         let tensor = object.cast::<PyTensor>()?.get().tensor();
         if let Some(grad) = tensor.grad() {
-            found.push(Trained { object, tensor, grad });
+            found.objects.push(object);
+            found.tensors.push(tensor);
+            found.grads.push(grad);
         }
     }
     Ok(found)
-}
-
-/// Their tensors and gradients.
-fn unzip(trained: &[Trained<'_>]) -> (Vec<Tensor>, Vec<Tensor>) {
-    trained.iter().map(|x| (x.tensor.clone(), x.grad.clone())).unzip()
 }
 
 /// Entry `key` of a parameter's state.
@@ -54,8 +52,7 @@ fn _sgd_step(
     #[pyo3(from_py_with = flag::nesterov)] nesterov: bool,
     #[pyo3(from_py_with = flag::maximize)] maximize: bool,
 ) -> PyResult<()> {
-    let trained = trained(params)?;
-    let (tensors, grads) = unzip(&trained);
+    let Trained { objects, tensors, grads } = trained(params)?;
     let options = SgdOptions { lr, momentum, dampening, weight_decay, nesterov, maximize };
     let numel = tensors.iter().map(Tensor::numel).sum();
     if momentum == 0.0 {
@@ -63,7 +60,7 @@ fn _sgd_step(
         return enter(py, numel, || sgd_step(&tensors, &grads, &none, &options)).map(drop);
     }
     let key = intern!(py, "momentum_buffer");
-    let states = trained.iter().map(|x| states.get_item(&x.object)).collect::<PyResult<Vec<_>>>()?;
+    let states = objects.iter().map(|object| states.get_item(object)).collect::<PyResult<Vec<_>>>()?;
     let buffer = |state: &Bound<'_, PyAny>| {
         let buffer = state.call_method1(intern!(py, "get"), (key,))?;
         Ok(if buffer.is_none() { None } else { Some(buffer.cast::<PyTensor>()?.get().tensor()) })
@@ -95,12 +92,11 @@ fn _adam_step(
     #[pyo3(from_py_with = flag::maximize)] maximize: bool,
     #[pyo3(from_py_with = flag::decoupled)] decoupled: bool,
 ) -> PyResult<()> {
-    let trained = trained(params)?;
-    let (tensors, grads) = unzip(&trained);
-    let state_of = |x: &Trained<'_>| {
-        let mut state = states.get_item(&x.object)?;
+    let Trained { objects, tensors, grads } = trained(params)?;
+    let state_of = |object: &Bound<'_, PyAny>| {
+        let mut state = states.get_item(object)?;
         if !state.is_truthy()? {
-            state = start.call1((&x.object, amsgrad))?;
+            state = start.call1((object, amsgrad))?;
         }
         Ok(AdamState {
             exp_avg: entry(&state, intern!(py, "exp_avg"))?,
@@ -109,7 +105,7 @@ fn _adam_step(
             step: entry(&state, intern!(py, "step"))?,
         })
     };
-    let states = trained.iter().map(state_of).collect::<PyResult<Vec<_>>>()?;
+    let states = objects.iter().map(state_of).collect::<PyResult<Vec<_>>>()?;
     let options = AdamOptions {
         lr,
         betas: (beta1, beta2),

@@ -20,9 +20,14 @@ pub(crate) struct GradSlot {
 }
 
 impl GradSlot {
+    /// The gradient summed up so far, or the tensor that it was before its data was replaced.
+    pub fn peek(&self) -> Option<Tensor> {
+        lock(&self.grad).clone()
+    }
+
     /// The gradient summed up so far.
     pub fn get(&self) -> Option<Tensor> {
-        let grad = lock(&self.grad).clone()?;
+        let grad = self.peek()?;
         let Some(successor) = grad.successor() else { return Some(grad) };
         drop(self.replace(Some(successor.clone())));
         Some(successor)

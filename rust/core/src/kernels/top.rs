@@ -69,11 +69,14 @@ impl<T: Ranked> Kernel for BestOfParts<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self) -> [T::Rank; PARTS] {
         let (blocks, _) = self.row.as_chunks::<PARTS>();
-        let mut best = blocks[0].map(|x| x.rank() ^ self.flip);
+        let mut best = [blocks[0][0].rank(); PARTS];
+        // Loops, and no closures: those are not always compiled for the instruction set.
+        for (best, x) in best.iter_mut().zip(&blocks[0]) {
+            *best = x.rank() ^ self.flip;
+        }
         for block in &blocks[1..] {
-            let ranks = block.map(|x| x.rank() ^ self.flip);
-            for (best, rank) in best.iter_mut().zip(ranks) {
-                *best = (*best).min(rank);
+            for (best, x) in best.iter_mut().zip(block) {
+                *best = (*best).min(x.rank() ^ self.flip);
             }
         }
         best

@@ -9,7 +9,11 @@ use crate::autograd::Edge;
 use crate::mode::{self, GradMode};
 use crate::{ensure, Result};
 use smallvec::smallvec;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// Whether there has ever been a tensor whose data was replaced. Until then gradients are read without a look for that.
+static ANY_REPLACED: AtomicBool = AtomicBool::new(false);
 
 impl Tensor {
     /// The tensor that this one becomes when its data is replaced by `data`, of any shape and dtype: with its
@@ -59,6 +63,7 @@ impl Tensor {
         drop(next_meta);
         let old = std::mem::replace(&mut *lock(&latest), next.clone());
         drop(old); // without the lock
+        ANY_REPLACED.store(true, Ordering::Relaxed);
         lock(&self.0.meta).rare().replaced = Some(latest);
         Ok(next)
     }
@@ -95,6 +100,9 @@ impl Tensor {
 
     /// The tensor that this one has become, if its data was replaced.
     pub fn successor(&self) -> Option<Tensor> {
+        if !ANY_REPLACED.load(Ordering::Relaxed) {
+            return None;
+        }
         let latest = lock(&self.0.meta).rare.as_ref()?.replaced.clone()?;
         let tensor = lock(&latest).clone();
         Some(tensor)

@@ -146,11 +146,17 @@ pub fn linear(
     weight: &Bound<'_, PyTensor>,
     bias: Option<&Bound<'_, PyTensor>>,
 ) -> PyResult<Out> {
-    let (x, w) = (&input.get().tensor(), &weight.get().tensor());
-    let bias = bias.map(|bias| bias.get().tensor());
-    let bias = bias.as_ref();
+    let loan = Loan::begin(py);
+    let (x, w) = (input.get().lent(&loan), weight.get().lent(&loan));
+    let b = bias.map(|bias| bias.get().lent(&loan));
     let rows = w.shape().first().copied().unwrap_or(1);
-    enter(py, x.numel().saturating_mul(rows) / PER_ELEMENT, || x.linear(w, bias)).map(Out)
+    let numel = x.numel().saturating_mul(rows) / PER_ELEMENT;
+    if is_short(numel) {
+        return enter_short(py, || x.linear(w, b)).map(Out);
+    }
+    let (x, w, b) = (&x.clone(), &w.clone(), b.cloned());
+    drop(loan);
+    enter(py, numel, || x.linear(w, b.as_ref())).map(Out)
 }
 
 /// An equation for operands given with lists of numbered dims: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
