@@ -69,7 +69,7 @@ def test_a_race_writes_its_results(tmp_path: Path) -> None:
     assert results["machine"]["cores"] >= 1
     (row,) = results["rows"]
     assert row.keys() == ROW_FIELDS
-    assert (row["group"], row["case"], row["threads"]) == ("overhead", "exp", 1)
+    assert (row["group"], row["case"], row["threads"]) == ("overhead", "10 x exp", 1)
     assert 0 < row["firesteel"]["min"] <= row["firesteel"]["median"]
     (mean,) = results["groups"]
     assert (mean["goal"], mean["rows"], mean["geometric_mean"]) == (8.0, 1, pytest.approx(row["ratio"]))

@@ -213,3 +213,33 @@ def test_saved_data_is_listed():
     assert y.exp().grad_fn._saved[0][0] == "output"
     y.sum().backward()
     assert y.grad_fn._saved == []
+
+
+@both
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x * x,
+        lambda x: x.exp(),
+        lambda x: x.softmax(0),
+        lambda x: x @ x,
+        lambda x: x.sort()[0],
+        lambda x: x.max(0)[0],
+    ],
+    ids=["mul", "exp", "softmax", "dot", "sort", "max"],
+)
+def test_an_error_in_a_hook_of_a_node_leaves_its_graph(lib, compute):
+    x = lib.tensor([1.0, 3.0, 2.0], requires_grad=True)
+    y = compute(x)
+    fails = [True]
+
+    def hook(inputs, outputs):
+        if fails:
+            raise ValueError(fails.pop())
+
+    y.grad_fn.register_hook(hook)
+    with pytest.raises(ValueError, match="True"):
+        y.sum().backward()
+    y.sum().backward()
+    expected = lib.autograd.grad(compute(x).sum(), x)[0]
+    assert lib.equal(x.grad, expected)

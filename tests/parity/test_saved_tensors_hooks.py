@@ -200,3 +200,18 @@ def test_a_hook_may_replace_the_data_of_the_operand(name):
     assert firesteel.equal(y, expected)
     y.sum().backward()
     assert firesteel.equal(x.detach(), firesteel.zeros(2, 2)) is (name != "x[0]")  # which saves nothing
+
+
+def test_gradients_reach_a_tensor_whose_data_a_hook_replaced():
+    for compute in (lambda x, w: x * w, lambda x, w: w * x, lambda x, w: x @ w):
+        x, w = firesteel.tensor([1.0, 2.0, 3.0], requires_grad=True), firesteel.tensor([4.0, 5.0, 6.0])
+        before = x.detach().clone()
+
+        def pack(tensor, x=x, before=before):
+            x.data = firesteel.zeros(1)
+            return tensor if tensor.shape == (3,) else before
+
+        with hooks(firesteel, pack):
+            y = compute(x, w)
+        assert y.grad_fn.next_functions[0 if y.grad_fn.next_functions[0][0] else 1][0].variable.shape == (3,)
+        y.sum().backward()

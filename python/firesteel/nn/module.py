@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from firesteel._core import Tensor, empty_like, float32
 from firesteel._tensor import clear_gradient
@@ -60,15 +60,6 @@ def _convert(parameter: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
 def _forward_unimplemented(self: Module, *args: Any) -> Any:
     """Computes the module's output; every subclass defines it."""
     raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
-
-
-def _unknown_attribute(self: Module, name: str) -> Any:
-    """`Module.__getattr__`, once there is a subclass with a `__getattr__` that may want to call it.
-
-    Registered names are plain attributes (see Register), so only unknown names come here. Not before: with
-    such a method every attribute that is read takes 15 ns more, a tenth of the call of a small layer.
-    """
-    raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
 
 
 class Module(Hooked, StateDict):
@@ -236,14 +227,9 @@ class Module(Hooked, StateDict):
             return False
         return True
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if hasattr(cls, "__getattr__") and "__getattr__" not in Module.__dict__:
-            Module.__getattr__ = _unknown_attribute  # type: ignore[method-assign]
+    def __getattr__(self, name: str) -> Any:
+        # Registered names are plain attributes (see Register), so only unknown names come here.
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
         own = self.__dict__

@@ -12,7 +12,6 @@ mod small;
 mod system;
 
 pub use objects::Objects;
-pub(crate) use objects::Place;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

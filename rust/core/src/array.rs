@@ -1,18 +1,17 @@
 //! Data without history: a dtype and a layout over shared storage.
 
-use crate::alloc::Place;
 use crate::dtype::Element;
 use crate::kernels::copy;
 use crate::layout::{checked_numel, Layout};
-use crate::storage::Storage;
+use crate::shared::{Place, Shared};
+use crate::storage::{Keeper, Storage};
 use crate::{bail, dispatch_all, ensure, DType, Result};
 use std::borrow::Cow;
-use std::sync::{Arc, Weak};
 
 /// A typed, strided view of a storage. Cloning shares it all, for the price of one counter: graphs
 /// keep clones of what they save.
 #[derive(Debug, Clone)]
-pub struct Array(Arc<View>);
+pub struct Array(Shared<View>);
 
 #[derive(Debug)]
 struct View {
@@ -28,16 +27,6 @@ enum Memory {
     Own(Storage),
     /// That of another array, which has its own.
     Of(Array),
-}
-
-/// Knows an array's storage, and does not keep it alive: nothing else has its [`Array::memory_id`] meanwhile.
-pub(crate) struct WeakMemory(Weak<View>);
-
-impl WeakMemory {
-    /// Whether anybody still holds it.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.0.strong_count() > 0
-    }
 }
 
 impl Array {
@@ -144,7 +133,7 @@ impl Array {
     /// As `with_layout`, in place where nobody else holds this array.
     #[inline]
     pub(crate) fn into_layout(mut self, layout: Layout) -> Self {
-        match Arc::get_mut(&mut self.0) {
+        match self.0.get_mut() {
             Some(view) => {
                 (view.layout, view.is_number) = (layout, false);
                 self
@@ -207,11 +196,6 @@ impl Array {
     /// A number that names its storage as long as it lives.
     pub(crate) fn memory_id(&self) -> usize {
         std::ptr::from_ref(self.storage()) as usize
-    }
-
-    /// Its storage, not kept alive.
-    pub(crate) fn weak_memory(&self) -> WeakMemory {
-        WeakMemory(Arc::downgrade(&self.root().0))
     }
 
     /// Whether the elements lie in row-major order without gaps.
@@ -410,7 +394,7 @@ impl Array {
 
     /// The same memory with a version counter of its own, as `.data` has it.
     pub fn with_own_versions(&self) -> Self {
-        Self::make(Storage::sharing(self.root()), self.0.layout.clone(), self.0.dtype)
+        Self::make(Storage::sharing(self), self.0.layout.clone(), self.0.dtype)
     }
 
     /// Whether nobody else holds the storage, so that a result may reuse it.
@@ -419,12 +403,22 @@ impl Array {
     }
 
     fn has_one_owner(&self) -> bool {
-        let is_sole = |array: &Array| Arc::strong_count(&array.0) == 1;
+        let is_sole = |array: &Array| array.0.owners() == 1;
         is_sole(self) && is_sole(self.root())
     }
 }
 
-/// An error if the layout leaves the storage.
+impl Keeper for Array {
+    fn storage(&self) -> &Storage {
+        self.storage()
+    }
+
+    fn again(&self) -> Box<dyn Keeper> {
+        Box::new(self.root().clone())
+    }
+}
+
+/// An error if the layout leaves the storage, or elements would not be aligned.
 fn check_inside(storage: &Storage, layout: &Layout, dtype: DType) -> Result<()> {
     let shape = layout.shape();
     let numel = shape.iter().filter(|&&n| n > 0).try_fold(1usize, |numel, &n| numel.checked_mul(n));
@@ -437,6 +431,12 @@ fn check_inside(storage: &Storage, layout: &Layout, dtype: DType) -> Result<()> 
         layout.strides(),
         layout.offset(),
         storage.len_bytes()
+    );
+    ensure!(
+        shape.contains(&0) || storage.as_ptr().addr().is_multiple_of(dtype.size()),
+        Value,
+        "as_strided: {dtype} needs memory at a multiple of {} bytes; clone() what lies there first",
+        dtype.size()
     );
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod ops;
 pub mod optim;
 pub mod par;
 pub mod random;
+pub mod shared;
 pub mod simd;
 mod stack;
 pub mod storage;

@@ -56,7 +56,7 @@ pub fn set_inference(enabled: bool) {
 
 /// Whether hooks of this thread see what operations save.
 #[inline]
-pub(crate) fn has_saved_hooks() -> bool {
+pub fn has_saved_hooks() -> bool {
     MODE.get() & SAVED_HOOKS != 0
 }
 

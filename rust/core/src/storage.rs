@@ -1,12 +1,11 @@
 //! Bytes that arrays share, with the version counter that in-place operations bump.
 
 use crate::alloc::Block;
-use crate::array::Array;
 use crate::mode;
 use crate::Result;
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A block of untyped bytes. Views share it; every in-place write counts its version up, so that
 /// the backward pass can tell whether a value it saved is still the value it saw.
@@ -14,6 +13,8 @@ pub struct Storage {
     ptr: *mut u8,
     len_bytes: usize,
     version: AtomicU32,
+    /// A number of its own, once it was asked for; 0 before.
+    serial: AtomicU64,
     /// Whether it was made in inference mode.
     is_inference: bool,
     owner: Owner,
@@ -23,13 +24,21 @@ enum Owner {
     Block {
         block: Block,
     },
-    /// The memory of another array, under a version counter of its own.
-    Shared(Array),
+    /// The memory of another storage, under a version counter of its own.
+    Shared(Box<dyn Keeper>),
     /// Memory of somebody else, kept alive by holding its owner.
     Foreign {
         _owner: Box<dyn Any + Send + Sync>,
         writable: bool,
     },
+}
+
+/// Somebody who keeps a storage alive.
+pub(crate) trait Keeper: Send + Sync {
+    /// The storage.
+    fn storage(&self) -> &Storage;
+    /// Another one who keeps it.
+    fn again(&self) -> Box<dyn Keeper>;
 }
 
 // SAFETY: the memory belongs to the owner that moves along; access is through raw pointers whose
@@ -41,7 +50,7 @@ unsafe impl Sync for Storage {}
 impl Storage {
     #[inline]
     fn make(ptr: *mut u8, len_bytes: usize, is_inference: bool, owner: Owner) -> Self {
-        Self { ptr, len_bytes, version: AtomicU32::new(0), is_inference, owner }
+        Self { ptr, len_bytes, version: AtomicU32::new(0), serial: AtomicU64::new(0), is_inference, owner }
     }
 
     /// `len_bytes` bytes with no value yet.
@@ -66,14 +75,14 @@ impl Storage {
         Self::make(ptr, len_bytes, mode::is_inference(), owner)
     }
 
-    /// The memory of `other`, which has its storage within itself, under a version counter of its own.
-    pub(crate) fn sharing(other: &Array) -> Self {
-        let owner = match &other.storage().owner {
-            Owner::Shared(root) => root, // no chains
-            _ => other,
+    /// The memory that `other` keeps alive, under a version counter of its own.
+    pub(crate) fn sharing(other: &dyn Keeper) -> Self {
+        let keeper = match &other.storage().owner {
+            Owner::Shared(root) => root.again(), // no chains
+            _ => other.again(),
         };
-        let Self { ptr, len_bytes, is_inference, .. } = *owner.storage();
-        Self::make(ptr, len_bytes, is_inference, Owner::Shared(owner.clone()))
+        let Self { ptr, len_bytes, is_inference, .. } = *keeper.storage();
+        Self::make(ptr, len_bytes, is_inference, Owner::Shared(keeper))
     }
 
     /// Start of the bytes.
@@ -92,6 +101,19 @@ impl Storage {
     #[inline]
     pub fn version(&self) -> u32 {
         self.version.load(Ordering::Relaxed)
+    }
+
+    /// A number that no other storage has, before or after.
+    pub(crate) fn serial(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        match self.serial.load(Ordering::Relaxed) {
+            0 => {
+                let new = NEXT.fetch_add(1, Ordering::Relaxed);
+                let set = self.serial.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+                set.map_or_else(|other| other, |_| new)
+            }
+            serial => serial,
+        }
     }
 
     /// Counts one in-place write.

@@ -1,6 +1,5 @@
 //! A tensor: an array and its place in the graph. What can be done with it is in `ops/`.
 
-use crate::alloc::Place;
 use crate::array::Array;
 use crate::autograd::hooks;
 use crate::autograd::leaf::{AccumulateGrad, GradSlot};
@@ -8,6 +7,7 @@ use crate::autograd::node::{self, lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
 use crate::mode;
+use crate::shared::ArcPlace;
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
 use std::any::Any;
@@ -149,7 +149,7 @@ impl Tensor {
     /// The same for a view of another tensor.
     #[inline]
     fn make_view(array: Array, requires_grad: bool, edge: Option<Edge>, view: Option<ViewOf>) -> Self {
-        Self(Place::new().fill(Inner {
+        Self(ArcPlace::new().fill(Inner {
             array,
             requires_grad: AtomicBool::new(requires_grad),
             view: AtomicU8::new(view.as_ref().map_or(NO_VIEW, ViewOf::kind)),
@@ -342,7 +342,7 @@ impl Tensor {
     pub(crate) fn sole_grad_slot(&mut self) -> Option<&mut GradSlot> {
         if Arc::strong_count(&self.0) == 1 {
             // A leaf's own node knows the leaf, too, though weakly.
-            let is_last = |node: &mut NodeRef| Arc::strong_count(node) == 1;
+            let is_last = |node: &mut NodeRef| node.owners() == 1;
             let node = lock(&self.0.meta).rare.as_mut().and_then(|rare| rare.accumulator.take_if(is_last));
             drop(node); // without the lock
         }

@@ -92,7 +92,7 @@ fn an_operation_of_several_outputs() {
     let outputs = sum_and_difference(&a, &b);
     assert_eq!([values(&outputs[0]), values(&outputs[1])], [[4.0, 7.0], [-2.0, -3.0]]);
     let edges: Vec<_> = outputs.iter().map(|x| x.grad_fn().expect("recorded")).collect();
-    assert!(Arc::ptr_eq(&edges[0].node, &edges[1].node));
+    assert!(edges[0].node.is_same(&edges[1].node));
     assert_eq!((edges[0].output, edges[1].output), (0, 1));
     // Both outputs, then one alone: no gradient has come to the other.
     run(&(&outputs[0] * &(&outputs[1] * 1.0))).unwrap();
@@ -131,7 +131,7 @@ fn outputs_of_every_kind() {
     let (outputs, node) = record_custom("mine", &inputs, outputs, || SumAndDifference).unwrap();
     let node = node.expect("an input asks for a gradient");
     assert_eq!((node.name(), node.outputs().len()), ("SumAndDifferenceBackward".into(), 3));
-    assert!(outputs[0].is_same(&written) && written.grad_fn().is_some_and(|e| Arc::ptr_eq(&e.node, &node)));
+    assert!(outputs[0].is_same(&written) && written.grad_fn().is_some_and(|e| e.node.is_same(&node)));
     assert!(!outputs[1].is_same(&b) && !outputs[1].is_leaf() && outputs[1].array().is_same_memory(b.array()));
     assert!(!outputs[2].requires_grad());
     run(&outputs[0]).unwrap();

@@ -138,12 +138,14 @@ fn ragged(depth: usize, expected: usize, found: usize) -> PyErr {
 /// it from all else: they take as long as the rest.
 fn plain_number(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> Option<firesteel::Result<Array>> {
     if let Ok(float) = data.cast_exact::<PyFloat>() {
+        // 16-bit floats are rounded to float32 first, as all others here.
         let dtype = dtype.unwrap_or(DType::F32);
-        return dtype.is_float().then(|| Scalar::Float(float.value()).to_array(dtype));
+        return matches!(dtype, DType::F32 | DType::F64)
+            .then(|| Scalar::Float(float.value()).to_array(dtype));
     }
     let int = data.cast_exact::<PyInt>().ok()?;
     let dtype = dtype.unwrap_or(DType::I64);
-    (dtype == DType::I64).then(|| int.extract().ok().map(|int| Array::scalar::<i64>(int)))?
+    (dtype == DType::I64).then(|| int.extract().ok().map(Array::scalar::<i64>))?
 }
 
 /// A new tensor from numbers and nested sequences of them.

@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// A recorded operation.
 ///
@@ -340,11 +340,11 @@ impl PyNode {
     }
 
     fn __repr__(&self) -> String {
-        format!("<{} object at {:#x}>", self.node.name(), Arc::as_ptr(&self.node).cast::<u8>() as usize)
+        format!("<{} object at {:#x}>", self.node.name(), self.node.address())
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<PyNode>().is_ok_and(|other| Arc::ptr_eq(&self.node, &other.get().node))
+        other.cast::<PyNode>().is_ok_and(|other| self.node.is_same(&other.get().node))
     }
 
     fn __hash__(&self) -> u64 {

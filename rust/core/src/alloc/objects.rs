@@ -6,9 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::ptr::null_mut;
-use std::sync::Arc;
 
 /// Classes of sizes, `STEP` bytes apart.
 const CLASSES: usize = 16;
@@ -21,28 +19,6 @@ const KEPT: u32 = 256;
 /// Free lists by size, one set per thread, in front of the system's allocator.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Objects;
-
-/// The memory of a shared value that is not made yet: `Place::new().fill(value)` is `Arc::new(value)`, but the value is
-/// made where it stays. `Arc::new` makes it on the stack, for memory may be refused, and copies it; the copy waits for
-/// the stores just before it, 10 ns for a tensor or a node.
-pub(crate) struct Place<T>(Arc<MaybeUninit<T>>);
-
-impl<T> Place<T> {
-    #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Self(Arc::new_uninit())
-    }
-
-    #[inline(always)]
-    pub(crate) fn fill(self, value: T) -> Arc<T> {
-        let place = Arc::into_raw(self.0).cast_mut();
-        // SAFETY: the place has one handle, which is this one, and has its value before it is handed out.
-        unsafe {
-            (*place).write(value);
-            Arc::from_raw(place).assume_init()
-        }
-    }
-}
 
 /// Free blocks of one size. The first word of each is the address of the next.
 struct List {

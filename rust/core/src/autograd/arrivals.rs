@@ -2,24 +2,22 @@
 //! a topological order.
 //!
 //! A node has a mark that tells where its gradients wait in the pass that marked it last. That takes no lock and no
-//! table. But passes of other threads, and passes inside of this one, may meet at a node and write over each other's
-//! marks; so a pass that is not alone goes by a table.
+//! table, but has room for one pass: the one that was alone when it began. Passes that begin before it ends, of other
+//! threads or inside of it, go by a table and leave the marks alone.
 
-use super::node::{Edge, NodeRef, OutputGrads};
+use super::node::{next_id, Edge, NodeRef, OutputGrads};
 use crate::tensor::Tensor;
 use crate::Result;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::atomic::{
     AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Relaxed},
 };
 
-/// Passes that have ever begun: their numbers.
-static BEGUN: AtomicU64 = AtomicU64::new(0);
-/// Those of them that have not ended.
+/// Passes that have begun and not ended.
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// In which pass a node was marked last, 0 for none, and where its gradients waited there.
+/// Which pass marked the node last, 0 for none, and where its gradients waited there.
 #[derive(Debug, Default)]
 pub(super) struct Mark {
     pass: AtomicU64,
@@ -40,18 +38,16 @@ pub(super) struct Arrivals {
     vacant: Vec<usize>,
     /// Numbers of nodes, and their places.
     order: BinaryHeap<(u64, usize)>,
-    /// The same by number, where marks cannot be relied on.
+    /// The same by number, for a pass that was not alone when it began.
     table: Option<HashMap<u64, usize>>,
 }
 
 impl Arrivals {
     pub fn new() -> Self {
-        ACTIVE.fetch_add(1, AcqRel);
-        let pass = BEGUN.fetch_add(1, AcqRel) + 1;
-        // Looked at after this pass has its number: a pass with a lower one that has not ended is counted here.
-        let is_alone = ACTIVE.load(Acquire) == 1;
+        let is_alone = ACTIVE.fetch_add(1, AcqRel) == 0;
         Self {
-            pass,
+            // One of the numbers of nodes: who looks at these later sees that there was a pass in between.
+            pass: next_id(),
             places: Vec::new(),
             vacant: Vec::new(),
             order: BinaryHeap::new(),
@@ -94,27 +90,14 @@ impl Arrivals {
     }
 
     fn find(&mut self, node: &NodeRef) -> Option<&mut Waiting> {
-        let at = self.place_of(node)?;
-        self.places[at].as_mut()
-    }
-
-    fn place_of(&mut self, node: &NodeRef) -> Option<usize> {
-        if self.table.is_none() {
-            let (pass, at) = (node.mark().pass.load(Relaxed), node.mark().at.load(Relaxed));
-            if pass < self.pass {
-                return None;
-            }
-            let is_there =
-                self.places.get(at).and_then(Option::as_ref).is_some_and(|w| w.node.id() == node.id());
-            if pass == self.pass && is_there {
-                return Some(at);
-            }
-            // A pass that began later has been here, and perhaps at other nodes.
-            let places = self.places.iter().enumerate();
-            self.table =
-                Some(places.filter_map(|(at, place)| Some((place.as_ref()?.node.id(), at))).collect());
-        }
-        self.table.as_ref()?.get(&node.id()).copied()
+        let at = match &self.table {
+            Some(table) => *table.get(&node.id())?,
+            None if node.mark().pass.load(Relaxed) == self.pass => node.mark().at.load(Relaxed),
+            None => return None,
+        };
+        let waiting = self.places.get_mut(at)?.as_mut()?;
+        debug_assert_eq!(waiting.node.id(), node.id());
+        Some(waiting)
     }
 
     fn insert(&mut self, waiting: Waiting) {

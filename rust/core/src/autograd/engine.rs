@@ -1,6 +1,6 @@
 //! The backward pass: newest node first, because creation order is a topological order.
 
-use super::anomaly::Pass;
+use super::anomaly::{self, Pass};
 use super::arrivals::Arrivals;
 use super::mode::GradMode;
 use super::nested::Nested;
@@ -163,7 +163,10 @@ impl Run {
     fn results(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
         let _in_rule = self.pass.enter(node);
         let wanted = self.search.as_ref().map(|search| search.wanted_inputs(node));
-        let needs = Needs::new(node, wanted.as_deref(), !self.options.retain_graph);
+        // Where nothing can fail, or look at the node, between the rule and the end of what was saved.
+        let Options { retain_graph, create_graph } = self.options;
+        let is_last = !retain_graph && !create_graph && !node.has_posthooks() && !anomaly::is_on();
+        let needs = Needs::new(node, wanted.as_deref(), is_last);
         if !node.has_posthooks() {
             let results = call_rule(node, needs, grads)?;
             self.pass.check(node, &results)?;

@@ -315,7 +315,7 @@ pub(super) fn note_kept() {
 /// Calls `look` with the nodes that live only as long as the handle `node`: itself and those behind it, each
 /// kept by one edge alone. The same nodes as long as nobody has got at `node` through this handle.
 fn for_own_nodes(node: &NodeRef, mut look: impl FnMut(&NodeRef)) {
-    if !ANYTHING_KEPT.load(Ordering::Relaxed) || Arc::strong_count(node) != 1 {
+    if !ANYTHING_KEPT.load(Ordering::Relaxed) || node.owners() != 1 {
         return;
     }
     let mut waiting = vec![node];
@@ -327,7 +327,7 @@ fn for_own_nodes(node: &NodeRef, mut look: impl FnMut(&NodeRef)) {
             return;
         }
         let behind = node.edges().iter().flatten().map(|edge| &edge.node);
-        waiting.extend(behind.filter(|behind| Arc::strong_count(behind) == 1));
+        waiting.extend(behind.filter(|behind| behind.owners() == 1));
     }
 }
 
@@ -372,7 +372,7 @@ pub fn take_own_hooks(node: &NodeRef) -> impl Sized {
 /// The hooks of a node that is held by the handle `node` alone, and shares them with no other node.
 fn own_hooks(node: &NodeRef) -> Option<MutexGuard<'_, Vec<RegisteredHook>>> {
     let hooks = node.hooks()?;
-    if Arc::strong_count(node) != 1 || Arc::strong_count(hooks) != 1 {
+    if node.owners() != 1 || Arc::strong_count(hooks) != 1 {
         return None;
     }
     try_lock(hooks)

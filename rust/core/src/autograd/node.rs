@@ -4,10 +4,10 @@ use super::anomaly::{self, FreedBy, Origin};
 use super::arrivals::Mark;
 use super::hooks::{note_kept, Hooks};
 use super::saved::SavedArray;
-use crate::alloc::Place;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::layout::{small, Dims};
+use crate::shared::{Place, Shared};
 use crate::tensor::Tensor;
 use crate::Result;
 use smallvec::SmallVec;
@@ -117,7 +117,7 @@ struct Extras {
 pub type Metadata = Box<dyn Any + Send + Sync>;
 
 /// A shared node of any operation.
-pub type NodeRef = Arc<Node<dyn Backward>>;
+pub type NodeRef = Shared<Node<dyn Backward>>;
 
 /// An output of a node: where a tensor's gradient is sent.
 #[derive(Clone)]
@@ -173,14 +173,15 @@ impl Node {
 
     /// A node newer than all others.
     pub(crate) fn new<O: Backward + 'static>(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> NodeRef {
-        Place::new().fill(Node {
+        let node = Place::new().fill(Node {
             id: next_id(),
             edges,
             outputs,
             mark: Mark::default(),
             extras: OnceLock::new(),
             op,
-        })
+        });
+        node.erase(|node| node)
     }
 
     /// Creation number: inputs of a node always have smaller ones.
@@ -284,7 +285,7 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 /// One after the other: of two edges to one node (`y * y`) the second is its last.
 fn take_last_edges(edges: &mut Edges, stack: &mut SmallVec<[Edge; 2]>) {
     for edge in edges.iter_mut().filter_map(Option::take) {
-        if Arc::strong_count(&edge.node) == 1 {
+        if edge.node.owners() == 1 {
             stack.push(edge);
         }
     }
@@ -298,7 +299,7 @@ impl<O: ?Sized> Drop for Node<O> {
         let mut stack: SmallVec<[Edge; 2]> = SmallVec::new();
         take_last_edges(&mut self.edges, &mut stack);
         while let Some(mut edge) = stack.pop() {
-            if let Some(node) = Arc::get_mut(&mut edge.node) {
+            if let Some(node) = edge.node.get_mut() {
                 take_last_edges(&mut node.edges, &mut stack);
             }
         }

@@ -18,7 +18,7 @@ pub fn matmul(op: &str, a: &Array, b: &Array, out: &Array, added: Option<&Array>
 
 /// An array, perhaps as another layout shows it: no array is made for that.
 #[derive(Debug, Clone, Copy)]
-pub struct Operand<'a> {
+pub(crate) struct Operand<'a> {
     /// Where the elements are.
     pub array: &'a Array,
     /// How they lie in its storage.
@@ -32,7 +32,7 @@ impl<'a> From<&'a Array> for Operand<'a> {
 }
 
 /// As [`matmul`], of arrays in layouts that stay inside their storages.
-pub fn matmul_of(
+pub(crate) fn matmul_of(
     op: &str,
     a: Operand<'_>,
     b: Operand<'_>,
@@ -69,6 +69,10 @@ impl<T: GemmElement> Products<T> {
         // These make the unsafe calls below sound, and cost nothing beside a product.
         assert!(a_shape[lead..] == [m, k] && b_shape[lead..] == [k, n], "operands of other sizes");
         assert!(a_shape[..lead] == shape[..lead] && b_shape[..lead] == shape[..lead]);
+        let is_inside = |x: Operand<'_>| {
+            x.layout.end().is_some_and(|end| end * size_of::<T>() <= x.array.storage().len_bytes())
+        };
+        assert!(is_inside(a) && is_inside(b) && is_inside(out) && added.is_none_or(is_inside));
         let is_apart = |x: Operand<'_>| !out.array.shares_memory_with(x.array);
         assert!(is_apart(a) && is_apart(b));
         assert!(added.is_none_or(|x| x.layout.shape() == shape && is_apart(x)));

@@ -37,7 +37,7 @@ pub(super) struct Runs<const N: usize> {
 }
 
 impl<const N: usize> Runs<N> {
-    /// Calls `run(starts, len)` for each run.
+    /// Calls `run(starts)` for each run.
     #[inline(always)]
     pub(super) fn each(self, dtypes: [DType; N], run: impl Fn([*mut u8; N])) {
         for row in 0..self.rows as isize {

@@ -176,7 +176,7 @@ impl Conv {
         let (weight, bias) = (ready(weight)?, bias.map(ready).transpose()?);
         let x = order.ready(&x.to_dtype(dtype)?)?;
         let (mut out, layout) = order.room(&self.out_shape(), dtype)?;
-        dispatch_float!(dtype, "conv2d", T => {
+        dispatch_float!(dtype, "convolution", T => {
             let bias = bias.as_ref().map(|bias| bias.slice::<T>());
             conv::conv(&self.geometry(order), x.slice::<T>(), weight.slice(), bias, out.slice_mut())?;
         });
@@ -276,7 +276,7 @@ impl Op<2> for ConvInput {
         let order = self.0.order(Wanted::GradInput, dtype);
         let (grad, weight) = (order.ready(&grad.to_dtype(dtype)?)?, weight.to_dtype(dtype)?.contiguous()?);
         let (mut out, layout) = order.room(&self.0.x, dtype)?;
-        dispatch_float!(dtype, "conv2d", T => {
+        dispatch_float!(dtype, "convolution", T => {
             let geometry = self.0.geometry(order);
             conv::conv_grad_input(&geometry, grad.slice::<T>(), weight.slice(), out.slice_mut())?;
         });
@@ -308,7 +308,7 @@ impl Op<2> for ConvWeight {
         let order = self.0.order(Wanted::GradWeight, dtype);
         let (grad, x) = (order.ready(&grad.to_dtype(dtype)?)?, order.ready(&x.to_dtype(dtype)?)?);
         let mut out = Array::empty(&self.0.weight, dtype)?;
-        dispatch_float!(dtype, "conv2d", T => {
+        dispatch_float!(dtype, "convolution", T => {
             conv::conv_grad_weight(&self.0.geometry(order), grad.slice::<T>(), x.slice(), out.slice_mut())?;
         });
         self.0.finish(out)?.to_dtype(result_dtype)
@@ -348,7 +348,7 @@ impl Op<1> for ConvBias {
             channels_last: false,
         };
         let mut out = Array::empty(&[shape[1]], dtype)?;
-        dispatch_float!(dtype, "conv2d", T => {
+        dispatch_float!(dtype, "convolution", T => {
             conv::conv_grad_bias(&geometry, grad.slice::<T>(), out.slice_mut());
         });
         out.to_dtype(result_dtype)
@@ -549,6 +549,8 @@ impl Tensor {
         }
         options = options.of_last(spatial);
         check(op, self, weight, bias, &options, spatial)?;
+        let dtype = self.dtype();
+        ensure!(dtype.is_float(), DType, "{op}: not defined for {dtype}; convert with .float() first");
         if self.rank() == spatial + 1 {
             return self
                 .unsqueeze(0)?

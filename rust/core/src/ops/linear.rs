@@ -110,7 +110,7 @@ impl Linear {
             weight.layout().transpose(0, 1),
             bias.as_ref().and_then(|bias| bias.layout().broadcast_to(flat.shape())),
         );
-        debug_assert_eq!(bias.is_some(), bias_layout.is_some()); // `check_linear` has seen to that
+        assert_eq!(bias.is_some(), bias_layout.is_some(), "`check_linear` has seen that the bias broadcasts");
         let added = bias.as_ref().zip(bias_layout.as_ref());
         kernels::matmul::matmul_of(
             LINEAR,

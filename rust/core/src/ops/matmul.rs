@@ -4,7 +4,7 @@
 //! last two are a batch and broadcast, and a batch times one matrix is a single tall product.
 
 use crate::array::Array;
-use crate::autograd::{apply::apply, mode, Grads, Op, Saved, Saves};
+use crate::autograd::{anomaly, apply::apply, mode, Grads, Op, Saved, Saves};
 use crate::kernels::{self, matmul::Operand};
 use crate::layout::{broadcast_shapes, Dims};
 use crate::tensor::Tensor;
@@ -98,8 +98,9 @@ pub(super) fn contract_rows(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 pub(super) fn product_of(a: &Tensor, swap_a: bool, b: &Tensor, swap_b: bool) -> Result<Tensor> {
     let dtype = a.dtype();
     let is_plain = [a.rank(), b.rank()] == [2, 2] && b.dtype() == dtype && product_dtype(dtype) == dtype;
-    if mode::is_recording() || !is_plain || a.shape()[usize::from(!swap_a)] != b.shape()[usize::from(swap_b)]
-    {
+    // While values are looked at, every product passes `apply`.
+    let is_watched = mode::is_recording() || anomaly::is_on();
+    if is_watched || !is_plain || a.shape()[usize::from(!swap_a)] != b.shape()[usize::from(swap_b)] {
         let seen = |x: &Tensor, swap| if swap { x.transpose(-2, -1) } else { Ok(x.clone()) };
         return seen(a, swap_a)?.matmul(&seen(b, swap_b)?);
     }

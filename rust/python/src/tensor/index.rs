@@ -273,8 +273,13 @@ fn broadcast_but(x: &Tensor, index: &Tensor, dim: isize) -> firesteel::Result<(T
 impl PyTensor {
     fn __getitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Out> {
         if let Ok(int) = key.cast_exact::<PyInt>() {
-            let (int, loan) = (int_of(int)?, Loan::begin(py));
-            return select("getitem", self.lent(&loan), 0, int).py(py).map(Out);
+            let int = int_of(int)?;
+            return match Loan::begin(py, 0) {
+                Some(loan) => select("getitem", &self.lent(&loan), 0, int),
+                None => select("getitem", &self.tensor(), 0, int),
+            }
+            .py(py)
+            .map(Out);
         }
         let x = &self.tensor();
         let parsed = parse("getitem", x, key)?;

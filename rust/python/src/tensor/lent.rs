@@ -4,30 +4,37 @@
 use super::PyTensor;
 use crate::convert::{Given, Operand};
 use crate::enter::{enter, enter_short, is_short};
+use firesteel::autograd::{anomaly, mode};
 use firesteel::{Result, Tensor};
 use pyo3::prelude::*;
-use std::borrow::Cow;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 /// Loans that have not ended. Only attached threads read and write it, one at a time.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
-/// Tensors that objects gave up for others while there were loans: one of these may be of them.
+/// Tensors that objects gave up for others while there were loans: one of these may be of them. Python code runs
+/// during a loan only where memory of somebody else is freed, so there are hardly ever any.
 static GIVEN_UP: Mutex<Vec<Tensor>> = Mutex::new(Vec::new());
 /// Whether there are any.
-static ANY_GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
+static ANY_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
-/// As long as this lives, no tensor that an object holds is freed.
+/// As long as this lives, no tensor that an object holds, or has held since, is freed. Its thread stays attached.
 #[derive(Debug)]
 pub struct Loan<'py>(PhantomData<Python<'py>>);
 
 impl<'py> Loan<'py> {
-    /// A loan, for a time in which this thread does not work detached for long.
+    /// A loan for an operation on so many elements: for a short one that calls nothing of Python's, neither hooks for
+    /// what is saved nor a tracer that notes where it ran.
     #[inline]
-    pub fn begin(_py: Python<'py>) -> Self {
+    pub fn begin(_py: Python<'py>, numel: usize) -> Option<Self> {
+        if !is_short(numel) || mode::has_saved_hooks() || anomaly::is_on() {
+            return None;
+        }
         OPEN.store(OPEN.load(Relaxed) + 1, Relaxed);
-        Self(PhantomData)
+        Some(Self(PhantomData))
     }
 }
 
@@ -36,7 +43,7 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let open = OPEN.load(Relaxed) - 1;
         OPEN.store(open, Relaxed);
-        if open == 0 && ANY_GIVEN_UP.load(Relaxed) > 0 {
+        if open == 0 && ANY_GIVEN_UP.load(Relaxed) {
             free_given_up();
         }
     }
@@ -46,22 +53,36 @@ impl Drop for Loan<'_> {
 pub fn give_up(tensor: Tensor) {
     if OPEN.load(Relaxed) > 0 {
         GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).push(tensor);
-        ANY_GIVEN_UP.store(1, Relaxed);
+        ANY_GIVEN_UP.store(true, Relaxed);
     }
 }
 
 #[cold]
 fn free_given_up() {
-    ANY_GIVEN_UP.store(0, Relaxed);
+    ANY_GIVEN_UP.store(false, Relaxed);
     let tensors = std::mem::take(&mut *GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner));
     drop(tensors); // without the lock: they may hold anything
+}
+
+/// The tensor that an object held when it was lent, whatever the object holds since.
+#[derive(Debug)]
+pub struct Lent<'a>(ManuallyDrop<Tensor>, PhantomData<&'a ()>);
+
+impl Deref for Lent<'_> {
+    type Target = Tensor;
+    #[inline]
+    fn deref(&self) -> &Tensor {
+        &self.0
+    }
 }
 
 impl PyTensor {
     /// The tensor of the core for the time of a loan.
     #[inline]
-    pub fn lent<'a>(&'a self, _loan: &'a Loan<'_>) -> &'a Tensor {
-        self.borrowed()
+    pub fn lent<'a>(&'a self, _loan: &'a Loan<'_>) -> Lent<'a> {
+        // SAFETY: a copy of the handle that is never dropped, of a tensor that the object holds, or `give_up` keeps,
+        // until the loan ends.
+        Lent(ManuallyDrop::new(unsafe { std::ptr::read(self.borrowed()) }), PhantomData)
     }
 }
 
@@ -73,14 +94,13 @@ pub type Call2 = fn(&Tensor, &Tensor) -> Result<Tensor>;
 /// The result of `call`.
 #[inline]
 pub fn run(py: Python<'_>, x: &PyTensor, call: Call) -> PyResult<Tensor> {
-    let loan = Loan::begin(py);
-    let lent = x.lent(&loan);
-    if is_short(lent.numel()) {
-        return enter_short(py, || call(lent));
+    let numel = x.borrowed().numel();
+    if let Some(loan) = Loan::begin(py, numel) {
+        let x = x.lent(&loan);
+        return enter_short(py, || call(&x));
     }
-    let x = &lent.clone();
-    drop(loan);
-    enter(py, x.numel(), || call(x))
+    let x = &x.tensor();
+    enter(py, numel, || call(x))
 }
 
 /// The result of `call` on `x` and what stands to its right.
@@ -102,21 +122,14 @@ fn run_beside(
     other: Given<'_>,
     call: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Sync,
 ) -> PyResult<Tensor> {
-    let loan = Loan::begin(py);
-    let lent = x.lent(&loan);
-    if is_short(lent.numel()) {
-        return enter_short(py, || call(lent, &*beside(other, lent, &loan)?));
+    let numel = x.borrowed().numel();
+    if let Some(loan) = Loan::begin(py, numel) {
+        let x = x.lent(&loan);
+        return match other {
+            Given::Object(other) => enter_short(py, || call(&x, &other.lent(&loan))),
+            Given::Operand(other) => enter_short(py, || call(&x, &other.beside(&x)?)),
+        };
     }
-    let (x, other) = (&lent.clone(), Operand::from(other));
-    drop(loan);
-    enter(py, x.numel(), || call(x, &other.beside(x)?))
-}
-
-/// What was given as a tensor beside `x`.
-#[inline]
-fn beside<'a>(given: Given<'a>, x: &Tensor, loan: &'a Loan<'_>) -> Result<Cow<'a, Tensor>> {
-    Ok(match given {
-        Given::Object(object) => Cow::Borrowed(object.lent(loan)),
-        Given::Operand(operand) => Cow::Owned(operand.beside(x)?),
-    })
+    let (x, other) = (&x.tensor(), Operand::from(other));
+    enter(py, numel, || call(x, &other.beside(x)?))
 }

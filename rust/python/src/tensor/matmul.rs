@@ -2,7 +2,7 @@
 
 use super::{delivered, tensors_of, PyTensor};
 use crate::convert::{ints_of, Ints, Number};
-use crate::enter::{enter, enter_short, is_short};
+use crate::enter::{enter, enter_short};
 use crate::tensor::lent::{Call2, Loan};
 use crate::tensor::Out;
 use firesteel::{Scalar, Tensor};
@@ -25,14 +25,13 @@ fn work(a: &Tensor, b: &Tensor) -> usize {
 
 #[inline]
 fn product(py: Python<'_>, a: &PyTensor, b: &Bound<'_, PyTensor>, call: Call2) -> PyResult<Out> {
-    let loan = Loan::begin(py);
-    let (lent_a, lent_b) = (a.lent(&loan), b.get().lent(&loan));
-    let numel = work(lent_a, lent_b).max(lent_b.numel());
-    if is_short(numel) {
-        return enter_short(py, || call(lent_a, lent_b)).map(Out);
+    let b = b.get();
+    let numel = work(a.borrowed(), b.borrowed()).max(b.borrowed().numel());
+    if let Some(loan) = Loan::begin(py, numel) {
+        let (a, b) = (a.lent(&loan), b.lent(&loan));
+        return enter_short(py, || call(&a, &b)).map(Out);
     }
-    let (a, b) = (&lent_a.clone(), &lent_b.clone());
-    drop(loan);
+    let (a, b) = (&a.tensor(), &b.tensor());
     enter(py, numel, || call(a, b)).map(Out)
 }
 
@@ -146,16 +145,14 @@ pub fn linear(
     weight: &Bound<'_, PyTensor>,
     bias: Option<&Bound<'_, PyTensor>>,
 ) -> PyResult<Out> {
-    let loan = Loan::begin(py);
-    let (x, w) = (input.get().lent(&loan), weight.get().lent(&loan));
-    let b = bias.map(|bias| bias.get().lent(&loan));
-    let rows = w.shape().first().copied().unwrap_or(1);
-    let numel = x.numel().saturating_mul(rows) / PER_ELEMENT;
-    if is_short(numel) {
-        return enter_short(py, || x.linear(w, b)).map(Out);
+    let (x, w, b) = (input.get(), weight.get(), bias.map(|bias| bias.get()));
+    let rows = w.borrowed().shape().first().copied().unwrap_or(1);
+    let numel = x.borrowed().numel().saturating_mul(rows) / PER_ELEMENT;
+    if let Some(loan) = Loan::begin(py, numel) {
+        let (x, w, b) = (x.lent(&loan), w.lent(&loan), b.map(|b| b.lent(&loan)));
+        return enter_short(py, || x.linear(&w, b.as_deref())).map(Out);
     }
-    let (x, w, b) = (&x.clone(), &w.clone(), b.cloned());
-    drop(loan);
+    let (x, w, b) = (&x.tensor(), &w.tensor(), b.map(PyTensor::tensor));
     enter(py, numel, || x.linear(w, b.as_ref())).map(Out)
 }
 

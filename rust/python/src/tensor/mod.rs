@@ -81,11 +81,10 @@ impl PyTensor {
         unsafe { (*self.cell.get()).clone() }
     }
 
-    /// The same without a handle of its own, for as long as no Python code runs, or for the time of a loan.
+    /// The same without a handle of its own, for as long as no Python code runs.
     #[inline]
-    fn borrowed(&self) -> &Tensor {
-        // SAFETY: as in `tensor`; callers end the borrow before Python code runs, or have a loan (lent.rs), during
-        // which `become_tensor` frees nothing.
+    pub(super) fn borrowed(&self) -> &Tensor {
+        // SAFETY: as in `tensor`; callers end the borrow before Python code runs.
         unsafe { &*self.cell.get() }
     }
 

@@ -60,6 +60,6 @@ impl Anomalies {
 
 /// Whether operations are noted: all that they ask while the mode is off.
 #[inline]
-pub(crate) fn is_on() -> bool {
+pub fn is_on() -> bool {
     MODE.load(Ordering::Relaxed) & ENABLED != 0
 }

@@ -181,7 +181,7 @@ impl Pass {
             return error; // as it was raised
         }
         let origin = if is_on { recorded(node) } else { String::new() };
-        let root = self.root.iter().filter(|root| !Arc::ptr_eq(root, node));
+        let root = self.root.iter().filter(|root| !root.is_same(node));
         let root = root.map(|root| format!(", reached from {}", described(root)));
         let mut text = format!("\n  at {}{}{origin}", described(node), root.collect::<String>());
         if is_on && error.message() == freed_error().message() {
