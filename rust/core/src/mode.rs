@@ -20,6 +20,9 @@ thread_local! {
 /// which costs a call in a shared library.
 static INFERENCE_USED: AtomicBool = AtomicBool::new(false);
 
+/// Whether any thread has had such hooks: likewise.
+static SAVED_HOOKS_USED: AtomicBool = AtomicBool::new(false);
+
 /// Whether operations on this thread are recorded for a backward pass: grad mode is on, and inference mode off.
 #[inline]
 pub fn is_recording() -> bool {
@@ -57,11 +60,12 @@ pub fn set_inference(enabled: bool) {
 /// Whether hooks of this thread see what operations save.
 #[inline]
 pub fn has_saved_hooks() -> bool {
-    MODE.get() & SAVED_HOOKS != 0
+    SAVED_HOOKS_USED.load(Ordering::Relaxed) && MODE.get() & SAVED_HOOKS != 0
 }
 
 /// Notes whether there are such hooks.
 pub(crate) fn set_saved_hooks(any: bool) {
+    SAVED_HOOKS_USED.fetch_or(any, Ordering::Relaxed);
     let others = MODE.get() & !SAVED_HOOKS;
     MODE.set(if any { others | SAVED_HOOKS } else { others });
 }

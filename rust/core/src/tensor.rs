@@ -13,7 +13,7 @@ use smallvec::smallvec;
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 mod replaced;
 mod views;
@@ -37,6 +37,11 @@ struct Inner {
     generation: AtomicU32,
     /// Whether it has lost a history: its views keep theirs until the next write.
     is_cut: AtomicBool,
+    /// Whether it has ever had a history: it may have one now, which stands in `meta`.
+    has_history: AtomicBool,
+    /// A leaf's node, which fills the slot of its gradient. It stands here and not in `meta`, so that recorded
+    /// operations find it without the lock.
+    accumulator: OnceLock<NodeRef>,
     /// A word for a binding: its own object for this tensor. The core only keeps it.
     object: AtomicPtr<()>,
     meta: Mutex<Meta>,
@@ -65,8 +70,6 @@ struct Meta {
 struct Rare {
     /// Where the gradient is kept.
     slot: Option<Arc<GradSlot>>,
-    /// A leaf's node, which fills the slot.
-    accumulator: Option<NodeRef>,
     retain: Option<HookHandle>,
     /// After the data was replaced: the tensor that this one and others became.
     replaced: Option<Arc<Latest>>,
@@ -119,12 +122,6 @@ impl Meta {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
-
-    /// The node that made the tensor, and the one that fills its gradient.
-    fn nodes(&self) -> impl Iterator<Item = &NodeRef> {
-        let accumulator = self.rare.as_ref().and_then(|rare| rare.accumulator.as_ref());
-        self.edge.iter().map(|edge| &edge.node).chain(accumulator)
-    }
 }
 
 impl WeakTensor {
@@ -155,6 +152,8 @@ impl Tensor {
             view: AtomicU8::new(view.as_ref().map_or(NO_VIEW, ViewOf::kind)),
             generation: AtomicU32::new(0),
             is_cut: AtomicBool::new(false),
+            has_history: AtomicBool::new(edge.is_some()),
+            accumulator: OnceLock::new(),
             object: AtomicPtr::new(std::ptr::null_mut()),
             meta: Mutex::new(Meta { edge, view, rare: None }),
         }))
@@ -181,8 +180,14 @@ impl Tensor {
     /// A leaf that asks for a gradient, with the node and the place for its gradient that it had before.
     pub(crate) fn leaf_of(array: Array, slot: Arc<GradSlot>, node: NodeRef) -> Self {
         let leaf = Self::make(array, true, None);
-        *lock(&leaf.0.meta).rare() = Rare { slot: Some(slot), accumulator: Some(node), ..Rare::default() };
+        lock(&leaf.0.meta).rare().slot = Some(slot);
+        leaf.set_accumulator(node);
         leaf
+    }
+
+    /// Gives a new leaf the node that it had before.
+    fn set_accumulator(&self, node: NodeRef) {
+        let _ = self.0.accumulator.set(node); // it has none yet
     }
 
     pub(crate) fn downgrade(&self) -> WeakTensor {
@@ -310,14 +315,18 @@ impl Tensor {
         if !self.requires_grad() {
             return None;
         }
+        if !self.0.has_history.load(Ordering::Relaxed) && !self.is_view() {
+            if let Some(node) = self.0.accumulator.get() {
+                return Some(Edge { node: node.clone(), output: 0 });
+            }
+        }
         self.refresh();
         let mut meta = lock(&self.0.meta);
         if let Some(edge) = &meta.edge {
             return Some(edge.clone());
         }
-        let rare = meta.rare();
-        let slot = rare.slot.get_or_insert_default();
-        let node = rare.accumulator.get_or_insert_with(|| {
+        let slot = meta.rare().slot.get_or_insert_default();
+        let node = self.0.accumulator.get_or_init(|| {
             let leaf = AccumulateGrad::new(slot.clone(), self.array().clone(), self.downgrade());
             Node::new(leaf, Edges::new(), smallvec![NodeMeta::of(self.array())])
         });
@@ -338,16 +347,12 @@ impl Tensor {
         lock(&self.0.meta).rare().slot.get_or_insert_default().clone()
     }
 
-    /// The place of its gradient, if nobody else can reach it.
-    pub(crate) fn sole_grad_slot(&mut self) -> Option<&mut GradSlot> {
-        if Arc::strong_count(&self.0) == 1 {
-            // A leaf's own node knows the leaf, too, though weakly.
-            let is_last = |node: &mut NodeRef| node.owners() == 1;
-            let node = lock(&self.0.meta).rare.as_mut().and_then(|rare| rare.accumulator.take_if(is_last));
-            drop(node); // without the lock
-        }
-        let meta = Arc::get_mut(&mut self.0)?.meta.get_mut().ok()?;
-        Arc::get_mut(meta.rare.as_mut()?.slot.as_mut()?)
+    /// The gradient of this tensor, if nobody else can reach it; the tensor is freed then.
+    pub(crate) fn into_sole_grad(self) -> Option<Tensor> {
+        let Inner { accumulator, meta, .. } = Arc::into_inner(self.0)?;
+        drop(accumulator); // a leaf's node holds the slot, too
+        let slot = meta.into_inner().ok()?.rare?.slot?;
+        Arc::into_inner(slot)?.take()
     }
 
     /// Replaces or clears the gradient, which must look like the tensor.
@@ -388,6 +393,7 @@ impl Tensor {
             let has_nothing =
                 |meta: &mut Meta| meta.edge.is_none() && meta.view.is_none() && meta.rare.is_none();
             meta.is_some_and(has_nothing)
+                && inner.accumulator.get().is_none()
                 && !*inner.requires_grad.get_mut()
                 && inner.object.get_mut().is_null()
         });
@@ -440,13 +446,18 @@ impl Tensor {
     /// ([`hooks::visit_own_hooks`]).
     pub fn visit_own_hooks(&self, visit: &mut dyn FnMut(&dyn Any)) {
         let Some(meta) = self.own_meta() else { return };
-        meta.nodes().for_each(|node| hooks::visit_own_hooks(node, visit));
+        self.own_nodes(&meta).for_each(|node| hooks::visit_own_hooks(node, visit));
     }
 
     /// Removes these hooks, which may hold anything: drop them without locks.
     #[must_use]
     pub fn take_own_hooks(&self) -> impl Sized {
-        self.own_meta().map(|meta| meta.nodes().map(hooks::take_own_hooks).collect::<Vec<_>>())
+        self.own_meta().map(|meta| self.own_nodes(&meta).map(hooks::take_own_hooks).collect::<Vec<_>>())
+    }
+
+    /// The node that made it, and the one that fills its gradient.
+    fn own_nodes<'a>(&'a self, meta: &'a Meta) -> impl Iterator<Item = &'a NodeRef> {
+        meta.edge.iter().map(|edge| &edge.node).chain(self.0.accumulator.get())
     }
 
     /// Its place in the graph, if this is the only handle to the tensor.

@@ -33,6 +33,11 @@ impl GradSlot {
         Some(successor)
     }
 
+    /// The gradient itself, of a slot that nobody else holds.
+    pub fn take(&mut self) -> Option<Tensor> {
+        self.grad.get_mut().ok().and_then(Option::take)
+    }
+
     /// Replaces the gradient and returns the old one, which may hold a graph: drop it without locks.
     #[must_use]
     pub fn replace(&self, grad: Option<Tensor>) -> Option<Tensor> {
@@ -91,10 +96,9 @@ fn lies_like(grad: &Layout, layout: &Layout) -> bool {
 /// `a.grad = b; b.grad = c; ...` is freed in a loop.
 impl Drop for GradSlot {
     fn drop(&mut self) {
-        let take = |slot: &mut GradSlot| slot.grad.get_mut().ok().and_then(Option::take);
-        let mut next = take(self);
-        while let Some(mut grad) = next {
-            next = grad.sole_grad_slot().and_then(take);
+        let mut next = self.take();
+        while let Some(grad) = next {
+            next = grad.into_sole_grad();
         }
     }
 }

@@ -48,7 +48,7 @@ impl Tensor {
                 new.share_hooks_of(&old);
                 new.node
             };
-            lock(&next.0.meta).rare().accumulator = Some(node);
+            next.set_accumulator(node);
         }
         if let Some(handle) = lock(&self.0.meta).rare().retain.take() {
             handle.remove();

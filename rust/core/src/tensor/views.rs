@@ -172,6 +172,9 @@ impl Tensor {
             let retain = edge.as_ref().map(|edge| edge.register_retain(self.downgrade()));
             meta.rare().retain = retain;
         }
+        if edge.is_some() {
+            self.0.has_history.store(true, Ordering::Relaxed);
+        }
         std::mem::replace(&mut meta.edge, edge)
     }
 
