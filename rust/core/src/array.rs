@@ -193,11 +193,6 @@ impl Array {
         }
     }
 
-    /// A number that names its storage as long as it lives.
-    pub(crate) fn memory_id(&self) -> usize {
-        std::ptr::from_ref(self.storage()) as usize
-    }
-
     /// Whether the elements lie in row-major order without gaps.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
@@ -370,7 +365,7 @@ impl Array {
 
     /// Whether both view the same elements in the same order.
     pub fn is_same_view(&self, other: &Array) -> bool {
-        self.memory_id() == other.memory_id() && self.0.layout == other.0.layout
+        std::ptr::eq(self.storage(), other.storage()) && self.0.layout == other.0.layout
     }
 
     /// Whether a write to one may change the other: their storages have bytes in common.

@@ -1,9 +1,7 @@
 //! A counted reference for what every operation makes and frees: views of memory and nodes of graphs.
 //!
 //! `Arc` counts weak references as well, and its last owner changes both counts to free a value: two atomic exchanges,
-//! 10 ns where nothing else is contended. Here the last owner sees that it is the last and changes none. Two of these
-//! are made for each recorded operation, and five for its gradients: a tenth of the time of an operation on one
-//! element (`benchmarks/test_overhead.py`).
+//! 4.7 ns each where nothing is contended. Here the last owner sees that it is the last and changes none.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -35,7 +33,7 @@ unsafe impl<T: ?Sized + Send + Sync> Send for Shared<T> {}
 unsafe impl<T: ?Sized + Send + Sync> Sync for Shared<T> {}
 
 /// The memory of a shared value that is not made yet: the value is made where it stays. Made on the stack and copied,
-/// the copy would wait for the stores just before it: another 10 ns.
+/// the copies were 3 to 7 % of a tiny operation: they wait for the stores just before them.
 pub(crate) struct Place<T>(Box<MaybeUninit<Counted<T>>>);
 
 impl<T> Place<T> {

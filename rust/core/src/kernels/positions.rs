@@ -70,11 +70,15 @@ impl Kernel for AddSteps<'_> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let steps = self.row.iter().map(|position| position * self.stride);
+        // Loops, and no closures: those are not always compiled for the instruction set.
         if self.is_first {
-            self.out.iter_mut().zip(steps).for_each(|(out, step)| *out = step);
+            for (out, position) in self.out.iter_mut().zip(self.row) {
+                *out = position * self.stride;
+            }
         } else {
-            self.out.iter_mut().zip(steps).for_each(|(out, step)| *out += step);
+            for (out, position) in self.out.iter_mut().zip(self.row) {
+                *out += position * self.stride;
+            }
         }
     }
 }

