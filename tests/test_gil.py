@@ -91,3 +91,21 @@ def test_a_hook_runs_in_the_thread_that_called_backward() -> None:
     thread.start()
     thread.join()
     assert seen == [thread.ident] * 2
+
+
+@pytest.mark.parametrize("operands", ["few, many", "many, few", "many, many"])
+def test_another_thread_runs_in_the_middle_of_an_operation(operands: str) -> None:
+    """Also where the left operand has one element alone."""
+    begin = end = 0.0
+    count = 1 << 20
+    while end - begin < 0.05:
+        sizes = {"few": firesteel.full((1,), 1e9, dtype=firesteel.float64)}
+        sizes["many"] = firesteel.full((count,), 3.7, dtype=firesteel.float64)
+        left, right = (sizes[size] for size in operands.split(", "))
+        with ticking() as ticks:
+            begin = time.perf_counter()
+            left.fmod(right)
+            end = time.perf_counter()
+        count *= 2
+    quarter = (end - begin) / 4
+    assert sum(begin + quarter < tick < end - quarter for tick in ticks) > 0

@@ -26,6 +26,7 @@ UNSAFE = {
         "array.rs",
         "par.rs",
         "shared.rs",
+        "watched.rs",
         "simd.rs",
         "stack.rs",
         "storage.rs",

@@ -213,5 +213,7 @@ def test_gradients_reach_a_tensor_whose_data_a_hook_replaced():
 
         with hooks(firesteel, pack):
             y = compute(x, w)
-        assert y.grad_fn.next_functions[0 if y.grad_fn.next_functions[0][0] else 1][0].variable.shape == (3,)
+        leaf = y.grad_fn.next_functions[0 if y.grad_fn.next_functions[0][0] else 1][0].variable
+        assert leaf.shape == (3,)
         y.sum().backward()
+        assert leaf.grad.tolist() == [4.0, 5.0, 6.0]

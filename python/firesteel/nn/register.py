@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Register(dict[str, Any]):
     """A dictionary that shows its entries as plain attributes of the module that owns it.
 
-    Attributes found in an instance's `__dict__` cost nothing to read; going through `__getattr__` would cost
+    Attributes found in an instance's `__dict__` are found at once; going through `__getattr__` would cost
     a Python call per `self.weight`. Every change goes through here, so the two never differ, even where code
     writes `module._modules[name] = ...` directly. The owner is held weakly: no reference cycle.
     """

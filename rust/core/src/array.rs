@@ -30,9 +30,33 @@ enum Memory {
 }
 
 impl Array {
-    #[inline]
     fn make(storage: Storage, layout: Layout, dtype: DType) -> Self {
         Self(Place::new().fill(View { memory: Memory::Own(storage), layout, dtype, is_number: false }))
+    }
+
+    /// A new array of `len_bytes` bytes without values, to be finished. It is the first part of nearly every operation,
+    /// and made where it stays, piece by piece: no piece exists while something can still go wrong, which would keep it
+    /// on the stack, to be copied right after it was written there.
+    #[inline(always)]
+    fn begin(len_bytes: usize) -> Result<Place<View>> {
+        let mut place = Place::<View>::new();
+        let memory = Memory::Own(Storage::uninit(len_bytes)?);
+        // SAFETY: a field of the place.
+        unsafe { (&raw mut (*place.value()).memory).write(memory) };
+        Ok(place)
+    }
+
+    /// What was begun, with all that is missing.
+    #[inline(always)]
+    fn finish(mut place: Place<View>, layout: Layout, dtype: DType, is_number: bool) -> Self {
+        let view = place.value();
+        // SAFETY: these are all fields but the memory, which `begin` has written.
+        Self(unsafe {
+            (&raw mut (*view).layout).write(layout);
+            (&raw mut (*view).dtype).write(dtype);
+            (&raw mut (*view).is_number).write(is_number);
+            place.filled()
+        })
     }
 
     #[inline]
@@ -54,16 +78,19 @@ impl Array {
     #[inline]
     pub fn empty(shape: &[usize], dtype: DType) -> Result<Self> {
         let numel = checked_numel("empty", shape, dtype.size())?;
-        let storage = Storage::uninit(numel * dtype.size())?;
-        Ok(Self::make(storage, Layout::contiguous(shape), dtype))
+        Ok(Self::finish(Self::begin(numel * dtype.size())?, Layout::contiguous(shape), dtype, false))
     }
 
     /// A new array without values, in the order of dims that suits a result computed from `layout`.
     #[inline]
     pub fn empty_like(layout: &Layout, dtype: DType) -> Result<Self> {
         let numel = checked_numel("empty_like", layout.shape(), dtype.size())?;
-        let storage = Storage::uninit(numel * dtype.size())?;
-        Ok(Self::make(storage, layout.like(), dtype))
+        let new = Self::begin(numel * dtype.size())?;
+        Ok(if layout.is_contiguous() {
+            Self::finish(new, layout.at_start(), dtype, false)
+        } else {
+            Self::finish(new, layout.like_permuted(), dtype, false)
+        })
     }
 
     /// A new array with every element `value`.
@@ -85,9 +112,8 @@ impl Array {
     /// of any array beside it, and may be wider to hold all digits of the number.
     #[inline]
     pub(crate) fn number<T: Element>(value: T) -> Result<Self> {
-        let memory = Memory::Own(Storage::uninit(std::mem::size_of::<T>())?);
-        let layout = Layout::contiguous(&[]);
-        let mut out = Self(Place::new().fill(View { memory, layout, dtype: T::DTYPE, is_number: true }));
+        let new = Self::begin(std::mem::size_of::<T>())?;
+        let mut out = Self::finish(new, Layout::contiguous(&[]), T::DTYPE, true);
         out.slice_mut::<T>()[0] = value;
         Ok(out)
     }
@@ -223,6 +249,9 @@ impl Array {
     #[inline]
     pub fn slice<T: Element>(&self) -> &[T] {
         assert!(self.is_contiguous(), "slice of an array that is not contiguous");
+        if self.numel() == 0 {
+            return &[]; // its memory need not be aligned
+        }
         // SAFETY: constructors keep layouts inside the storage; contiguity and dtype are asserted.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.numel()) }
     }
@@ -238,8 +267,11 @@ impl Array {
     /// The elements of a contiguous array that nobody else shares, for writing.
     #[inline]
     pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
-        assert!(self.is_contiguous() && self.has_one_owner(), "array is shared");
-        // SAFETY: as `slice`; the storage has no other owner, and `self` is borrowed mutably.
+        assert!(self.is_contiguous() && self.is_unique(), "array is shared");
+        if self.numel() == 0 {
+            return &mut [];
+        }
+        // SAFETY: as `slice`; the memory is ours and has no other owner, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.numel()) }
     }
 
@@ -394,12 +426,8 @@ impl Array {
 
     /// Whether nobody else holds the storage, so that a result may reuse it.
     pub(crate) fn is_unique(&self) -> bool {
-        self.has_one_owner() && self.storage().is_owned()
-    }
-
-    fn has_one_owner(&self) -> bool {
-        let is_sole = |array: &Array| array.0.owners() == 1;
-        is_sole(self) && is_sole(self.root())
+        let is_sole = |array: &Array| array.0.is_sole();
+        is_sole(self) && is_sole(self.root()) && self.storage().is_owned()
     }
 }
 
@@ -430,8 +458,9 @@ fn check_inside(storage: &Storage, layout: &Layout, dtype: DType) -> Result<()> 
     ensure!(
         shape.contains(&0) || storage.as_ptr().addr().is_multiple_of(dtype.size()),
         Value,
-        "as_strided: {dtype} needs memory at a multiple of {} bytes; clone() what lies there first",
-        dtype.size()
+        "as_strided: {dtype} needs memory at a multiple of {} bytes, and this is at {:?}; copy it to such a place",
+        dtype.size(),
+        storage.as_ptr()
     );
     Ok(())
 }

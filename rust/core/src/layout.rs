@@ -24,17 +24,20 @@ impl Clone for Layout {
     }
 }
 
-/// A copy of `values`, without a call for up to four of them.
-#[inline]
+/// A copy of `values`, without a call for up to four of them: a loop would become one of `memcpy`.
+#[inline(always)]
 pub(crate) fn small<T: Copy + Default>(values: &[T]) -> SmallVec<[T; 4]> {
     if values.len() > 4 {
         return SmallVec::from_slice(values);
     }
-    let mut buffer = [T::default(); 4];
-    for (to, from) in buffer.iter_mut().zip(values) {
-        *to = *from;
-    }
-    SmallVec::from_buf_and_len(buffer, values.len())
+    let at = |i: usize| values.get(i).copied().unwrap_or_default();
+    SmallVec::from_buf_and_len([at(0), at(1), at(2), at(3)], values.len())
+}
+
+/// Whether both lists are the same, without a call: they are short.
+#[inline(always)]
+pub(crate) fn same<T: Copy + PartialEq>(a: &[T], b: &[T]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x == y)
 }
 
 impl Layout {
@@ -80,6 +83,18 @@ impl Layout {
         self.shape.iter().product()
     }
 
+    /// Whether the extents are those of `other`.
+    #[inline(always)]
+    pub(crate) fn has_shape_of(&self, other: &Self) -> bool {
+        same(&self.shape, &other.shape)
+    }
+
+    /// Whether the steps are those of `other`.
+    #[inline(always)]
+    pub(crate) fn has_strides_of(&self, other: &Self) -> bool {
+        same(&self.strides, &other.strides)
+    }
+
     /// Whether the elements lie one after the other in row-major order.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
@@ -111,10 +126,24 @@ impl Layout {
     }
 
     /// Layout of a new array for an element-wise result: dense, in the same order of dims, as PyTorch's.
+    #[inline]
     pub fn like(&self) -> Self {
         if self.is_contiguous() {
-            return Self { offset: 0, ..self.clone() };
+            self.at_start()
+        } else {
+            self.like_permuted()
         }
+    }
+
+    /// The same at offset 0.
+    #[inline(always)]
+    pub(crate) fn at_start(&self) -> Self {
+        Self { shape: small(&self.shape), strides: small(&self.strides), offset: 0 }
+    }
+
+    /// As `like` of what is not contiguous.
+    #[inline(never)]
+    pub(crate) fn like_permuted(&self) -> Self {
         self.ordered(|a, b| self.is_further_out(a, b))
     }
 
@@ -326,14 +355,21 @@ impl Layout {
 /// Row-major strides, in elements.
 #[inline]
 pub fn contiguous_strides(shape: &[usize]) -> Strides {
-    let mut strides = small(&[1; 4][..shape.len().min(4)]);
-    strides.resize(shape.len(), 1);
     let mut step = 1isize;
-    for (stride, &extent) in strides.iter_mut().zip(shape).rev() {
-        *stride = step;
+    let mut next = |extent: usize| {
+        let stride = step;
         step *= extent.max(1) as isize;
+        stride
+    };
+    if shape.len() > 4 {
+        let mut strides: Strides = shape.iter().rev().map(|&extent| next(extent)).collect();
+        strides.reverse();
+        return strides;
     }
-    strides
+    // Extents of 1 in the place of missing ones, of which only the first are looked at.
+    let extent = |d: usize| shape.get(d).copied().unwrap_or(1);
+    let (s3, s2, s1, s0) = (next(extent(3)), next(extent(2)), next(extent(1)), next(extent(0)));
+    SmallVec::from_buf_and_len([s0, s1, s2, s3], shape.len())
 }
 
 /// Number of elements of a new tensor of `shape`, if its bytes can be counted.

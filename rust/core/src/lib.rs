@@ -20,6 +20,7 @@ pub mod simd;
 mod stack;
 pub mod storage;
 pub mod tensor;
+mod watched;
 
 pub use array::Array;
 pub use dtype::DType;

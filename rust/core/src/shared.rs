@@ -1,4 +1,5 @@
-//! A counted reference for what every operation makes and frees: views of memory and nodes of graphs.
+//! A counted reference for what every operation makes and frees: views of memory and nodes of graphs. (Tensors, which
+//! can be watched, have one of their own.)
 //!
 //! `Arc` counts weak references as well, and its last owner changes both counts to free a value: two atomic exchanges,
 //! 4.7 ns each where nothing is contended. Here the last owner sees that it is the last and changes none.
@@ -12,7 +13,6 @@ use std::sync::atomic::{
     fence, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::Arc;
 
 /// A value with several owners, without weak references.
 pub struct Shared<T: ?Sized> {
@@ -48,41 +48,55 @@ impl<T> Place<T> {
         let counted = NonNull::from(place.write(Counted { owners: AtomicUsize::new(1), value }));
         Shared { counted, owns: PhantomData }
     }
-}
 
-/// As [`Place`] for what has weak references, too.
-pub(crate) struct ArcPlace<T>(Arc<MaybeUninit<T>>);
-
-impl<T> ArcPlace<T> {
+    /// Where the value goes, to be written field by field. (What was written there before a panic stays allocated.)
     #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Self(Arc::new_uninit())
+    pub(crate) fn value(&mut self) -> *mut T {
+        // SAFETY: a field of a box that is large enough and aligned for it.
+        unsafe { &raw mut (*self.0.as_mut_ptr()).value }
     }
 
+    /// The value that was written.
+    ///
+    /// # Safety
+    /// All fields of `value` have been written.
     #[inline(always)]
-    pub(crate) fn fill(self, value: T) -> Arc<T> {
-        let place = Arc::into_raw(self.0).cast_mut();
-        // SAFETY: the place has one handle, which is this one, and has its value before it is handed out.
-        unsafe {
-            (*place).write(value);
-            Arc::from_raw(place).assume_init()
-        }
+    pub(crate) unsafe fn filled(self) -> Shared<T> {
+        let place = Box::leak(self.0);
+        // SAFETY: with the count, the value is complete.
+        let counted = unsafe {
+            (&raw mut (*place.as_mut_ptr()).owners).write(AtomicUsize::new(1));
+            NonNull::from(place.assume_init_mut())
+        };
+        Shared { counted, owns: PhantomData }
     }
 }
 
-impl<T> Shared<T> {
-    /// The same value with its type forgotten: `cast` is the coercion of a pointer.
-    pub(crate) fn erase<U: ?Sized>(self, cast: fn(*mut Counted<T>) -> *mut Counted<U>) -> Shared<U> {
-        let thin = self.counted.as_ptr();
-        let wide = cast(thin);
-        assert!(std::ptr::addr_eq(thin, wide), "a coercion keeps the address");
-        std::mem::forget(self);
-        // SAFETY: a pointer to the same value; its owner is handed on.
-        Shared { counted: unsafe { NonNull::new_unchecked(wide) }, owns: PhantomData }
-    }
+/// The same value as a [`Shared`] of another type, to which a pointer to it converts by itself: its type is forgotten.
+macro_rules! coerced {
+    ($shared:expr, $type:ty) => {{
+        let thin = $crate::shared::Shared::into_raw($shared);
+        let wide: *mut $crate::shared::Counted<$type> = thin;
+        // SAFETY: a pointer to the same value, which the conversion keeps; its owner is handed on.
+        unsafe { $crate::shared::Shared::<$type>::from_raw(wide) }
+    }};
 }
+pub(crate) use coerced;
 
 impl<T: ?Sized> Shared<T> {
+    #[inline(always)]
+    pub(crate) fn into_raw(self) -> *mut Counted<T> {
+        std::mem::ManuallyDrop::new(self).counted.as_ptr()
+    }
+
+    /// # Safety
+    /// The pointer is from `into_raw`, and this is done once.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(counted: *mut Counted<T>) -> Self {
+        // SAFETY: it was not null there.
+        Self { counted: unsafe { NonNull::new_unchecked(counted) }, owns: PhantomData }
+    }
+
     #[inline(always)]
     fn counted(&self) -> &Counted<T> {
         // SAFETY: the value lives as long as it has an owner, and this is one.
@@ -95,11 +109,16 @@ impl<T: ?Sized> Shared<T> {
         self.counted().owners.load(Relaxed)
     }
 
+    /// Whether nobody else owns the value; what others did before they let go of it has been done.
+    #[inline(always)]
+    pub fn is_sole(&self) -> bool {
+        self.counted().owners.load(Acquire) == 1
+    }
+
     /// The value, if nobody else owns it.
     #[inline(always)]
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        // What others did before they let go of it has been done.
-        if self.counted().owners.load(Acquire) != 1 {
+        if !self.is_sole() {
             return None;
         }
         // SAFETY: the only owner is borrowed mutably, and others come from owners alone.
@@ -140,10 +159,9 @@ impl<T: ?Sized> Clone for Shared<T> {
 impl<T: ?Sized> Drop for Shared<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        let owners = &self.counted().owners;
         // Alone, nobody else can become an owner: new ones come from owners.
-        if owners.load(Acquire) != 1 {
-            if owners.fetch_sub(1, Release) != 1 {
+        if !self.is_sole() {
+            if self.counted().owners.fetch_sub(1, Release) != 1 {
                 return;
             }
             fence(Acquire);
@@ -152,7 +170,7 @@ impl<T: ?Sized> Drop for Shared<T> {
     }
 }
 
-/// Frees a value that nobody owns any more.
+/// Frees a value that nobody owns any more. Not in line: most drops leave others, and a drop of many fields is long.
 #[inline(never)]
 fn free<T: ?Sized>(counted: NonNull<Counted<T>>) {
     // SAFETY: `Place` took it from a box, and the last owner is gone.
@@ -168,6 +186,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Shared<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     struct Noted(Arc<AtomicUsize>);
     impl Drop for Noted {
@@ -219,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_value_without_its_type() {
-        let x: Shared<dyn fmt::Debug> = Place::new().fill([1, 2, 3]).erase(|x| x);
+        let x = coerced!(Place::new().fill([1, 2, 3]), dyn fmt::Debug);
         assert_eq!(format!("{x:?}"), "[1, 2, 3]");
     }
 }

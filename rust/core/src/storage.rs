@@ -6,6 +6,7 @@ use crate::Result;
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 /// A block of untyped bytes. Views share it; every in-place write counts its version up, so that
 /// the backward pass can tell whether a value it saved is still the value it saw.
@@ -154,6 +155,25 @@ impl Storage {
             Owner::Block { .. } => true,
             Owner::Shared(other) => other.storage().is_writable(),
             Owner::Foreign { writable, .. } => *writable,
+        }
+    }
+}
+
+static ON_FREE: OnceLock<fn(u64)> = OnceLock::new();
+
+/// Sets what is told the numbers of storages that are freed, of those that have one.
+pub(crate) fn on_free(tell: fn(u64)) {
+    let _ = ON_FREE.set(tell);
+}
+
+impl Drop for Storage {
+    #[inline]
+    fn drop(&mut self) {
+        let serial = *self.serial.get_mut();
+        if serial != 0 {
+            if let Some(tell) = ON_FREE.get() {
+                tell(serial);
+            }
         }
     }
 }

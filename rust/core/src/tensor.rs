@@ -7,7 +7,7 @@ use crate::autograd::node::{self, lock, Edges, Meta as NodeMeta, Node, NodeRef};
 use crate::autograd::{Edge, Hook, HookHandle};
 use crate::dtype::Element;
 use crate::mode;
-use crate::shared::ArcPlace;
+use crate::watched::{Watched, Weak as WeakReference};
 use crate::{ensure, DType, Result};
 use smallvec::smallvec;
 use std::any::Any;
@@ -21,11 +21,11 @@ mod views;
 /// An n-dimensional array that can take part in a graph. Cloning gives another handle to the same
 /// tensor, as in Python.
 #[derive(Clone)]
-pub struct Tensor(Arc<Inner>);
+pub struct Tensor(Watched<Inner>);
 
 /// A handle that does not keep its tensor alive.
 #[derive(Clone, Default)]
-pub(crate) struct WeakTensor(Weak<Inner>);
+pub(crate) struct WeakTensor(WeakReference<Inner>);
 
 struct Inner {
     array: Array,
@@ -138,15 +138,15 @@ impl fmt::Debug for WeakTensor {
 }
 
 impl Tensor {
-    #[inline]
+    #[inline(always)]
     fn make(array: Array, requires_grad: bool, edge: Option<Edge>) -> Self {
         Self::make_view(array, requires_grad, edge, None)
     }
 
     /// The same for a view of another tensor.
-    #[inline]
+    #[inline(always)]
     fn make_view(array: Array, requires_grad: bool, edge: Option<Edge>, view: Option<ViewOf>) -> Self {
-        Self(ArcPlace::new().fill(Inner {
+        let mut new = Watched::new(Inner {
             array,
             requires_grad: AtomicBool::new(requires_grad),
             view: AtomicU8::new(view.as_ref().map_or(NO_VIEW, ViewOf::kind)),
@@ -155,8 +155,13 @@ impl Tensor {
             has_history: AtomicBool::new(edge.is_some()),
             accumulator: OnceLock::new(),
             object: AtomicPtr::new(std::ptr::null_mut()),
-            meta: Mutex::new(Meta { edge, view, rare: None }),
-        }))
+            meta: Mutex::default(),
+        });
+        // Moved into the mutex, they would be copied from an odd address right after they were written there.
+        if let Some(Ok(meta)) = new.get_mut().map(|inner| inner.meta.get_mut()) {
+            (meta.edge, meta.view) = (edge, view);
+        }
+        Self(new)
     }
 
     /// A leaf without gradient.
@@ -191,7 +196,7 @@ impl Tensor {
     }
 
     pub(crate) fn downgrade(&self) -> WeakTensor {
-        WeakTensor(Arc::downgrade(&self.0))
+        WeakTensor(self.0.downgrade())
     }
 
     /// A word in which a binding may keep its own object for this tensor. The core never reads it.
@@ -241,12 +246,12 @@ impl Tensor {
 
     /// Whether both handles name the same tensor.
     pub fn is_same(&self, other: &Tensor) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.0.is_same(&other.0)
     }
 
     /// A number that names this tensor as long as it lives.
     pub fn id(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
+        self.0.address()
     }
 
     /// Whether a gradient for it will be computed.
@@ -309,6 +314,30 @@ impl Tensor {
         Ok(self.edge_unchecked())
     }
 
+    /// Adds the same to the edges of a node, written where it stays.
+    #[inline]
+    pub(crate) fn push_edge(&self, edges: &mut Edges) -> Result<()> {
+        if self.is_view() {
+            edges.push(self.edge()?);
+            return Ok(());
+        }
+        if !self.0.requires_grad.load(Ordering::Relaxed) {
+            edges.push(None);
+            return Ok(());
+        }
+        if self.0.has_history.load(Ordering::Relaxed) {
+            if let Some(edge) = &lock(&self.0.meta).edge {
+                edges.push(Some(edge.clone()));
+                return Ok(());
+            }
+        } else if let Some(node) = self.0.accumulator.get() {
+            edges.push(Some(Edge { node: node.clone(), output: 0 }));
+            return Ok(());
+        }
+        edges.push(self.edge_unchecked());
+        Ok(())
+    }
+
     /// The same for a tensor that comes out of no custom operation.
     #[inline]
     pub(crate) fn edge_unchecked(&self) -> Option<Edge> {
@@ -349,7 +378,7 @@ impl Tensor {
 
     /// The gradient of this tensor, if nobody else can reach it; the tensor is freed then.
     pub(crate) fn into_sole_grad(self) -> Option<Tensor> {
-        let Inner { accumulator, meta, .. } = Arc::into_inner(self.0)?;
+        let Inner { accumulator, meta, .. } = self.0.into_inner()?;
         drop(accumulator); // a leaf's node holds the slot, too
         let slot = meta.into_inner().ok()?.rare?.slot?;
         Arc::into_inner(slot)?.take()
@@ -388,7 +417,7 @@ impl Tensor {
 
     /// As `detach`; itself where nobody else has it and it has nothing but its data.
     pub(crate) fn into_plain(mut self) -> Tensor {
-        let is_plain = Arc::get_mut(&mut self.0).is_some_and(|inner| {
+        let is_plain = self.0.get_mut().is_some_and(|inner| {
             let meta = inner.meta.get_mut().ok();
             let has_nothing =
                 |meta: &mut Meta| meta.edge.is_none() && meta.view.is_none() && meta.rare.is_none();
@@ -462,7 +491,7 @@ impl Tensor {
 
     /// Its place in the graph, if this is the only handle to the tensor.
     fn own_meta(&self) -> Option<MutexGuard<'_, Meta>> {
-        (Arc::strong_count(&self.0) == 1).then(|| node::try_lock(&self.0.meta)).flatten()
+        (self.0.owners() == 1).then(|| node::try_lock(&self.0.meta)).flatten()
     }
 
     /// Keeps the gradient of a tensor that is not a leaf in `.grad`.
@@ -490,7 +519,7 @@ impl Tensor {
 
     /// Whether nobody else can see this tensor or its data.
     pub(crate) fn is_unique(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.array().is_unique()
+        self.0.owners() == 1 && self.array().is_unique()
     }
 }
 

@@ -36,3 +36,23 @@ fn views_that_leave_the_storage_are_refused() {
     assert!(view(&[2], &[1 << 62], 0).is_err()); // whose bytes 64 bits do not count
     assert!(view(&[1 << 40, 1 << 40], &[0, 0], 0).is_err());
 }
+
+#[test]
+fn memory_that_is_not_aligned_is_refused() {
+    let bytes = Array::from_slice(&[0u8; 16], &[16]).unwrap();
+    let place = bytes.storage().as_ptr().wrapping_add(2);
+    // SAFETY: bytes of `bytes`, which is the owner.
+    let storage = || unsafe { Storage::foreign(place, 8, false, bytes.clone()) };
+    let error = Array::from_storage(storage(), Layout::contiguous(&[2]), DType::F32).unwrap_err();
+    assert_eq!(error.kind(), Kind::Value);
+    assert!(error.message().contains("float32 needs memory at a multiple of 4 bytes"), "{error}");
+    let of_nothing = Array::from_storage(storage(), Layout::contiguous(&[0]), DType::F32).unwrap();
+    assert!(of_nothing.slice::<f32>().is_empty());
+}
+
+#[test]
+#[should_panic(expected = "array is shared")]
+fn memory_of_others_is_not_lent_for_writing() {
+    let a = Array::from_slice(&[1.0f32], &[1]).unwrap();
+    a.with_own_versions().slice_mut::<f32>();
+}

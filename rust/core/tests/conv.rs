@@ -3,7 +3,8 @@
 use firesteel::kernels::conv::{
     conv, conv_grad_bias, conv_grad_input, conv_grad_weight, ConvGeometry, Float,
 };
-use firesteel::par;
+use firesteel::ops::conv::{ConvOptions, ConvPadding};
+use firesteel::{par, DType, Kind, Tensor};
 use proptest::prelude::*;
 
 /// Calls `visit` with the indices in output, input and weight of every product of the definition.
@@ -219,5 +220,26 @@ fn results_do_not_depend_on_threads() {
         for threads in [2, 4] {
             assert!(bits(threads) == one, "{threads} threads changed a bit of {g:?}");
         }
+    }
+}
+
+#[test]
+fn integers_are_refused_by_the_name_that_was_called() {
+    let ones = |rank: usize| Tensor::ones(&[1, 1, 2, 2, 2][..rank], DType::I64).unwrap();
+    let (x1, x2, x3) = (ones(3), ones(4), ones(5));
+    let (options, room) = (ConvOptions::default(), [0; 3]);
+    let none = ConvPadding::Zeros([0; 3]);
+    let refused = [
+        ("conv1d", x1.conv1d(&x1, None, none, options)),
+        ("conv2d", x2.conv2d(&x2, None, none, options)),
+        ("conv3d", x3.conv3d(&x3, None, none, options)),
+        ("conv_transpose1d", x1.conv_transpose1d(&x1, None, room, options)),
+        ("conv_transpose2d", x2.conv_transpose2d(&x2, None, room, options)),
+        ("conv_transpose3d", x3.conv_transpose3d(&x3, None, room, options)),
+    ];
+    for (name, result) in refused {
+        let error = result.unwrap_err();
+        let text = format!("{name}: not defined for int64; convert with .float() first");
+        assert_eq!((error.kind(), error.message()), (Kind::DType, text.as_str()));
     }
 }

@@ -32,6 +32,15 @@ impl Operand {
             Operand::Scalar(scalar) => other.scalar_beside(scalar),
         }
     }
+
+    /// Number of elements.
+    #[inline]
+    pub fn numel(&self) -> usize {
+        match self {
+            Operand::Tensor(tensor) => tensor.numel(),
+            Operand::Scalar(_) => 1,
+        }
+    }
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Operand {

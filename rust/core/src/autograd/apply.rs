@@ -2,13 +2,11 @@
 
 use super::anomaly::{self, Known};
 use super::mode;
-use super::node::{Backward, Edge, Edges, Meta, Node};
+use super::node::{Backward, Edge, Edges, Meta, NewNode, Node};
 use super::op::{Op, Recorded};
-use super::saved::{pack_kept, pack_set, SavedSet};
 use crate::array::Array;
 use crate::tensor::Tensor;
 use crate::Result;
-use smallvec::smallvec;
 
 /// Runs `op` on `inputs` and records it when grad mode is on and an input requires a gradient.
 #[inline]
@@ -33,13 +31,7 @@ pub fn apply_and<O: Op<N>, B, const N: usize>(
     let needs = inputs.map(Tensor::requires_grad);
     let recording = mode::is_recording();
     let edge = if recording && needs.contains(&true) && output.dtype().is_float() {
-        let mut saved = op.saves(needs).keep(O::NAME, inputs.map(Tensor::array), &output)?;
-        if mode::has_saved_hooks() {
-            saved.iter_mut().try_for_each(|set| pack_set(O::NAME, set, inputs))?;
-            pack_kept(&op)?;
-        }
-        let edges = edges_of(inputs)?;
-        Some(record(op, edges, saved, &output))
+        Some(record(op, inputs, needs, &output)?)
     } else {
         None
     };
@@ -60,24 +52,24 @@ pub(super) fn without_recording<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Where the gradients of an operation's inputs go.
+/// The node of an operation that has run: its edges and what it saves, each written where it stays. Gathered first and
+/// moved, they waited for the stores just before them, an eighth of the time of a recorded `x * y` of one element.
 #[inline]
-pub(super) fn edges_of<const N: usize>(inputs: [&Tensor; N]) -> Result<Edges> {
-    let mut edges = Edges::new();
-    for input in inputs {
-        edges.push(input.edge()?);
-    }
-    Ok(edges)
-}
-
-/// The node of an operation that has run: its edges and what it saved.
-pub(super) fn record<O: Op<N>, const N: usize>(
+fn record<O: Op<N>, const N: usize>(
     op: O,
-    edges: Edges,
-    saved: Option<SavedSet<N>>,
+    inputs: [&Tensor; N],
+    needs: [bool; N],
     output: &Array,
-) -> Edge {
-    Edge { node: Node::record(Recorded::new(op, saved), edges, smallvec![Meta::of(output)]), output: 0 }
+) -> Result<Edge> {
+    let saves = op.saves(needs);
+    let mut new = NewNode::begin(Recorded::new(op, None));
+    let node = new.parts();
+    node.outputs.push(Meta::of(output));
+    node.op.save(saves, inputs, output)?;
+    for input in inputs {
+        input.push_edge(node.edges)?;
+    }
+    Ok(Edge { node: new.finish(), output: 0 })
 }
 
 /// Records an operation of any number of inputs and outputs that has run: the outputs share one node.

@@ -7,6 +7,7 @@ use super::nested::Nested;
 use super::node::{Edge, InputGrads, Needs, NodeRef, OutputGrads};
 use super::search::Search;
 use crate::array::Array;
+use crate::layout::same;
 use crate::tensor::Tensor;
 use crate::{bail, ensure, Error, Result};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
@@ -163,11 +164,13 @@ impl Run {
     fn results(&self, node: &NodeRef, grads: OutputGrads) -> Result<InputGrads> {
         let _in_rule = self.pass.enter(node);
         let wanted = self.search.as_ref().map(|search| search.wanted_inputs(node));
-        // Where nothing can fail, or look at the node, between the rule and the end of what was saved.
+        let has_posthooks = node.has_posthooks();
+        // The rule may take what was saved where it is freed anyway, and nothing looks at it, or fails, before that:
+        // neither hooks, nor the look for nan, nor what is tied to a gradient that is recorded.
         let Options { retain_graph, create_graph } = self.options;
-        let is_last = !retain_graph && !create_graph && !node.has_posthooks() && !anomaly::is_on();
+        let is_last = !retain_graph && !create_graph && !has_posthooks && !anomaly::is_on();
         let needs = Needs::new(node, wanted.as_deref(), is_last);
-        if !node.has_posthooks() {
+        if !has_posthooks {
             let results = call_rule(node, needs, grads)?;
             self.pass.check(node, &results)?;
             return Ok(results);
@@ -243,7 +246,7 @@ fn call_rule(node: &NodeRef, needs: Needs<'_>, grads: OutputGrads) -> Result<Inp
 /// Sums a gradient over broadcast dims and converts it, so that it looks like the tensor's value.
 fn fit(edge: &Edge, grad: Tensor) -> Result<Tensor> {
     let meta = edge.meta();
-    let grad = if grad.shape() == meta.shape.as_slice() { grad } else { grad.sum_to_size(&meta.shape)? };
+    let grad = if same(grad.shape(), &meta.shape) { grad } else { grad.sum_to_size(&meta.shape)? };
     if grad.dtype() == meta.dtype {
         Ok(grad)
     } else {

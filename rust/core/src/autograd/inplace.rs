@@ -1,15 +1,15 @@
 //! In-place operations: the write, the version, and the new history of the tensor, its base and its views.
 
 use super::anomaly::{self, count_write, Known};
-use super::apply::{edges_of, record};
-use super::node::Edges;
-use super::op::Op;
-use super::saved::{check_savable, pack_kept, pack_set};
+use super::node::{Edge, Edges, Meta, Node};
+use super::op::{Op, Recorded, Saves};
+use super::saved::{check_savable, pack_kept, pack_set, SavedSet};
 use crate::array::Array;
 use crate::mode;
 use crate::ops::region;
 use crate::tensor::Tensor;
 use crate::{ensure, Result};
+use smallvec::smallvec;
 use std::fmt;
 
 /// Runs `op` on `inputs` and writes its result into `inputs[0]`, which is given a new history.
@@ -26,7 +26,7 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
     let mut edges = Edges::new();
     let saves = op.saves(needs);
     if recorded {
-        edges = edges_of(inputs)?;
+        inputs.into_iter().try_for_each(|input| input.push_edge(&mut edges))?;
         if saves.output {
             check_savable(O::NAME, target.array())?;
         }
@@ -37,7 +37,9 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
                 *array = array.copied()?;
             }
         }
-        saved = saves.keep_inputs(O::NAME, arrays.each_ref())?;
+        if saves != Saves::nothing() {
+            saves.keep_inputs(O::NAME, arrays.each_ref(), saved.insert(SavedSet::default()))?;
+        }
         if mode::has_saved_hooks() {
             saved.iter_mut().try_for_each(|set| pack_set(O::NAME, set, inputs))?;
         }
@@ -57,7 +59,8 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
         if mode::has_saved_hooks() {
             kept = kept.and_then(|()| pack_kept(&op)); // after the operation has read it
         }
-        rebase(target, record(op, edges, saved, target.array()));
+        let node = Node::record(Recorded::new(op, saved), edges, smallvec![Meta::of(target.array())]);
+        rebase(target, Edge { node, output: 0 });
     }
     if is_noted {
         anomaly::check_interrupt()?;
@@ -67,7 +70,7 @@ pub fn apply_inplace<O: Op<N>, const N: usize>(mut op: O, inputs: [&Tensor; N]) 
 
 /// Gives `target` a new history. For a view it is the base's history that changes: a node that
 /// writes the region; the base's other views find theirs when they are next used.
-pub(super) fn rebase(target: &Tensor, edge: super::node::Edge) {
+pub(super) fn rebase(target: &Tensor, edge: Edge) {
     match target.view_base() {
         Some(base) => {
             let value = Tensor::with_edge(target.array().clone(), edge);

@@ -7,7 +7,7 @@ use super::saved::SavedArray;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::layout::{small, Dims};
-use crate::shared::{Place, Shared};
+use crate::shared::{coerced, Place, Shared};
 use crate::tensor::Tensor;
 use crate::Result;
 use smallvec::SmallVec;
@@ -145,6 +145,61 @@ impl Meta {
     }
 }
 
+/// A node that is being made where it stays.
+pub(super) struct NewNode<O>(Shared<Node<O>>);
+
+/// What is still to be filled in.
+pub(super) struct Parts<'a, O> {
+    pub edges: &'a mut Edges,
+    pub outputs: &'a mut SmallVec<[Meta; 1]>,
+    pub op: &'a mut O,
+}
+
+impl<O: Backward + 'static> NewNode<O> {
+    #[inline(always)]
+    pub fn begin(op: O) -> Self {
+        Self(Place::new().fill(Node {
+            id: 0,
+            edges: Edges::new(),
+            outputs: SmallVec::new(),
+            mark: Mark::default(),
+            extras: OnceLock::new(),
+            op,
+        }))
+    }
+
+    #[inline(always)]
+    pub fn parts(&mut self) -> Parts<'_, O> {
+        let Some(Node { edges, outputs, op, .. }) = self.0.get_mut() else {
+            unreachable!("nobody else has it")
+        };
+        Parts { edges, outputs, op }
+    }
+
+    /// The node of an operation that has run, newer than all others.
+    #[inline(always)]
+    pub fn finish(self) -> NodeRef {
+        noted(self.numbered())
+    }
+
+    #[inline(always)]
+    fn numbered(mut self) -> NodeRef {
+        if let Some(node) = self.0.get_mut() {
+            node.id = next_id();
+        }
+        coerced!(self.0, Node)
+    }
+}
+
+/// `node`, of an operation that has run: in anomaly mode it is noted where.
+#[inline(always)]
+fn noted(node: NodeRef) -> NodeRef {
+    if anomaly::is_on() {
+        anomaly::note_origin(&node);
+    }
+    node
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A number larger than all given out before.
@@ -164,24 +219,15 @@ impl Node {
         edges: Edges,
         outputs: SmallVec<[Meta; 1]>,
     ) -> NodeRef {
-        let node = Self::new(op, edges, outputs);
-        if anomaly::is_on() {
-            anomaly::note_origin(&node);
-        }
-        node
+        noted(Self::new(op, edges, outputs))
     }
 
     /// A node newer than all others.
     pub(crate) fn new<O: Backward + 'static>(op: O, edges: Edges, outputs: SmallVec<[Meta; 1]>) -> NodeRef {
-        let node = Place::new().fill(Node {
-            id: next_id(),
-            edges,
-            outputs,
-            mark: Mark::default(),
-            extras: OnceLock::new(),
-            op,
-        });
-        node.erase(|node| node)
+        let mut new = NewNode::begin(op);
+        let parts = new.parts();
+        (*parts.edges, *parts.outputs) = (edges, outputs);
+        new.numbered()
     }
 
     /// Creation number: inputs of a node always have smaller ones.

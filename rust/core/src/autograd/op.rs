@@ -2,10 +2,10 @@
 
 use super::mode;
 use super::node::{lock, try_lock, Backward, InputGrads, Needs, NodeRef, OutputGrads};
-use super::saved::{freed_error, Kept, SavedArray, SavedSet};
+use super::saved::{freed_error, pack_kept, pack_set, Kept, SavedArray, SavedSet};
 use super::tied::{tie, Ties};
 use crate::array::Array;
-use crate::layout::Dims;
+use crate::layout::{same, Dims};
 use crate::tensor::Tensor;
 use crate::{bail, Result};
 use std::any::Any;
@@ -102,29 +102,15 @@ impl<const N: usize> Saves<N> {
         Self { output: true, ..self }
     }
 
-    /// Holds on to the marked inputs and their versions, and leaves room for the output.
+    /// Holds on to the marked inputs and their versions in `kept`, and leaves room for the output.
     #[inline(always)]
-    pub(crate) fn keep_inputs(self, op: &str, inputs: [&Array; N]) -> Result<Option<SavedSet<N>>> {
-        if self == Self::nothing() {
-            return Ok(None);
-        }
-        let mut kept = SavedSet { inputs: [const { None }; N], output: None };
+    pub(super) fn keep_inputs(self, op: &str, inputs: [&Array; N], kept: &mut SavedSet<N>) -> Result<()> {
         for i in 0..N {
             if self.inputs[i] {
                 kept.inputs[i] = Some(SavedArray::new(op, inputs[i])?);
             }
         }
-        Ok(Some(kept))
-    }
-
-    /// The same and, if it is marked, the output.
-    #[inline(always)]
-    pub(crate) fn keep(self, op: &str, inputs: [&Array; N], output: &Array) -> Result<Option<SavedSet<N>>> {
-        let mut kept = self.keep_inputs(op, inputs)?;
-        if let Some(kept) = kept.as_mut().filter(|_| self.output) {
-            kept.output = Some(SavedArray::new(op, output)?);
-        }
-        Ok(kept)
+        Ok(())
     }
 }
 
@@ -203,6 +189,28 @@ enum State<const N: usize> {
 impl<O: Op<N>, const N: usize> Recorded<O, N> {
     pub(crate) fn new(op: O, saved: Option<SavedSet<N>>) -> Self {
         Self { op, saved: Mutex::new(saved.map_or(State::NothingSaved, State::Kept)) }
+    }
+
+    /// Saves what `saves` names of a call that has returned, while nobody else has this.
+    #[inline(always)]
+    pub(super) fn save(&mut self, saves: Saves<N>, inputs: [&Tensor; N], output: &Array) -> Result<()> {
+        let Ok(state) = self.saved.get_mut() else { return Ok(()) };
+        if saves != Saves::nothing() {
+            *state = State::Kept(SavedSet::default());
+        }
+        if let State::Kept(set) = state {
+            saves.keep_inputs(O::NAME, inputs.map(Tensor::array), set)?;
+            if saves.output {
+                set.output = Some(SavedArray::new(O::NAME, output)?);
+            }
+        }
+        if mode::has_saved_hooks() {
+            if let State::Kept(set) = state {
+                pack_set(O::NAME, set, inputs)?;
+            }
+            pack_kept(&self.op)?;
+        }
+        Ok(())
     }
 
     /// What is saved, for one call of the rule: taken if this is the last, which spares copies of all handles, and
@@ -295,7 +303,7 @@ impl<O: Op<N>, const N: usize> Backward for Recorded<O, N> {
 
 /// An in-place or `out=` target takes a result of `shape` and `dtype`, or this says why not.
 pub(crate) fn check_target(op: &str, out: &Array, shape: &[usize], dtype: crate::DType) -> Result<()> {
-    if out.shape() != shape {
+    if !same(out.shape(), shape) {
         bail!(
             Shape,
             "{op}: output with shape {:?} doesn't match the broadcast shape {shape:?}; the result of an \

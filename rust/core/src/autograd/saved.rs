@@ -146,6 +146,13 @@ pub(crate) struct SavedSet<const N: usize> {
     pub(super) output: Option<SavedArray>,
 }
 
+impl<const N: usize> Default for SavedSet<N> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self { inputs: [const { None }; N], output: None }
+    }
+}
+
 impl<const N: usize> SavedSet<N> {
     /// The same for one call of the rule, which may read a part more than once: hooks are asked here, once.
     pub(crate) fn unpacked(mut self, op: &str) -> Result<Self> {

@@ -83,7 +83,7 @@ pub(super) fn exact_operands(name: &str, a: &Array, b: &Array, dtype: DType) -> 
 /// Both in the common shape.
 #[inline]
 fn broadcast(name: &str, a: Array, b: Array) -> Result<(Array, Array)> {
-    if a.shape() == b.shape() {
+    if a.layout().has_shape_of(b.layout()) {
         return Ok((a, b));
     }
     if b.rank() == 0 {
@@ -99,7 +99,7 @@ type Operands = fn(&str, &Array, &Array, DType) -> Result<(Array, Array)>;
 
 /// A new array for a result of the operands: in the first one's order of dims, as far as it has one.
 pub(super) fn result_like(a: &Array, b: &Array, dtype: DType) -> Result<Array> {
-    if a.strides() == b.strides() || b.strides().iter().all(|&s| s == 0) {
+    if a.layout().has_strides_of(b.layout()) || b.strides().iter().all(|&s| s == 0) {
         Array::empty_like(a.layout(), dtype)
     } else if a.is_contiguous() {
         Array::empty(a.shape(), dtype)
@@ -123,7 +123,7 @@ fn forward(name: &str, a: &Array, b: &Array, dtype: DType, how: How) -> Result<A
     let as_it_is = compute_dtype(dtype) == dtype || (takes_half && dtype.is_half());
     if as_it_is && a.dtype() == dtype && b.dtype() == dtype {
         let out = match (a.rank(), b.rank()) {
-            _ if a.shape() == b.shape() => Some(result_like(a, b, dtype)?),
+            _ if a.layout().has_shape_of(b.layout()) => Some(result_like(a, b, dtype)?),
             (_, 0) => Some(Array::empty_like(a.layout(), dtype)?),
             (0, _) => Some(Array::empty_like(b.layout(), dtype)?),
             _ => None,

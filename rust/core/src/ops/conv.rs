@@ -469,6 +469,8 @@ pub(super) fn check_bias(op: &str, bias: &Tensor, channels: usize, weight: &[usi
 }
 
 pub(super) fn check_dtypes(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+    let dtype = x.dtype();
+    ensure!(dtype.is_float(), DType, "{op}: not defined for {dtype}; convert with .float() first");
     for (role, other) in [("weight", Some(weight)), ("bias", bias)] {
         let Some(other) = other else { continue };
         ensure!(
@@ -549,8 +551,6 @@ impl Tensor {
         }
         options = options.of_last(spatial);
         check(op, self, weight, bias, &options, spatial)?;
-        let dtype = self.dtype();
-        ensure!(dtype.is_float(), DType, "{op}: not defined for {dtype}; convert with .float() first");
         if self.rank() == spatial + 1 {
             return self
                 .unsqueeze(0)?

@@ -79,7 +79,7 @@ impl Tensor {
     ) -> Result<Tensor> {
         check_inference(op, self)?;
         check_not_leaf(op, self, mode::is_recording() && self.requires_grad())?;
-        let is_alone = !self.is_view() && Arc::strong_count(&self.0) <= handles;
+        let is_alone = !self.is_view() && self.0.owners() <= handles;
         if self.is_leaf() && (is_alone || self.requires_grad()) {
             return self.replace_data(view(&self.detach())?.array());
         }

@@ -10,7 +10,9 @@ use super::PyTensor;
 use firesteel::Tensor;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use pyo3::PyTypeInfo;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// A tensor on its way to Python: every method and function returns this.
@@ -27,10 +29,31 @@ impl<'py> IntoPyObject<'py> for Out {
         if let Some(object) = find(py, &self.0) {
             return Ok(object);
         }
-        let object = Bound::new(py, PyTensor::bare(self.0))?;
-        register(&object)?;
-        Ok(object)
+        new_object(py, self.0)
     }
+}
+
+/// The object of a tensor that has none. (`Bound::new` asks `object.__new__`, by which Python 3.11 and 3.12 make a dict
+/// with every object: a tenth of the time of an operation on one element. Here a tensor gets one with its first attribute.)
+#[inline]
+fn new_object(py: Python<'_>, tensor: Tensor) -> PyResult<Bound<'_, PyTensor>> {
+    let class = PyTensor::type_object_raw(py);
+    static ALLOC: PyOnceLock<ffi::allocfunc> = PyOnceLock::new();
+    let alloc = ALLOC.get_or_init(py, || {
+        // SAFETY: every class has this slot, which has this type.
+        unsafe { std::mem::transmute(ffi::PyType_GetSlot(class, ffi::Py_tp_alloc)) }
+    });
+    // SAFETY: an object of the class, or null and an exception. Its fields are zeros: right for those of PyO3 in a
+    // frozen class (no dict, no weak references), and `__traverse__` knows them.
+    let object =
+        unsafe { Bound::from_owned_ptr_or_err(py, alloc(class, 0))?.cast_into_unchecked::<PyTensor>() };
+    let word = object.as_ptr().cast::<()>();
+    tensor.object().store(word, Release);
+    let mut this = PyTensor::bare(tensor);
+    *this.word.get_mut() = word;
+    // SAFETY: nobody else has the object yet; zeros need not be dropped.
+    unsafe { std::ptr::from_ref(object.get()).cast_mut().write(this) };
+    Ok(object)
 }
 
 /// Marks a word that is a weak reference.

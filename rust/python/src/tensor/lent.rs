@@ -1,5 +1,5 @@
-//! Tensors lent to a short operation while it runs: no handle of their own, whose two counts are a tenth of the
-//! time of an operation on one element.
+//! Tensors lent to a short operation while it runs: no handles of their own, whose counts are a tenth of the time of an
+//! operation on one element.
 
 use super::PyTensor;
 use crate::convert::{Given, Operand};
@@ -111,7 +111,10 @@ pub fn run2(
     other: Given<'_>,
     call: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Sync,
 ) -> PyResult<Tensor> {
-    let numel = x.borrowed().numel();
+    let numel = x.borrowed().numel().max(match &other {
+        Given::Object(other) => other.borrowed().numel(),
+        Given::Operand(other) => other.numel(),
+    });
     if let Some(loan) = Loan::begin(py, numel) {
         let x = x.lent(&loan);
         return match other {

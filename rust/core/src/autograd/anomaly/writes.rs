@@ -4,7 +4,8 @@ use super::{at, here, is_on, Place};
 use crate::array::Array;
 use crate::autograd::inplace::Write;
 use crate::autograd::node::lock;
-use std::collections::{BTreeMap, VecDeque};
+use crate::storage::on_free;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 /// Writes to one storage: the version after the write, the operation, and where it ran.
@@ -13,11 +14,8 @@ type Writes = VecDeque<(u32, String, Option<Place>)>;
 /// Writes remembered of each storage: an optimizer writes to parameters for ever.
 const REMEMBERED: usize = 64;
 
-/// Storages whose writes are remembered at most: of twice as many the newer ones stay.
-const STORAGES: usize = 1 << 15;
-
-/// By the storage's number: the later one was first written, the larger it is.
-static WRITES: Mutex<Option<BTreeMap<u64, Writes>>> = Mutex::new(None);
+/// By the storage's number, as long as the storage lives.
+static WRITES: Mutex<Option<HashMap<u64, Writes>>> = Mutex::new(None);
 
 /// Forgets all of them.
 pub(super) fn forget() {
@@ -34,8 +32,15 @@ pub(crate) fn count_write(array: &Array, op: &str) {
     }
 }
 
+/// Forgets those to a storage that is gone.
+fn forget_storage(serial: u64) {
+    let old = lock(&WRITES).as_mut().and_then(|all| all.remove(&serial));
+    drop(old); // without the lock
+}
+
 #[cold]
 fn remember(array: &Array, op: &str) {
+    on_free(forget_storage);
     let write = (array.storage().version(), Write(op).to_string(), here());
     let mut writes = lock(&WRITES);
     let all = writes.get_or_insert_default();
@@ -44,11 +49,6 @@ fn remember(array: &Array, op: &str) {
         last.pop_front();
     }
     last.push_back(write);
-    if all.len() == 2 * STORAGES {
-        if let Some(&middle) = all.keys().nth(STORAGES) {
-            *all = all.split_off(&middle);
-        }
-    }
 }
 
 /// For a message: what first wrote to the memory of `array` after it had `version`, or how to learn it.
@@ -63,5 +63,24 @@ pub(crate) fn changed_by(array: &Array, version: u32) -> String {
     match later.next() {
         Some((_, op, place)) => format!("\n  changed by {op}{}", at(place.as_ref())),
         None => "\n  changed before the mode was on, or through memory that others share".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_remembered_as_long_as_their_storage_lives() {
+        let count = |serial| lock(&WRITES).as_ref().and_then(|all| all.get(&serial).map(VecDeque::len));
+        let x = Array::from_slice(&[1.0f32], &[1]).unwrap();
+        let serial = x.storage().serial();
+        (0..REMEMBERED + 3).for_each(|_| remember(&x, "add_"));
+        assert_eq!(count(serial), Some(REMEMBERED));
+        let view = x.with_layout(x.layout().clone());
+        drop(x);
+        assert_eq!(count(serial), Some(REMEMBERED));
+        drop(view);
+        assert_eq!(count(serial), None);
     }
 }
