@@ -37,7 +37,7 @@ class OnFree:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operand_may_get_other_data_in_the_middle(name: str) -> None:
-    """A view whose base was written gets its new history when it is next used: the old one goes, with its hook."""
+    """A view whose base was written gets its new history at its next use: the old one goes, with its hook."""
     operation = OPERATIONS[name]
     for _ in range(5):
         w = firesteel.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
