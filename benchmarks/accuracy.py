@@ -78,22 +78,22 @@ FUNCTIONS = {
     "sin": Function(lambda lib, x: x.sin(), np.sin, -INF, INF, 2.0),
     "cos": Function(lambda lib, x: x.cos(), np.cos, -INF, INF, 2.0),
     "tan": Function(lambda lib, x: x.tan(), np.tan, -INF, INF, 4.0),
-    "tanh": Function(lambda lib, x: x.tanh(), np.tanh, -INF, INF, 3.0),
-    "sigmoid": Function(lambda lib, x: x.sigmoid(), lambda x: 1 / (1 + np.exp(-x)), -88.0, INF, 3.0),
+    "tanh": Function(lambda lib, x: x.tanh(), np.tanh, -INF, INF, 2.0),
+    "sigmoid": Function(lambda lib, x: x.sigmoid(), lambda x: 1 / (1 + np.exp(-x)), -88.0, INF, 2.0),
     "silu": Function(
-        lambda lib, x: lib.nn.functional.silu(x), lambda x: x / (1 + np.exp(-x)), -88.0, INF, 3.0
+        lambda lib, x: lib.nn.functional.silu(x), lambda x: x / (1 + np.exp(-x)), -88.0, INF, 2.0
     ),
     "softplus": Function(
-        lambda lib, x: lib.nn.functional.softplus(x), lambda x: np.log1p(np.exp(x)), -87.0, 19.0, 3.0
+        lambda lib, x: lib.nn.functional.softplus(x), lambda x: np.log1p(np.exp(x)), -87.0, 19.0, 2.0
     ),
     "logsigmoid": Function(
         lambda lib, x: lib.nn.functional.logsigmoid(x),
         lambda x: np.minimum(x, 0) - np.log1p(np.exp(-abs(x))),
         -INF,
         INF,
-        3.0,
+        2.0,
     ),
-    "erf": Function(lambda lib, x: x.erf(), _erf, -INF, INF, 3.0),
+    "erf": Function(lambda lib, x: x.erf(), _erf, -INF, INF, 2.0),
     "gelu": Function(lambda lib, x: lib.nn.functional.gelu(x), _gelu, -0.5, INF, 3.5),
 }
 

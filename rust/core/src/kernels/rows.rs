@@ -30,8 +30,8 @@ pub trait Float:
     fn exp_negative<I: Isa>(self) -> Self;
     /// Natural logarithm.
     fn ln<I: Isa>(self) -> Self;
-    /// `1 / (1 + exp(-self))`, not exact below 1e-37.
-    fn gate<I: Isa>(self) -> Self;
+    /// `1 / (1 + exp(-self))`.
+    fn sigmoid<I: Isa>(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh<I: Isa>(self) -> Self;
 }
@@ -52,8 +52,8 @@ macro_rules! float {
                 Real::<I>::ln(self)
             }
             #[inline(always)]
-            fn gate<I: Isa>(self) -> Self {
-                Real::<I>::gate(self)
+            fn sigmoid<I: Isa>(self) -> Self {
+                Real::<I>::sigmoid(self)
             }
             #[inline(always)]
             fn tanh<I: Isa>(self) -> Self {

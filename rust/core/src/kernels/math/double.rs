@@ -1,6 +1,7 @@
-//! float64: the standard library's functions, which are right to about one ulp, but for the exponential.
+//! float64: the standard library's functions, but where ours are faster (`exp`, `tanh`, the logistic function) or there
+//! is none (`erf`).
 
-use super::{erf, exp, Real};
+use super::{erf, exp, logistic, tanh, Real};
 use crate::simd::Isa;
 
 impl<I: Isa> Real<I> for f64 {
@@ -58,16 +59,20 @@ impl<I: Isa> Real<I> for f64 {
     }
     #[inline(always)]
     fn tanh(self) -> f64 {
-        self.tanh()
+        tanh::tanh64::<I>(self)
+    }
+    #[inline(always)]
+    fn logistic(self, numerator: f64) -> f64 {
+        logistic::logistic64::<I>(self, numerator)
     }
     #[inline(always)]
     fn erf(self) -> f64 {
-        erf::erf64(self)
+        erf::erf64::<I>(self)
     }
     #[inline(always)]
     fn normal(self) -> f64 {
         // erfc keeps the digits that 1 + erf would lose in the left tail.
-        0.5 * erf::erfc64(-self * std::f64::consts::FRAC_1_SQRT_2)
+        0.5 * erf::erfc64::<I>(-self * std::f64::consts::FRAC_1_SQRT_2)
     }
     #[inline(always)]
     fn pow(self, other: f64) -> f64 {

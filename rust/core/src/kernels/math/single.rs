@@ -1,6 +1,6 @@
 //! float32: branch-free forms.
 
-use super::{erf, exp, log, normal, pow, trig, Real};
+use super::{erf, exp, log, logistic, normal, pow, tanh, trig, Real};
 use crate::simd::Isa;
 
 impl<I: Isa> Real<I> for f32 {
@@ -58,11 +58,11 @@ impl<I: Isa> Real<I> for f32 {
     }
     #[inline(always)]
     fn tanh(self) -> f32 {
-        exp::tanh32::<I>(self)
+        tanh::tanh32::<I>(self)
     }
     #[inline(always)]
-    fn gate(self) -> f32 {
-        exp::gate32::<I>(self)
+    fn logistic(self, numerator: f32) -> f32 {
+        logistic::logistic32::<I>(self, numerator)
     }
     #[inline(always)]
     fn erf(self) -> f32 {

@@ -302,10 +302,10 @@ impl<T: Float> Kernel for Lstm<'_, T> {
                 let before = load(self.cells, at, len);
                 let (mut c, mut h) = (before, before);
                 for l in 0..LANES {
-                    i[l] = i[l].gate::<I>();
-                    f[l] = f[l].gate::<I>();
+                    i[l] = i[l].sigmoid::<I>();
+                    f[l] = f[l].sigmoid::<I>();
                     g[l] = g[l].tanh::<I>();
-                    o[l] = o[l].gate::<I>();
+                    o[l] = o[l].sigmoid::<I>();
                     c[l] = f[l] * before[l] + i[l] * g[l];
                     h[l] = o[l] * c[l].tanh::<I>();
                 }
@@ -363,8 +363,8 @@ impl<T: Float> Kernel for Gru<'_, T> {
                 }
                 let mut h = load(self.hidden, at, len);
                 for l in 0..LANES {
-                    r[l] = r[l].gate::<I>();
-                    z[l] = z[l].gate::<I>();
+                    r[l] = r[l].sigmoid::<I>();
+                    z[l] = z[l].sigmoid::<I>();
                     n[l] = (n[l] + r[l] * of_n[l]).tanh::<I>();
                     h[l] = (one - z[l]) * n[l] + z[l] * h[l];
                 }
