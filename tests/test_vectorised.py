@@ -49,6 +49,7 @@ MAPS = {
     "x[rows, columns]": ("9positions9Positions", "vpadd"),
     "sort": ("4sort8Extremesf", "vpm(in|ax)u"),
     "topk": ("3top11BestOfPartsf", "vpminu"),
+    "convolution, bias": ("4conv9grad_bias7Channelf", "vaddps"),
     "SGD": ("5optim3Sgdf", PRODUCT),
     "Adam": ("5optim4Adamf", "vsqrtps"),
 }

@@ -12,6 +12,7 @@ mod channels;
 mod dots;
 mod float;
 mod geometry;
+mod grad_bias;
 mod grad_weight;
 mod layout;
 mod outer;
@@ -24,10 +25,8 @@ mod window;
 
 pub use float::Float;
 pub use geometry::ConvGeometry;
+pub use grad_bias::conv_grad_bias;
 
-use crate::kernels::rows::total;
-use crate::kernels::shared::SharedSlice;
-use crate::par;
 use crate::Result;
 use layout::{Tap, DIMS};
 use pass::Pass;
@@ -117,46 +116,4 @@ pub fn conv_grad_weight<T: Float>(
     assert_eq!(grad_weight.len(), geometry.weight_numel());
     assert_eq!(grad_out.len(), geometry.output_numel());
     grad_weight::grad_weight(geometry, grad_out, x, grad_weight)
-}
-
-/// Writes the gradient of the bias of `conv`: the sum of each channel of `grad_out`.
-///
-/// # Panics
-/// For channels that come last.
-pub fn conv_grad_bias<T: Float>(geometry: &ConvGeometry, grad_out: &[T], grad_bias: &mut [T]) {
-    assert!(!geometry.channels_last);
-    assert_eq!(grad_bias.len(), geometry.out_channels);
-    assert_eq!(grad_out.len(), geometry.output_numel());
-    let volume = geometry.out_extents().iter().product::<usize>();
-    let channels = geometry.out_channels;
-    let out = SharedSlice::new(grad_bias);
-    let grain = (1usize << 17).div_ceil((geometry.batch * volume).max(1));
-    par::for_each_chunk(channels, grain, |range| {
-        for channel in range {
-            let volumes = (0..geometry.batch).map(|image| {
-                let start = (image * channels + channel) * volume;
-                sum_volume(&grad_out[start..start + volume])
-            });
-            // Doubles between volumes: a batch has many.
-            let sum = total(volumes.map(|sum| sum.to_f64()));
-            // SAFETY: chunks are disjoint and lie in 0..out_channels.
-            unsafe { out.at(channel).write(T::from_f64(sum)) };
-        }
-    });
-}
-
-/// The sum of a volume in a fixed number of lanes.
-fn sum_volume<T: Float>(volume: &[T]) -> T {
-    let mut lanes = [T::ZERO; 32];
-    for block in volume.chunks(32) {
-        lanes.iter_mut().zip(block).for_each(|(lane, x)| *lane += *x);
-    }
-    let mut half = 16;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
