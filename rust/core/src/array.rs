@@ -3,7 +3,7 @@
 use crate::dtype::Element;
 use crate::kernels::copy;
 use crate::layout::{checked_numel, Layout};
-use crate::shared::{Place, Shared};
+use crate::shared::{Shared, Uninit};
 use crate::storage::{Keeper, Storage};
 use crate::{bail, dispatch_all, ensure, DType, Result};
 use std::borrow::Cow;
@@ -31,15 +31,15 @@ enum Memory {
 
 impl Array {
     fn make(storage: Storage, layout: Layout, dtype: DType) -> Self {
-        Self(Place::new().fill(View { memory: Memory::Own(storage), layout, dtype, is_number: false }))
+        Self(Uninit::new().fill(View { memory: Memory::Own(storage), layout, dtype, is_number: false }))
     }
 
     /// A new array of `len_bytes` bytes without values, to be finished. It is the first part of nearly every operation,
     /// and made where it stays, piece by piece: no piece exists while something can still go wrong, which would keep it
     /// on the stack, to be copied right after it was written there.
     #[inline(always)]
-    fn begin(len_bytes: usize) -> Result<Place<View>> {
-        let mut place = Place::<View>::new();
+    fn begin(len_bytes: usize) -> Result<Uninit<View>> {
+        let mut place = Uninit::<View>::new();
         let memory = Memory::Own(Storage::uninit(len_bytes)?);
         // SAFETY: a field of the place.
         unsafe { (&raw mut (*place.value()).memory).write(memory) };
@@ -48,7 +48,7 @@ impl Array {
 
     /// What was begun, with all that is missing.
     #[inline(always)]
-    fn finish(mut place: Place<View>, layout: Layout, dtype: DType, is_number: bool) -> Self {
+    fn finish(mut place: Uninit<View>, layout: Layout, dtype: DType, is_number: bool) -> Self {
         let view = place.value();
         // SAFETY: these are all fields but the memory, which `begin` has written.
         Self(unsafe {
@@ -62,7 +62,7 @@ impl Array {
     #[inline]
     fn view(&self, layout: Layout, dtype: DType) -> Self {
         let memory = Memory::Of(self.root().clone());
-        Self(Place::new().fill(View { memory, layout, dtype, is_number: false }))
+        Self(Uninit::new().fill(View { memory, layout, dtype, is_number: false }))
     }
 
     /// The array that has the storage.

@@ -34,9 +34,9 @@ unsafe impl<T: ?Sized + Send + Sync> Sync for Shared<T> {}
 
 /// The memory of a shared value that is not made yet: the value is made where it stays. Made on the stack and copied,
 /// the copies were 3 to 7 % of a tiny operation: they wait for the stores just before them.
-pub(crate) struct Place<T>(Box<MaybeUninit<Counted<T>>>);
+pub(crate) struct Uninit<T>(Box<MaybeUninit<Counted<T>>>);
 
-impl<T> Place<T> {
+impl<T> Uninit<T> {
     #[inline(always)]
     pub(crate) fn new() -> Self {
         Self(Box::new_uninit())
@@ -173,7 +173,7 @@ impl<T: ?Sized> Drop for Shared<T> {
 /// Frees a value that nobody owns any more. Not in line: most drops leave others, and a drop of many fields is long.
 #[inline(never)]
 fn free<T: ?Sized>(counted: NonNull<Counted<T>>) {
-    // SAFETY: `Place` took it from a box, and the last owner is gone.
+    // SAFETY: `Uninit` took it from a box, and the last owner is gone.
     drop(unsafe { Box::from_raw(counted.as_ptr()) });
 }
 
@@ -197,7 +197,7 @@ mod tests {
 
     fn noted() -> (Shared<Noted>, Arc<AtomicUsize>) {
         let drops = Arc::new(AtomicUsize::new(0));
-        (Place::new().fill(Noted(drops.clone())), drops)
+        (Uninit::new().fill(Noted(drops.clone())), drops)
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_value_is_changed_by_its_only_owner() {
-        let mut x = Place::new().fill(1);
+        let mut x = Uninit::new().fill(1);
         *x.get_mut().unwrap() = 2;
         let y = x.clone();
         assert!(x.get_mut().is_none());
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_value_without_its_type() {
-        let x = coerced!(Place::new().fill([1, 2, 3]), dyn fmt::Debug);
+        let x = coerced!(Uninit::new().fill([1, 2, 3]), dyn fmt::Debug);
         assert_eq!(format!("{x:?}"), "[1, 2, 3]");
     }
 }

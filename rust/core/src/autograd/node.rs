@@ -7,7 +7,7 @@ use super::saved::SavedArray;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::layout::{small, Dims};
-use crate::shared::{coerced, Place, Shared};
+use crate::shared::{coerced, Shared, Uninit};
 use crate::tensor::Tensor;
 use crate::Result;
 use smallvec::SmallVec;
@@ -158,7 +158,7 @@ pub(super) struct Parts<'a, O> {
 impl<O: Backward + 'static> NewNode<O> {
     #[inline(always)]
     pub fn begin(op: O) -> Self {
-        Self(Place::new().fill(Node {
+        Self(Uninit::new().fill(Node {
             id: 0,
             edges: Edges::new(),
             outputs: SmallVec::new(),

@@ -142,17 +142,17 @@ fn without(strides: &[isize], dim: usize) -> Strides {
 }
 
 /// A type of indices.
-trait Place: Copy + Send + Sync {
+trait IndexElement: Copy + Send + Sync {
     /// The position; of a negative index one that no dim has.
     fn position(self) -> u64;
 }
-impl Place for i64 {
+impl IndexElement for i64 {
     #[inline(always)]
     fn position(self) -> u64 {
         self as u64
     }
 }
-impl Place for i32 {
+impl IndexElement for i32 {
     #[inline(always)]
     fn position(self) -> u64 {
         i64::from(self) as u64
@@ -218,7 +218,12 @@ pub fn gather(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
     by_index!(index.dtype(), X => by_size!(x.dtype(), W => gather_words::<W, X>(x, dim, index, out)))
 }
 
-fn gather_words<W: Copy, X: Place + Element>(x: &Array, dim: usize, index: &Array, out: &Array) -> bool {
+fn gather_words<W: Copy, X: IndexElement + Element>(
+    x: &Array,
+    dim: usize,
+    index: &Array,
+    out: &Array,
+) -> bool {
     let (along, last) = (x.strides()[dim], x.shape()[dim] as u64 - 1);
     let nest = Nest::new(index.shape(), [out.strides(), index.strides(), &without(x.strides(), dim)]);
     let steps = nest.inner_strides();
@@ -247,7 +252,7 @@ struct GatherRun<W, X> {
     last: u64,
 }
 
-impl<W: Copy, X: Place> Kernel for GatherRun<W, X> {
+impl<W: Copy, X: IndexElement> Kernel for GatherRun<W, X> {
     const WIDE: bool = false;
     type Output = bool;
     #[inline(always)]
@@ -318,7 +323,7 @@ pub fn scatter(out: &Array, dim: usize, index: &Array, src: &Array, accumulate: 
 
 /// Threads share the positions of another dim, the first or the last: what is written through one of these is written
 /// by one thread.
-fn scatter_with<T: Copy, X: Place + Element>(
+fn scatter_with<T: Copy, X: IndexElement + Element>(
     out: *mut T,
     src: *mut T,
     [to, index, from]: [&Array; 3],
@@ -367,7 +372,7 @@ struct ScatterRun<T, X, F> {
     join: F,
 }
 
-impl<T: Copy, X: Place, F: Fn(T, T) -> T> Kernel for ScatterRun<T, X, F> {
+impl<T: Copy, X: IndexElement, F: Fn(T, T) -> T> Kernel for ScatterRun<T, X, F> {
     const WIDE: bool = false;
     type Output = bool;
     #[inline(always)]

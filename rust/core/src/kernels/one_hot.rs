@@ -7,11 +7,11 @@ use crate::simd::{dispatch, Isa, Kernel};
 
 /// The lowest and the highest index, of which there is one at least.
 pub fn extremes(index: &[i64]) -> (i64, i64) {
-    dispatch(Extremes(index))
+    dispatch(Bounds(index))
 }
 
-struct Extremes<'a>(&'a [i64]);
-impl Kernel for Extremes<'_> {
+struct Bounds<'a>(&'a [i64]);
+impl Kernel for Bounds<'_> {
     type Output = (i64, i64);
     #[inline(always)]
     fn run<I: Isa>(self) -> (i64, i64) {

@@ -172,29 +172,30 @@ pub(super) unsafe fn copy_run<W: Copy>(from: *const W, to: *mut W, len: usize) {
         let (from, to) = (from.cast::<u8>(), to.cast::<u8>());
         match bytes {
             LONG_RUN.. => std::ptr::copy_nonoverlapping(from, to, bytes),
-            128.. => copy_blocks::<128>(from, to, bytes),
-            64.. => copy_blocks::<64>(from, to, bytes),
-            32.. => copy_blocks::<32>(from, to, bytes),
-            16.. => copy_blocks::<16>(from, to, bytes),
-            8.. => copy_blocks::<8>(from, to, bytes),
-            4.. => copy_blocks::<4>(from, to, bytes),
+            128.. => copy_blocks::<u8, 128>(from, to, bytes),
+            64.. => copy_blocks::<u8, 64>(from, to, bytes),
+            32.. => copy_blocks::<u8, 32>(from, to, bytes),
+            16.. => copy_blocks::<u8, 16>(from, to, bytes),
+            8.. => copy_blocks::<u8, 8>(from, to, bytes),
+            4.. => copy_blocks::<u8, 4>(from, to, bytes),
             _ => (0..bytes).for_each(|i| *to.add(i) = *from.add(i)),
         }
     }
 }
 
+/// Copies a run in blocks of `N`, the last one together with a part of the one before.
+///
 /// # Safety
-/// As for [`copy_run`]; the run has `N` bytes at least.
+/// Both must be valid for `len` elements, and that must be at least `N`.
 #[inline(always)]
-unsafe fn copy_blocks<const N: usize>(from: *const u8, to: *mut u8, bytes: usize) {
+pub(super) unsafe fn copy_blocks<T: Copy, const N: usize>(from: *const T, to: *mut T, len: usize) {
     let mut at = 0;
-    while at < bytes {
-        let block = at.min(bytes - N);
-        // SAFETY: block + N <= bytes.
+    while at < len {
+        let block = at.min(len - N);
+        // SAFETY: block + N <= len.
         unsafe {
-            to.add(block)
-                .cast::<[u8; N]>()
-                .write_unaligned(from.add(block).cast::<[u8; N]>().read_unaligned());
+            let values = from.add(block).cast::<[T; N]>().read_unaligned();
+            to.add(block).cast::<[T; N]>().write_unaligned(values);
         }
         at += N;
     }

@@ -16,17 +16,17 @@ struct Arguments<'a, 'py> {
     op: &'static str,
     /// Number of dims that the window moves along.
     spatial: usize,
-    stride: Given<'a, 'py>,
-    padding: Given<'a, 'py>,
-    dilation: Given<'a, 'py>,
+    stride: Argument<'a, 'py>,
+    padding: Argument<'a, 'py>,
+    dilation: Argument<'a, 'py>,
     groups: isize,
 }
 
-type Given<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+type Argument<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 
 impl Arguments<'_, '_> {
     /// One number for all dims, or one for each, as the last of three; `default` where nothing is given.
-    fn sizes(&self, role: &str, value: Given<'_, '_>, default: usize) -> PyResult<[usize; 3]> {
+    fn sizes(&self, role: &str, value: Argument<'_, '_>, default: usize) -> PyResult<[usize; 3]> {
         let Some(value) = value else { return Ok([default; 3]) };
         match self.spatial {
             3 => sizes_of(self.op, role, value),
@@ -95,7 +95,7 @@ fn convolve_transposed(
     py: Python<'_>,
     [input, weight]: [&Bound<'_, PyTensor>; 2],
     bias: Maybe<'_, '_>,
-    output_padding: Given<'_, '_>,
+    output_padding: Argument<'_, '_>,
     arguments: &Arguments<'_, '_>,
 ) -> PyResult<Out> {
     let (spatial, padding) = (arguments.spatial, arguments.sizes("padding", arguments.padding, 0)?);

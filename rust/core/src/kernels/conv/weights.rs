@@ -83,7 +83,7 @@ impl<T: Float> Weights<T> {
         let cost = (rows * depth / blocks).max(1);
         par::for_each_chunk(geometry.groups * blocks, GRAIN.div_ceil(cost), |range| {
             for (index, block) in range.map(|i| (i / blocks, i % blocks)) {
-                let Place { start, rows, at, pitch } = packed.place(block);
+                let BlockAt { start, rows, at, pitch } = packed.place(block);
                 // SAFETY: the blocks of a group follow each other: tasks have disjoint parts.
                 let to = unsafe { to.part(index * group + at * depth, pitch * depth) };
                 let from = |row: usize, channel: usize| {
@@ -119,7 +119,7 @@ impl<T: Float> Weights<T> {
 
     /// A block of a group.
     pub fn block(&self, group: usize, block: usize) -> Block<'_, T> {
-        let Place { start, rows, at, pitch } = self.place(block);
+        let BlockAt { start, rows, at, pitch } = self.place(block);
         let data = match self.depth {
             0 => &[],
             depth => &self.data.slice()[group * self.group_numel() + at * depth..][..pitch * depth],
@@ -132,14 +132,14 @@ impl<T: Float> Weights<T> {
         (last.at + last.pitch) * self.depth
     }
 
-    fn place(&self, block: usize) -> Place {
+    fn place(&self, block: usize) -> BlockAt {
         match self.lanes {
             Lanes::Pixels => {
                 // Lengths differ by at most one.
                 let (base, longer) = (self.rows / self.blocks, self.rows % self.blocks);
                 let start = block * base + block.min(longer);
                 let rows = base + usize::from(block < longer);
-                Place { start, rows, at: start, pitch: rows }
+                BlockAt { start, rows, at: start, pitch: rows }
             }
             Lanes::Channels => {
                 let width = most_rows::<T>(self.lanes);
@@ -147,14 +147,14 @@ impl<T: Float> Weights<T> {
                 let rows = width.min(self.rows - start);
                 // Whole vectors, and whole squares of `transpose_block`.
                 let pitch = |rows: usize| rows.next_multiple_of((width / 2).max(8));
-                Place { start, rows, at: block * pitch(width), pitch: pitch(rows) }
+                BlockAt { start, rows, at: block * pitch(width), pitch: pitch(rows) }
             }
         }
     }
 }
 
 /// Where a block lies: its rows, and the columns of all packed rows before it.
-struct Place {
+struct BlockAt {
     start: usize,
     rows: usize,
     at: usize,

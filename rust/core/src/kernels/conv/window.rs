@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::layout::{place, DIMS};
+use crate::kernels::relayout::copy_blocks;
 
 /// A window of any channel of any image: it is laid once for a tile.
 #[derive(Debug)]
@@ -184,21 +185,5 @@ pub(super) unsafe fn copy_row<T: Copy>(from: &[T], to: *mut T) {
             4..8 => copy_blocks::<T, 4>(from, to, len),
             _ => copy_blocks::<T, 8>(from, to, len),
         }
-    }
-}
-
-/// # Safety
-/// Both must be valid for `len` elements, and that must be at least `N`.
-#[inline(always)]
-unsafe fn copy_blocks<T: Copy, const N: usize>(from: *const T, to: *mut T, len: usize) {
-    let mut at = 0;
-    while at < len {
-        let block = at.min(len - N);
-        // SAFETY: block + N <= len.
-        unsafe {
-            let values = from.add(block).cast::<[T; N]>().read_unaligned();
-            to.add(block).cast::<[T; N]>().write_unaligned(values);
-        }
-        at += N;
     }
 }
